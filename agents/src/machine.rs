@@ -16,7 +16,7 @@ use std::time::Instant;
 use notices::Notice;
 
 /// Names one question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// An input. `A` answers questions; `E` comes from the agent's link, if its kind has one.
@@ -87,6 +87,11 @@ pub trait Machine {
 pub(crate) struct Tickets(u64);
 
 impl Tickets {
+    /// Returns the last ticket that was handed out.
+    pub(crate) fn last(&self) -> Ticket {
+        Ticket(self.0)
+    }
+
     pub(crate) fn next(&mut self) -> Ticket {
         self.0 += 1;
         Ticket(self.0)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use notices::Notice;
 use sansio::{Backoff, Policy};
+use spool::Start;
 
 use crate::lease::{Change, Lease, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, End, Ticket, Tickets, earliest};
@@ -18,6 +19,8 @@ pub(crate) struct Membership {
     pub(crate) lease: Lease,
     ask: Ask,
     tickets: Tickets,
+    /// Start of the present tenure, and the last ticket from before it.
+    tenure: Option<(Start, Ticket)>,
     redis: Backoff,
     tell: Option<Notice>,
     /// Time when the agent ends without an answer from Redis.
@@ -31,6 +34,7 @@ impl Membership {
             lease: Lease::new(member, term, capacity),
             ask: Ask::default(),
             tickets: Tickets::default(),
+            tenure: None,
             redis: Backoff::new(REDIS),
             tell: None,
             leave_by: None,
@@ -57,7 +61,10 @@ impl Membership {
         let change = self.lease.answer(now, answer);
         let Member { agent, kind, .. } = self.lease.member();
         match change {
-            Change::Began => self.tell = Some(Notice::Born(*kind, agent.clone())),
+            Change::Began => {
+                self.tell = Some(Notice::Born(*kind, agent.clone()));
+                self.note_tenure();
+            }
             Change::Continues => (),
             Change::Lapsed => tracing::warn!(%kind, %agent, "lease lapsed"),
             Change::Waits => tracing::warn!(%kind, %agent, "another one of this name is alive"),
@@ -65,6 +72,18 @@ impl Membership {
             Change::Left => self.tell = Some(Notice::Left(*kind, agent.clone())),
         }
         Some(change)
+    }
+
+    fn note_tenure(&mut self) {
+        let start = self.lease.start();
+        if self.tenure.map(|(start, _)| start) != start {
+            self.tenure = start.map(|start| (start, self.tickets.last()));
+        }
+    }
+
+    /// Whether the question was put under the start that the agent has now.
+    pub(crate) fn is_of_this_tenure(&self, ticket: Ticket) -> bool {
+        self.tenure.is_none_or(|(_, before)| ticket > before)
     }
 
     /// Drops the lease, which is no longer the agent's, as it learnt elsewhere.
@@ -170,6 +189,35 @@ mod tests {
         }
     }
 
+    /// A question may be refused because of the start that the agent had when it was put, after the
+    /// agent was given another start.
+    #[test]
+    fn a_question_belongs_to_the_tenure_in_which_it_was_put() {
+        let member = Member {
+            agent: "a".parse().unwrap(),
+            kind: spool::AgentKind::Mail,
+            generation: spool::Generation::from_parts(1, 1),
+            name: String::new(),
+        };
+        let (mut membership, now) = (Membership::new(member, TERM, 0), Instant::now());
+        let take = |membership: &mut Membership, start| {
+            let (ticket, _) = asked(membership, now).unwrap();
+            membership.answered(now, ticket, LeaseAnswer::Taken(Start(start)));
+            membership.poll::<_, Infallible>(now, |question| question);
+        };
+        take(&mut membership, 1);
+        let first = membership.ask(&mut Ask::default());
+        assert!(membership.is_of_this_tenure(first));
+        membership.lapse();
+        take(&mut membership, 1);
+        assert!(membership.is_of_this_tenure(first), "the start is the same");
+        membership.lapse();
+        take(&mut membership, 2);
+        let second = membership.ask(&mut Ask::default());
+        let of_this = [first, second].map(|ticket| membership.is_of_this_tenure(ticket));
+        assert_eq!(of_this, [false, true]);
+    }
+
     #[test]
     fn without_redis_an_agent_that_wants_to_leave_ends_when_its_lease_does() {
         let agent = "a".parse().unwrap();
@@ -178,7 +226,7 @@ mod tests {
             Member { agent, kind: spool::AgentKind::Info, generation, name: String::new() };
         let (mut membership, now) = (Membership::new(member, TERM, 0), Instant::now());
         let (ticket, _) = asked(&mut membership, now).unwrap();
-        membership.answered(now, ticket, LeaseAnswer::Taken(spool::Start(1)));
+        membership.answered(now, ticket, LeaseAnswer::Taken(Start(1)));
         membership.poll::<_, Infallible>(now, |question| question);
         membership.leave(now);
         let (ticket, question) = asked(&mut membership, now).unwrap();

@@ -84,8 +84,13 @@ impl Mail {
 
     /// A later process of this node has arrived, or an earlier one that found this lease over.
     /// Which of them must serve, the directory says.
+    ///
+    /// A question from before the present tenure was refused because of its former start. That says
+    /// nothing of the present one, under which it is put again.
     pub(super) fn superseded(&mut self, now: Instant, ticket: Ticket) {
-        if self.must_ask_again(ticket) {
+        let membership = self.membership.as_ref();
+        let is_present = membership.is_some_and(|(_, it)| it.is_of_this_tenure(ticket));
+        if self.must_ask_again(ticket) && is_present {
             let fenced = self.token().map(|token| token.start);
             self.membership.iter_mut().for_each(|(_, membership)| _ = membership.lapse());
             self.lease_lapsed(now, fenced);
