@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use spool::{AgentId, AgentKind, Generation, Start};
+use spool::{AgentId, AgentKind, Generation, Registered, Renewed, Start};
 
 /// The holder of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,27 @@ pub enum LeaseAnswer {
     Superseded,
     /// The lease is given up.
     Left,
+}
+
+impl From<Registered> for LeaseAnswer {
+    fn from(registered: Registered) -> Self {
+        match registered {
+            Registered::New(start) | Registered::Replaced(start) | Registered::Already(start) => {
+                Self::Taken(start)
+            }
+            Registered::Superseded => Self::Superseded,
+        }
+    }
+}
+
+impl From<Renewed> for LeaseAnswer {
+    fn from(renewed: Renewed) -> Self {
+        match renewed {
+            Renewed::Renewed => Self::Renewed,
+            Renewed::Superseded => Self::Superseded,
+            Renewed::Lapsed => Self::Lapsed,
+        }
+    }
 }
 
 /// Consequence of an answer.

@@ -8,14 +8,14 @@ use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
     Absent, AgentKind, Arrived, CommitNumber, FencingToken, Left, Lost, LotNumber, NodeId, Refused,
-    Registered, Registration, Renewed, Spool, SpoolError, Unsent,
+    Registration, Spool, SpoolError, Unsent,
 };
 use std::time::Duration;
 
 use super::Agent;
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{FeedKey, OwnLot};
-use crate::mail::report::{Committed, Owned, Parking, Rename, Renamed, Report};
+use crate::mail::report::{Owned, Parking, Report};
 use crate::view::View;
 use crate::{info, mail, scheduler};
 
@@ -46,11 +46,7 @@ impl SpoolExecutor {
         match question {
             LeaseQuestion::Take { member, capacity } => self.take(member, capacity).await,
             LeaseQuestion::Renew(Member { agent, generation, .. }) => {
-                Ok(match self.spool.renew(&agent, generation, self.term).await? {
-                    Renewed::Renewed => LeaseAnswer::Renewed,
-                    Renewed::Superseded => LeaseAnswer::Superseded,
-                    Renewed::Lapsed => LeaseAnswer::Lapsed,
-                })
+                Ok(self.spool.renew(&agent, generation, self.term).await?.into())
             }
             LeaseQuestion::Leave(Member { agent, generation, .. }) => {
                 Ok(match self.spool.leave(&agent, generation).await? {
@@ -64,12 +60,7 @@ impl SpoolExecutor {
         let Member { agent, kind, generation, name } = member;
         let registration =
             Registration { agent, kind, generation, lease: self.term, name, capacity };
-        Ok(match self.spool.register(&registration).await? {
-            Registered::New(start) | Registered::Replaced(start) | Registered::Already(start) => {
-                LeaseAnswer::Taken(start)
-            }
-            Registered::Superseded => LeaseAnswer::Superseded,
-        })
+        Ok(self.spool.register(&registration).await?.into())
     }
 
     async fn see(&self) -> Result<View, SpoolError> {
@@ -152,12 +143,12 @@ impl SpoolExecutor {
             "report"
         );
         let (has_commits, spool) = (!commits.is_empty(), &self.spool);
-        let commits: Vec<_> = commits.into_iter().map(commit).collect();
+        let commits: Vec<_> = commits.into_iter().map(Into::into).collect();
         let placed = |(queue_id, id)| spool::Placed { queue_id, id };
         let settles: Vec<_> = settles.into_iter().map(placed).collect();
         let uncommits: Vec<_> = uncommits.into_iter().map(placed).collect();
         let absents: Vec<_> = absents.into_iter().map(placed).collect();
-        let renames: Vec<_> = renames.into_iter().map(rename).collect();
+        let renames: Vec<_> = renames.into_iter().map(Into::into).collect();
         let obeyed: Vec<_> = obeyed
             .into_iter()
             .map(|(queue_id, id, act)| (spool::Placed { queue_id, id }, act))
@@ -171,7 +162,7 @@ impl SpoolExecutor {
             async move { spool.refuse(token, id, (lot, epoch), &reason).await }
         };
         let park = |parking: Parking| async move {
-            let keys: Vec<_> = parking.keys.into_iter().map(tenured).collect();
+            let keys: Vec<_> = parking.keys.into_iter().map(Into::into).collect();
             spool.park(token, &parking.to, &keys).await
         };
         // Renames come first: files are settled and deferred under their new names. Orders come
@@ -195,8 +186,8 @@ impl SpoolExecutor {
         let present = keys.filter(|(_, refused)| *refused == Refused::Present).map(|(key, _)| key);
         tell_resent(&absents, &absent);
         Ok(mail::Answer::Reported {
-            commits: committed.into_iter().map(outcome).collect(),
-            renames: renamed.into_iter().map(noted).collect(),
+            commits: committed.into_iter().map(Into::into).collect(),
+            renames: renamed.into_iter().map(Into::into).collect(),
             present: present.collect(),
         })
     }
@@ -213,39 +204,6 @@ fn tell_resent(absents: &[spool::Placed], outcomes: &[Absent]) {
             "queue files are gone, and nothing proves that they were sent: sent again, perhaps \
                 twice; was the queue directory put back to an earlier state?"
         );
-    }
-}
-
-fn rename(it: Rename) -> spool::Rename {
-    let Rename { id, was, now } = it;
-    spool::Rename { id, was, now }
-}
-
-fn noted((outcome, number): (spool::Renamed, CommitNumber)) -> Renamed {
-    match outcome {
-        spool::Renamed::Renamed | spool::Renamed::Already => Renamed::Noted(number),
-        spool::Renamed::Occupied => Renamed::Occupied,
-        spool::Renamed::Unknown => Renamed::Unknown,
-    }
-}
-
-fn commit(it: mail::report::Commit) -> spool::Commit {
-    let FeedKey { lot, epoch, id } = it.key;
-    spool::Commit { id, lot, epoch, queue_id: it.queue_id }
-}
-
-fn tenured(FeedKey { lot, epoch, id }: FeedKey) -> spool::Tenured {
-    spool::Tenured { id, lot, epoch }
-}
-
-fn outcome((outcome, number): (spool::Committed, CommitNumber)) -> Committed {
-    match outcome {
-        spool::Committed::Committed | spool::Committed::Already => Committed::Ours(number),
-        spool::Committed::Ordered => Committed::Ordered(number),
-        spool::Committed::Occupied => Committed::Occupied,
-        spool::Committed::Fenced => Committed::Fenced,
-        spool::Committed::Settled => Committed::Settled,
-        spool::Committed::Unknown => Committed::Unknown,
     }
 }
 

@@ -30,6 +30,12 @@ pub struct FeedKey {
     pub id: MessageId,
 }
 
+impl From<FeedKey> for spool::Tenured {
+    fn from(FeedKey { lot, epoch, id }: FeedKey) -> Self {
+        Self { id, lot, epoch }
+    }
+}
+
 /// One of the node's lots as Redis has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnLot {

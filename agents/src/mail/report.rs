@@ -38,6 +38,12 @@ pub struct Commit {
     pub how: HandoffOutcome,
 }
 
+impl From<Commit> for spool::Commit {
+    fn from(Commit { key: FeedKey { lot, epoch, id }, queue_id, how: _ }: Commit) -> Self {
+        Self { id, lot, epoch, queue_id }
+    }
+}
+
 /// Answer of Redis to a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
@@ -53,6 +59,19 @@ pub enum Committed {
     Unknown,
     /// Another message is committed under this queue id.
     Occupied,
+}
+
+impl From<(spool::Committed, CommitNumber)> for Committed {
+    fn from((outcome, number): (spool::Committed, CommitNumber)) -> Self {
+        match outcome {
+            spool::Committed::Committed | spool::Committed::Already => Self::Ours(number),
+            spool::Committed::Ordered => Self::Ordered(number),
+            spool::Committed::Occupied => Self::Occupied,
+            spool::Committed::Fenced => Self::Fenced,
+            spool::Committed::Settled => Self::Settled,
+            spool::Committed::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// A committed message.
@@ -75,6 +94,12 @@ pub struct Rename {
     pub now: QueueId,
 }
 
+impl From<Rename> for spool::Rename {
+    fn from(Rename { id, was, now }: Rename) -> Self {
+        Self { id, was, now }
+    }
+}
+
 /// Answer of Redis to another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renamed {
@@ -84,6 +109,16 @@ pub enum Renamed {
     Occupied,
     /// The message isn't committed under the old name.
     Unknown,
+}
+
+impl From<(spool::Renamed, CommitNumber)> for Renamed {
+    fn from((outcome, number): (spool::Renamed, CommitNumber)) -> Self {
+        match outcome {
+            spool::Renamed::Renamed | spool::Renamed::Already => Self::Noted(number),
+            spool::Renamed::Occupied => Self::Occupied,
+            spool::Renamed::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// All that Redis is told at once.

@@ -1,5 +1,5 @@
-//! The three machines under seeded schedules of everything that can go wrong, over an in-memory
-//! spool and Postfix.
+//! The three machines under seeded schedules of everything that can go wrong, over `spool::model`,
+//! which is checked against Redis, and an in-memory Postfix.
 //!
 //! Each seed is one run: mail is submitted, some of it twice under one id or disowned meanwhile,
 //! and in some runs deleted, held, released and requeued by operators, while agents and pickups are
@@ -153,8 +153,8 @@ fn whatever_operators_decide_and_whatever_dies_each_message_ends_once() {
                 world.describe()
             );
         }
-        deleted.fetch_add(world.redis.deleted.len(), Relaxed);
-        ordered.fetch_add(deletions.len() - world.redis.deleted.len(), Relaxed);
+        deleted.fetch_add(world.redis.deleted().len(), Relaxed);
+        ordered.fetch_add(deletions.len() - world.redis.deleted().len(), Relaxed);
     });
     // Both ways were tried; one seed alone may try only one of them.
     let is_one_alone = std::env::var_os("OPTIMUS_SEED").is_some();

@@ -73,6 +73,8 @@ pub(crate) struct Postfix {
     files: BTreeMap<QueueId, QueueFile>,
     /// On the same disk.
     pub mark: CommitNumber,
+    /// An earlier state of the disk was put back.
+    pub was_put_back: bool,
     /// Copy that was kept of the disk.
     kept: Option<(BTreeMap<QueueId, QueueFile>, CommitNumber)>,
     /// The floor that Redis last told.
@@ -109,6 +111,7 @@ impl Postfix {
             scans: 0,
             files: BTreeMap::new(),
             mark: CommitNumber(0),
+            was_put_back: false,
             kept: None,
             floor: CommitNumber(0),
             next_queue_id: 0,
@@ -151,6 +154,7 @@ impl Postfix {
     pub(crate) fn put_back(&mut self) {
         if let Some((files, mark)) = self.kept.clone() {
             (self.files, self.mark) = (files, mark);
+            self.was_put_back = true;
             self.files.values_mut().for_each(|file| file.watched = false);
             self.in_cleanup.clear();
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use agents::machine::{End, Input, Ticket};
 use agents::mail::LinkEvent;
 use handoff::protocol::{Reply, Request};
+use notices::Notice;
 use spool::{Act, MessageId, NodeId};
 
 use crate::machines::{Answer, Question};
@@ -34,9 +35,11 @@ pub(crate) const STORM: Weather = Weather { lost_questions: 6, lost_notices: 30 
 pub(crate) const CALM: Weather = Weather { lost_questions: 0, lost_notices: 0 };
 
 pub(crate) const LEASE_MS: u64 = 300;
-const LOT_SIZE: usize = 5;
+const LOT_SIZE: u32 = 5;
 const CLEANUPS: usize = 2;
 const ORIGIN_MS: u64 = 1_000_000;
+/// Time within which a submitter without an answer submits again, or has the message disowned.
+const AGAIN_MS: u64 = 3_000;
 
 #[derive(Debug)]
 enum Event {
@@ -86,8 +89,7 @@ impl World {
 
     pub(crate) fn with_lease(seed: u64, nodes: usize, grace: Duration, lease_ms: u64) -> Self {
         let node = |n: usize| -> NodeId { format!("node-{n}").parse().expect("a name") };
-        let mut redis = Redis::default();
-        (redis.lot_size, redis.lease_ms, redis.now_ms) = (LOT_SIZE, lease_ms, ORIGIN_MS);
+        let redis = Redis::new(ORIGIN_MS, LOT_SIZE, lease_ms);
         let mut world = Self {
             random: Random::new(seed),
             redis,
@@ -126,36 +128,44 @@ impl World {
 
     fn later(&mut self, low: u64, high: u64, event: Event) {
         let delay = self.random.between(low, high);
+        self.at(self.now_ms + delay, event);
+    }
+
+    fn at(&mut self, when_ms: u64, event: Event) {
         self.sequence += 1;
-        self.events.insert((self.now_ms + delay, self.sequence), event);
+        self.events.insert((when_ms, self.sequence), event);
     }
 
     pub(crate) fn submit_within(&mut self, ms: u64) -> MessageId {
-        let id = MessageId::from_parts(ORIGIN_MS, u128::from(self.random.next()));
-        self.submit_this(id, ms);
+        let when_ms = self.now_ms + self.random.between(0, ms);
+        let id = MessageId::from_parts(ORIGIN_MS + when_ms, u128::from(self.random.next()));
+        self.submit_this(id, when_ms);
         id
     }
 
     /// A message to that destination and no other.
     pub(crate) fn submit_to(&mut self, to: u64, ms: u64) -> MessageId {
+        let when_ms = self.now_ms + self.random.between(0, ms);
         let id = loop {
-            let id = MessageId::from_parts(ORIGIN_MS, u128::from(self.random.next()));
+            let id = MessageId::from_parts(ORIGIN_MS + when_ms, u128::from(self.random.next()));
             if destinations(id) == [destination(to)] {
                 break id;
             }
         };
-        self.submit_this(id, ms);
+        self.submit_this(id, when_ms);
         id
     }
 
-    fn submit_this(&mut self, id: MessageId, ms: u64) {
-        self.later(0, ms, Event::Submit(id));
+    /// Submits the message at the time in its id.
+    fn submit_this(&mut self, id: MessageId, when_ms: u64) {
+        self.at(when_ms, Event::Submit(id));
+        let later_ms = when_ms + self.random.between(0, AGAIN_MS);
         if self.random.chance(self.weather.lost_questions) {
             // The answer got lost, and so it is pushed again.
-            self.later(0, ms, Event::Submit(id));
+            self.at(later_ms, Event::Submit(id));
         }
         if self.random.chance(self.weather.lost_questions) {
-            self.later(0, ms, Event::Disown(id));
+            self.at(later_ms, Event::Disown(id));
         }
         self.submitted.insert(id);
     }
@@ -183,7 +193,7 @@ impl World {
     /// Returns how often each message was deleted, in Redis or at a node.
     pub(crate) fn deletions(&self) -> BTreeMap<MessageId, usize> {
         let mut times: BTreeMap<MessageId, usize> =
-            self.redis.deleted.iter().map(|id| (*id, 1)).collect();
+            self.redis.deleted().into_iter().map(|id| (id, 1)).collect();
         for (id, fate) in self.postfixes.iter().flat_map(|it| &it.fates) {
             if *fate == Fate::Deleted {
                 *times.entry(*id).or_default() += 1;
@@ -212,7 +222,7 @@ impl World {
                 return false;
             }
             self.now_ms = when;
-            self.redis.now_ms = ORIGIN_MS + when;
+            self.redis.spool.now_ms = ORIGIN_MS + when;
             let event = self.events.remove(&(when, sequence)).expect("it is the first");
             if self.is_loud {
                 self.note(&format!("{event:?}"));
@@ -226,11 +236,11 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Submit(id) => {
-                self.redis.submit(id);
-                self.publish();
+                self.redis.spool.submit(id);
+                self.spread(&Notice::Inbox);
             }
             Event::Disown(id) => {
-                let answer = self.redis.disown(id);
+                let answer = self.redis.spool.disown(id);
                 self.note(&format!("{id}: {answer}"));
             }
             Event::Arrive(number, ticket, question) => self.arrive(number, ticket, question),
@@ -259,9 +269,11 @@ impl World {
     fn judge(&mut self) {
         for postfix in &mut self.postfixes {
             for (queue_id, id) in std::mem::take(&mut postfix.released) {
-                let is_ours = self.redis.is_committed(&postfix.node, &queue_id, id);
+                let is_ours = self.redis.spool.is_committed(&postfix.node, &queue_id, id);
+                // The settlement was under way when the disk was put back to before the delivery.
+                let is_again = postfix.was_put_back && self.redis.spool.is_settled(id);
                 assert!(
-                    is_ours,
+                    is_ours || is_again,
                     "{queue_id} released on {} without a commit of {id}",
                     postfix.node
                 );
@@ -273,7 +285,7 @@ impl World {
     /// maildrop, once.
     pub(crate) fn deliveries(&self) -> BTreeMap<MessageId, usize> {
         let mut times: BTreeMap<MessageId, usize> =
-            self.redis.disowned.iter().map(|id| (*id, 1)).collect();
+            self.redis.spool.disowned().into_iter().map(|id| (id, 1)).collect();
         for (id, fate) in self.postfixes.iter().flat_map(|it| &it.fates) {
             if *fate == Fate::Delivered {
                 *times.entry(*id).or_default() += 1;
@@ -284,7 +296,7 @@ impl World {
 
     /// Every message is delivered, consumed or in quarantine, and Redis and every queue is empty.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.redis.is_empty()
+        self.redis.spool.is_empty()
             && self.postfixes.iter().all(Postfix::is_empty)
             && self.has_everything_a_fate()
     }
@@ -292,9 +304,9 @@ impl World {
     fn has_everything_a_fate(&self) -> bool {
         let fates = self.postfixes.iter().flat_map(|it| &it.fates).map(|(id, _)| *id);
         let all: BTreeSet<MessageId> = fates
-            .chain(self.redis.quarantine.iter().copied())
-            .chain(self.redis.disowned.iter().copied())
-            .chain(self.redis.deleted.iter().copied())
+            .chain(self.redis.spool.quarantined())
+            .chain(self.redis.spool.disowned())
+            .chain(self.redis.deleted())
             .collect();
         all.len() == self.submitted.len()
     }

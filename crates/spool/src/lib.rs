@@ -28,6 +28,8 @@ mod library;
 #[cfg(feature = "async")]
 mod login;
 mod message;
+#[cfg(feature = "model")]
+pub mod model;
 mod server;
 pub mod sync;
 

@@ -1,13 +1,12 @@
 //! Between the machines and Redis: questions arrive, answers get lost, come late or come twice; and
 //! notice.
 
-use std::collections::BTreeSet;
-
 use agents::info::{self, Dealt};
 use agents::machine::{Input, Ticket};
 use agents::mail;
 use agents::scheduler;
 use notices::Notice;
+use spool::SpoolError;
 
 use super::{Event, World};
 use crate::machines::{Answer, Question};
@@ -54,11 +53,11 @@ impl World {
                 scheduler::Answer::Lease(self.redis.lease(question))
             }
             scheduler::Question::See => {
-                self.redis.reap();
+                self.redis.spool.reap();
                 scheduler::Answer::Seen(self.redis.see())
             }
             scheduler::Question::Rescue(rescue) => {
-                let lots = rescue.reassign.iter().map(|node| self.redis.reassign(node)).sum();
+                let lots = rescue.reassign.iter().map(|node| self.redis.spool.reassign(node)).sum();
                 let resent = rescue.lose.iter().map(|node| self.redis.lose(node, self.grace)).sum();
                 scheduler::Answer::Rescued(scheduler::Rescued { lots, resent })
             }
@@ -66,43 +65,32 @@ impl World {
     }
 
     fn answer_mail(&mut self, question: mail::Question) -> mail::Answer {
-        match question {
-            mail::Question::Lease(question) => mail::Answer::Lease(self.redis.lease(question)),
-            mail::Question::HandBack(token)
-            | mail::Question::Inventory(token)
-            | mail::Question::Fetch(token)
-            | mail::Question::Report(token, _)
-            | mail::Question::Pull(token, _)
-                if self.redis.is_superseded(&token) =>
-            {
-                mail::Answer::Superseded
+        self.try_to_answer_mail(question).unwrap_or(mail::Answer::Superseded)
+    }
+
+    fn try_to_answer_mail(&mut self, question: mail::Question) -> Result<mail::Answer, SpoolError> {
+        use mail::{Answer, Question};
+        let redis = &mut self.redis;
+        Ok(match question {
+            Question::Lease(question) => Answer::Lease(redis.lease(question)),
+            Question::HandBack(token) => {
+                redis.spool.hand_back(&token)?;
+                Answer::HandedBack
             }
-            mail::Question::HandBack(token) => {
-                self.redis.reassign(&token.node);
-                mail::Answer::HandedBack
+            Question::Inventory(token) => Answer::Inventory(redis.inventory(&token)?),
+            Question::Fetch(token) => Answer::Fetched(redis.fetch(&token)?),
+            Question::Orders(token) => Answer::Orders(redis.spool.orders_of(&token.node)),
+            Question::Report(token, report) => redis.report(&token, report)?,
+            Question::Look => Answer::Looked { window: redis.window(), lanes: redis.spool.lanes() },
+            Question::Pull(token, lots) => {
+                redis.spool.pull(&token, &lots)?;
+                Answer::Pulled
             }
-            mail::Question::Inventory(token) => {
-                self.redis.arrive(&token);
-                mail::Answer::Inventory(self.redis.inventory(&token.node))
-            }
-            mail::Question::Fetch(token) => mail::Answer::Fetched(self.redis.fetch(&token.node)),
-            mail::Question::Orders(token) => mail::Answer::Orders(self.redis.orders(&token.node)),
-            mail::Question::Report(token, report) => {
-                let (commits, renames) = self.redis.report(&token.node, &report);
-                mail::Answer::Reported { commits, renames, present: BTreeSet::new() }
-            }
-            mail::Question::Look => {
-                mail::Answer::Looked { window: self.redis.window(), lanes: self.redis.lanes() }
-            }
-            mail::Question::Pull(token, lots) => {
-                lots.iter().for_each(|lot| _ = self.redis.assign(*lot, &token.node));
-                mail::Answer::Pulled
-            }
-        }
+        })
     }
 
     pub(super) fn publish(&mut self) {
-        for text in std::mem::take(&mut self.redis.published) {
+        for text in self.redis.spool.take_published() {
             self.spread(&text.parse().expect("notice"));
         }
     }

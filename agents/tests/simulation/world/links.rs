@@ -57,7 +57,7 @@ impl World {
                 return self.later(5, 20, Event::ToPickup(place, connection, request));
             }
             let Postfix { node, mark, .. } = &self.postfixes[place];
-            self.postfixes[place].floor = self.redis.attend(node, *mark);
+            self.postfixes[place].floor = self.redis.spool.attend(node, *mark);
         }
         let postfix = &mut self.postfixes[place];
         if postfix.is_connected && postfix.connection == connection {

@@ -41,7 +41,7 @@ impl World {
                 AnyMachine::Info(Info::new(
                     member,
                     term,
-                    Terms { lot_size: LOT_SIZE as u64, linger },
+                    Terms { lot_size: LOT_SIZE.into(), linger },
                 ))
             }
             AgentKind::Scheduler => AnyMachine::Scheduler(Scheduler::new(member, term, self.grace)),

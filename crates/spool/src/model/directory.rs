@@ -1,0 +1,146 @@
+//! The directory of agents, with their leases.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Model;
+use crate::{
+    Agent, AgentId, AgentKind, Directory, Generation, Left, Registered, Registration, Renewed,
+    Start,
+};
+
+/// Time without a Scheduler's look after which it was away, milliseconds.
+const WATCH_MS: u64 = 60_000;
+/// Time for which an ended Mail Agent stays listed, milliseconds.
+const GONE_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// An agent, alive or not.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    kind: AgentKind,
+    generation: Generation,
+    start: Start,
+    name: String,
+    capacity: u32,
+}
+
+impl Model {
+    /// As `Spool::register`.
+    pub fn register(&mut self, registration: &Registration) -> Registered {
+        let Registration { agent, kind, generation, lease, name, capacity } = registration;
+        let before = self.agents.get(agent).map(|it| (it.generation, it.start));
+        let outcome = match before {
+            Some((same, start)) if same == *generation => Registered::Already(start),
+            Some((later, _)) if self.is_alive(agent) && later > *generation => {
+                return Registered::Superseded;
+            }
+            _ if self.is_alive(agent) => Registered::Replaced(self.next_start()),
+            _ => Registered::New(self.next_start()),
+        };
+        let (Registered::Already(start) | Registered::Replaced(start) | Registered::New(start)) =
+            outcome
+        else {
+            return outcome;
+        };
+        let (kind, generation, name, capacity) = (*kind, *generation, name.clone(), *capacity);
+        self.agents.insert(agent.clone(), Entry { kind, generation, start, name, capacity });
+        self.leases.insert(agent.clone(), self.now_ms + milliseconds(*lease));
+        self.gone.remove(agent);
+        outcome
+    }
+
+    fn is_alive(&self, agent: &AgentId) -> bool {
+        self.leases.get(agent).is_some_and(|ends_ms| *ends_ms > self.now_ms)
+    }
+
+    fn next_start(&mut self) -> Start {
+        self.starts = (self.starts + 1).max(self.now_ms);
+        Start(self.starts)
+    }
+
+    /// As `Spool::renew`.
+    pub fn renew(&mut self, agent: &AgentId, generation: Generation, lease: Duration) -> Renewed {
+        match self.agents.get(agent) {
+            Some(it) if it.generation != generation => Renewed::Superseded,
+            Some(_) if self.is_alive(agent) => {
+                self.leases.insert(agent.clone(), self.now_ms + milliseconds(lease));
+                Renewed::Renewed
+            }
+            Some(_) | None => Renewed::Lapsed,
+        }
+    }
+
+    /// As `Spool::leave`.
+    pub fn leave(&mut self, agent: &AgentId, generation: Generation) -> Left {
+        match self.agents.get(agent) {
+            Some(it) if it.generation != generation => Left::Superseded,
+            Some(_) if self.leases.contains_key(agent) => {
+                self.end_lease(agent, self.now_ms);
+                Left::Left
+            }
+            Some(_) | None => Left::Already,
+        }
+    }
+
+    fn end_lease(&mut self, agent: &AgentId, ended_ms: u64) {
+        self.leases.remove(agent);
+        if self.agents.get(agent).is_some_and(|it| it.kind == AgentKind::Mail) {
+            self.gone.insert(agent.clone(), ended_ms);
+        } else {
+            self.agents.remove(agent);
+        }
+    }
+
+    /// As `Spool::reap`.
+    pub fn reap(&mut self) -> Vec<AgentId> {
+        let now_ms = self.now_ms;
+        let gap_ms = now_ms - self.watched_ms.unwrap_or(now_ms);
+        let was_away = gap_ms > WATCH_MS;
+        self.watched_ms = Some(now_ms);
+        if was_away {
+            self.gone.values_mut().for_each(|ended_ms| *ended_ms += gap_ms);
+        }
+        let ended: Vec<(AgentId, u64)> =
+            in_order(&self.leases).into_iter().filter(|(_, ends_ms)| *ends_ms <= now_ms).collect();
+        for (agent, ended_ms) in &ended {
+            self.end_lease(agent, if was_away { now_ms } else { *ended_ms });
+        }
+        let (gone, agents) = (&mut self.gone, &mut self.agents);
+        gone.retain(|agent, ended_ms| {
+            let is_kept = *ended_ms > now_ms.saturating_sub(GONE_MS);
+            if !is_kept {
+                agents.remove(agent);
+            }
+            is_kept
+        });
+        ended.into_iter().map(|(agent, _)| agent).collect()
+    }
+
+    /// As `Spool::directory`.
+    pub fn directory(&self) -> Directory {
+        let describe = |ends: &BTreeMap<AgentId, u64>| {
+            in_order(ends).into_iter().filter_map(|(agent, ms)| self.describe(agent, ms)).collect()
+        };
+        Directory {
+            now_ms: self.now_ms,
+            leases: describe(&self.leases),
+            gone: describe(&self.gone),
+        }
+    }
+
+    fn describe(&self, agent: AgentId, lease_ends_ms: u64) -> Option<Agent> {
+        let Entry { kind, generation, start, name, capacity } = self.agents.get(&agent)?.clone();
+        Some(Agent { agent, lease_ends_ms, kind, generation, start, name, capacity })
+    }
+}
+
+/// Returns agents by the ends of their leases, and by name where these are equal.
+fn in_order(ends: &BTreeMap<AgentId, u64>) -> Vec<(AgentId, u64)> {
+    let mut list: Vec<_> = ends.iter().map(|(agent, ms)| (agent.clone(), *ms)).collect();
+    list.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+    list
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

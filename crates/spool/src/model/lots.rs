@@ -1,0 +1,248 @@
+//! Submission, lots, quarantine, and the loss of a node.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use super::{Done, Lot, Model, State};
+use crate::{
+    Act, Assigned, CommitNumber, Cut, Disowned, Domain, Dropped, Epoch, Lost, LotNumber, MessageId,
+    NodeId, Place, Retried,
+};
+
+/// Age up to which an id can be disowned, milliseconds.
+const DISOWN_MS: u64 = 24 * 3600 * 1000;
+
+impl Model {
+    /// Appends a message to the inbox. The submitter's notice is not published here.
+    pub fn submit(&mut self, id: MessageId) {
+        self.inbox.push_back(Some(id));
+    }
+
+    /// Appends a malformed entry to the inbox.
+    pub fn submit_malformed(&mut self) {
+        self.inbox.push_back(None);
+    }
+
+    /// As `Spool::disown`.
+    pub fn disown(&mut self, id: MessageId) -> Disowned {
+        let is_known = self.is_stored(id) || self.inbox_orders.contains_key(&id);
+        match self.done.get(&id) {
+            Some(Done::Disowned) => Disowned::Disowned,
+            Some(_) => Disowned::Known,
+            None if is_known => Disowned::Known,
+            None if id.unix_ms() < self.now_ms.saturating_sub(DISOWN_MS) => Disowned::TooLate,
+            None => {
+                self.done.insert(id, Done::Disowned);
+                Disowned::Disowned
+            }
+        }
+    }
+
+    /// As `Spool::cut`.
+    pub fn cut(&mut self, lot: LotNumber, size: u32, to: Option<&NodeId>) -> Cut {
+        match lot.0.cmp(&(self.lots_made + 1)) {
+            Ordering::Less => return Cut::Already,
+            Ordering::Greater => return Cut::Early,
+            Ordering::Equal => (),
+        }
+        let mut fresh: Vec<MessageId> = Vec::new();
+        for _ in 0..(size as usize).min(self.inbox.len()) {
+            let entry = self.inbox.pop_front().flatten();
+            if let Some(id) = self.take_in(entry).filter(|id| !fresh.contains(id)) {
+                fresh.push(id);
+            }
+        }
+        let (messages, left) = (fresh.len() as u64, self.inbox.len() as u64);
+        if fresh.is_empty() {
+            return Cut::Nothing { left };
+        }
+        let n = self.new_lot(to.map_or(State::Ready, |node| State::Assigned(node.clone())), fresh);
+        self.publish(match to {
+            Some(node) => format!("assigned {node}"),
+            None => format!("ready {n}"),
+        });
+        self.publish(format!("cut {n}"));
+        Cut::Cut { messages, left }
+    }
+
+    /// Notes that an entry has left the inbox. Returns its message if that belongs in a lot.
+    fn take_in(&mut self, entry: Option<MessageId>) -> Option<MessageId> {
+        self.taken += 1;
+        let Some(id) = entry else {
+            self.malformed += 1;
+            return None;
+        };
+        let order = self.inbox_orders.remove(&id);
+        if self.is_stored(id) || self.is_remembered(id) {
+            return None;
+        }
+        (!self.carry_out(id, order)).then_some(id)
+    }
+
+    /// As `Spool::tidy`.
+    pub fn tidy(&mut self) -> u64 {
+        let mut count = 0;
+        while let Some(&entry) = self.inbox.front() {
+            let belongs_in_a_lot = |id: MessageId| {
+                !self.inbox_orders.contains_key(&id)
+                    && !self.is_stored(id)
+                    && !self.is_remembered(id)
+            };
+            if entry.is_some_and(belongs_in_a_lot) {
+                break;
+            }
+            self.inbox.pop_front();
+            self.take_in(entry);
+            count += 1;
+        }
+        count
+    }
+
+    /// Carries an order out, for a message that has no place any more. Returns whether the order
+    /// stops the message, which has a place then.
+    pub(super) fn carry_out(&mut self, id: MessageId, order: Option<Act>) -> bool {
+        match order {
+            Some(Act::Delete) => drop(self.done.insert(id, Done::Deleted)),
+            Some(Act::Hold) => drop(self.held.insert(id)),
+            Some(Act::Release | Act::Requeue) | None => return false,
+        }
+        true
+    }
+
+    pub(super) fn new_lot(&mut self, state: State, ids: Vec<MessageId>) -> u64 {
+        self.lots_made += 1;
+        self.lots.insert(self.lots_made, Lot { state, epoch: 1, ids });
+        self.lots_made
+    }
+
+    /// Makes a ready lot of these messages, if there are any.
+    pub(super) fn make_ready(&mut self, ids: Vec<MessageId>) {
+        if !ids.is_empty() {
+            let n = self.new_lot(State::Ready, ids);
+            self.publish(format!("ready {n}"));
+        }
+    }
+
+    pub(super) fn take_out(&mut self, n: u64, id: MessageId) {
+        let Some(lot) = self.lots.get_mut(&n) else { return };
+        lot.ids.retain(|it| *it != id);
+        if lot.ids.is_empty() {
+            self.lots.remove(&n);
+            self.end_empty_lanes();
+        }
+    }
+
+    fn end_empty_lanes(&mut self) {
+        let lots = &self.lots;
+        let has_lots = |to: &Domain| {
+            lots.values().any(|it| matches!(&it.state, State::Parked(lane) if lane == to))
+        };
+        self.lanes.retain(|to, _| has_lots(to));
+    }
+
+    /// As `Spool::assign`.
+    pub fn assign(&mut self, lots: &[(LotNumber, NodeId)]) -> Vec<Assigned> {
+        lots.iter().map(|(lot, node)| self.assign_one(*lot, node)).collect()
+    }
+
+    pub(super) fn assign_one(&mut self, lot: LotNumber, node: &NodeId) -> Assigned {
+        let Some(it) = self.lots.get_mut(&lot.0) else { return Assigned::Gone };
+        let epoch = Epoch(it.epoch);
+        match &it.state {
+            State::Assigned(holder) if holder == node => Assigned::Already(epoch),
+            State::Assigned(_) => Assigned::Taken,
+            State::Ready | State::Parked(_) => {
+                it.state = State::Assigned(node.clone());
+                self.end_empty_lanes();
+                self.publish(format!("assigned {node}"));
+                Assigned::Assigned(epoch)
+            }
+        }
+    }
+
+    /// As `Spool::reassign`.
+    pub fn reassign(&mut self, node: &NodeId) -> u64 {
+        let its = State::Assigned(node.clone());
+        let mut notices = Vec::new();
+        for (n, lot) in self.lots.iter_mut().filter(|(_, lot)| lot.state == its) {
+            (lot.state, lot.epoch) = (State::Ready, lot.epoch + 1);
+            notices.push(format!("ready {n}"));
+        }
+        let count = notices.len() as u64;
+        self.published.extend(notices);
+        count
+    }
+
+    /// As `Spool::lose`.
+    pub fn lose(&mut self, node: &NodeId, grace: Duration) -> Lost {
+        let seen_ms = self.arrived.get(node).map(|(_, seen_ms)| *seen_ms);
+        let away = |seen_ms: u64| Duration::from_millis(self.now_ms.saturating_sub(seen_ms));
+        if seen_ms.is_some_and(|seen_ms| away(seen_ms) < grace) {
+            return Lost::Alive;
+        }
+        let mail = self.mail.remove(node).unwrap_or_default();
+        let mut ids: Vec<MessageId> = mail.into_values().map(|it| it.id).collect();
+        ids.sort_unstable();
+        let lost = ids.len() as u64;
+        self.make_again(ids);
+        Lost::Resent(lost)
+    }
+
+    /// Puts messages that were committed into a new lot, or where an operator's order says. Returns
+    /// nothing of the orders: the caller counts what came back.
+    pub(super) fn make_again(&mut self, ids: Vec<MessageId>) {
+        let mut resent = Vec::new();
+        for id in ids {
+            self.deferred.remove(&id);
+            let order = self.node_orders.remove(&id);
+            if !self.carry_out(id, order) {
+                resent.push(id);
+            }
+        }
+        self.make_ready(resent);
+    }
+
+    /// As `Spool::retry_quarantined`.
+    pub fn retry_quarantined(&mut self, ids: &[MessageId]) -> Vec<Retried> {
+        let mut moved = Vec::new();
+        let mut retry = |id: MessageId| match self.place_of(id) {
+            _ if moved.contains(&id) => Retried::Already,
+            Some(Place::Quarantine(_)) => {
+                self.quarantine.remove(&id);
+                moved.push(id);
+                Retried::Retried
+            }
+            None | Some(Place::Inbox) if self.is_remembered(id) => Retried::Settled,
+            None | Some(Place::Inbox) => Retried::Unknown,
+            Some(_) => Retried::Already,
+        };
+        let answers = ids.iter().map(|id| retry(*id)).collect();
+        self.make_ready(moved);
+        answers
+    }
+
+    /// As `Spool::drop_quarantined`.
+    pub fn drop_quarantined(&mut self, ids: &[MessageId]) -> Vec<Dropped> {
+        let drop = |id: &MessageId| match self.place_of(*id) {
+            Some(Place::Quarantine(_)) => {
+                self.quarantine.remove(id);
+                self.done.insert(*id, Done::Settled);
+                Dropped::Dropped
+            }
+            None | Some(Place::Inbox) if self.is_remembered(*id) => Dropped::Already,
+            None | Some(Place::Inbox) => Dropped::Unknown,
+            Some(_) => Dropped::Kept,
+        };
+        ids.iter().map(drop).collect()
+    }
+
+    /// As `Spool::attend` by the only queue directory of a node. Returns the floor.
+    pub fn attend(&mut self, node: &NodeId, mark: CommitNumber) -> CommitNumber {
+        let it = self.numbers.entry(node.clone()).or_default();
+        if mark < it.mark {
+            it.floor = it.last;
+        }
+        (it.last, it.mark) = (it.last.max(mark), mark);
+        it.floor
+    }
+}

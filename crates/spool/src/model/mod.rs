@@ -1,0 +1,194 @@
+//! The functions of `optimus.lua` once more, in memory, plainly, and without Redis.
+//!
+//! ```text
+//! tests/machine (this crate)                 tests/simulation (agents)
+//! random calls ─┬──▶ Redis ──────┐ equal?    the three machines ──▶ this model
+//!               └──▶ this model ─┘
+//! ```
+//!
+//! The agents' simulation is worth as much as its Redis. So there is one model, and after every
+//! random call the answer, everything that Redis holds, the notices, and the answers of the reading
+//! functions are compared with the model's.
+//!
+//! Its methods are those of the client, `Spool`, with the same arguments and answers, but for the
+//! waiting. The present is [`Model::now_ms`]. A batch is one call here, however long.
+//!
+//! Not modelled: limits of size and number (`LOT_MAX`, `CUT_BYTES`, `LANES_MAX`, `BATCH_MAX`), the
+//! end of remembering after a day, lifetime counters, message texts, and the disputes between
+//! copies of a queue directory, which `tests/attending.rs` covers.
+
+mod directory;
+mod lines;
+mod lots;
+mod mail;
+mod operators;
+mod reading;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use postfix_wire::QueueId;
+
+use crate::{
+    Act, AgentId, CommitNumber, Domain, FencingToken, LotNumber, MessageId, NodeId, Place, Rest,
+    SpoolError, Start,
+};
+use directory::Entry;
+
+/// Place of a lot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Ready,
+    Assigned(NodeId),
+    /// Waits in the lane of this destination.
+    Parked(Domain),
+}
+
+#[derive(Debug, Clone)]
+struct Lot {
+    state: State,
+    epoch: u64,
+    /// In the order of arrival.
+    ids: Vec<MessageId>,
+}
+
+/// A committed message.
+#[derive(Debug, Clone, Copy)]
+struct Owned {
+    id: MessageId,
+    number: CommitNumber,
+}
+
+/// Numbers of a node's commits.
+#[derive(Debug, Clone, Copy, Default)]
+struct Numbers {
+    last: CommitNumber,
+    mark: CommitNumber,
+    floor: CommitNumber,
+}
+
+/// Reason for which an id is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// Settled, or dropped from quarantine.
+    Settled,
+    /// Deleted by an operator's act or order.
+    Deleted,
+    Disowned,
+}
+
+/// All that Redis holds; see the module.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    /// The present, Unix milliseconds. It must not go back.
+    pub now_ms: u64,
+    /// Entries of the inbox; `None` is a malformed one.
+    inbox: VecDeque<Option<MessageId>>,
+    malformed: usize,
+    taken: usize,
+    lots: BTreeMap<u64, Lot>,
+    lots_made: u64,
+    /// Lanes by the time (ms) of their beginning.
+    lanes: BTreeMap<Domain, u64>,
+    mail: BTreeMap<NodeId, BTreeMap<QueueId, Owned>>,
+    numbers: BTreeMap<NodeId, Numbers>,
+    /// The Mail Agent that arrived last at each node, and the time (ms).
+    arrived: BTreeMap<NodeId, (Start, u64)>,
+    /// Committed messages that rest in Postfix.
+    deferred: BTreeMap<MessageId, Rest>,
+    /// Messages in quarantine, with the reasons.
+    quarantine: BTreeMap<MessageId, String>,
+    held: BTreeSet<MessageId>,
+    inbox_orders: BTreeMap<MessageId, Act>,
+    node_orders: BTreeMap<MessageId, Act>,
+    done: BTreeMap<MessageId, Done>,
+    agents: BTreeMap<AgentId, Entry>,
+    /// Ends of leases (ms): of agents that may be alive, and of Mail Agents that were.
+    leases: BTreeMap<AgentId, u64>,
+    gone: BTreeMap<AgentId, u64>,
+    /// Time (ms) of the last look by a Scheduler.
+    watched_ms: Option<u64>,
+    starts: u64,
+    /// Texts of the notices that were published and not taken yet.
+    published: Vec<String>,
+}
+
+impl Model {
+    /// Makes an empty spool at this time, Unix milliseconds.
+    pub fn at(now_ms: u64) -> Self {
+        Self { now_ms, ..Self::default() }
+    }
+
+    /// Takes the texts of the notices that were published since the last time, in their order.
+    pub fn take_published(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.published)
+    }
+
+    fn publish(&mut self, text: String) {
+        self.published.push(text);
+    }
+
+    /// Returns the lot of a message that is not committed.
+    fn lot_of(&self, id: MessageId) -> Option<u64> {
+        self.lots.iter().find(|(_, lot)| lot.ids.contains(&id)).map(|(&n, _)| n)
+    }
+
+    /// Returns the node and the queue id of a committed message.
+    fn file_of(&self, id: MessageId) -> Option<(&NodeId, &QueueId)> {
+        self.mail.iter().find_map(|(node, mail)| {
+            let (queue_id, _) = mail.iter().find(|(_, it)| it.id == id)?;
+            Some((node, queue_id))
+        })
+    }
+
+    /// Returns the place of a message; `None` if Redis doesn't have it.
+    pub fn place_of(&self, id: MessageId) -> Option<Place> {
+        if let Some(n) = self.lot_of(id) {
+            return Some(match &self.lots[&n].state {
+                State::Assigned(node) => Place::Assigned(node.clone(), LotNumber(n)),
+                State::Ready | State::Parked(_) => Place::Ready(LotNumber(n)),
+            });
+        }
+        if let Some((node, queue_id)) = self.file_of(id) {
+            return Some(Place::Committed(node.clone(), queue_id.clone()));
+        }
+        if let Some(reason) = self.quarantine.get(&id) {
+            return Some(Place::Quarantine(reason.clone()));
+        }
+        if self.held.contains(&id) {
+            return Some(Place::Held);
+        }
+        let waits = self.inbox.contains(&Some(id)) && !self.is_remembered(id);
+        waits.then_some(Place::Inbox)
+    }
+
+    /// Whether `m:<id>` exists.
+    fn is_stored(&self, id: MessageId) -> bool {
+        !matches!(self.place_of(id), None | Some(Place::Inbox))
+    }
+
+    fn is_remembered(&self, id: MessageId) -> bool {
+        self.done.contains_key(&id)
+    }
+
+    fn is_committed_as(&self, node: &NodeId, queue_id: &QueueId, id: MessageId) -> bool {
+        self.owned(node, queue_id).is_some_and(|it| it.id == id)
+    }
+
+    fn owned(&self, node: &NodeId, queue_id: &QueueId) -> Option<Owned> {
+        self.mail.get(node)?.get(queue_id).copied()
+    }
+
+    /// Fails when a later Mail Agent of the node has arrived. Starts begin at 1.
+    fn expect_latest(&self, token: &FencingToken) -> Result<(), SpoolError> {
+        let last = self.last_start(&token.node);
+        if last > token.start || token.start == Start(0) {
+            return Err(SpoolError::Superseded);
+        }
+        Ok(())
+    }
+
+    /// Returns the start of the Mail Agent that arrived last at a node; 0 if none did.
+    pub fn last_start(&self, node: &NodeId) -> Start {
+        self.arrived.get(node).map_or(Start(0), |(start, _)| *start)
+    }
+}
