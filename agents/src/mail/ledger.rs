@@ -17,6 +17,9 @@
 //! What became of a committed file that is absent, Redis decides, by the numbers of commits and by
 //! the mark that the node's disk has: all commits up to that one are released, or are prepared and
 //! will be.
+//!
+//! Invariant: a tracked file is neither undecided nor withdrawn. Another message's file may have had
+//! the same queue id.
 
 mod verdict;
 
@@ -110,6 +113,7 @@ impl Ledger {
             if let Some(before) = self.undecided.insert(queue_id.clone(), file) {
                 self.replaced(&queue_id, &before);
             }
+            self.check(&queue_id, key.id);
         }
         self.waiting.commits.push(Commit { key, queue_id, how });
     }
@@ -127,6 +131,15 @@ impl Ledger {
     fn knows(&self, queue_id: &QueueId, id: MessageId) -> bool {
         self.undecided.get(queue_id).is_some_and(|it| it.key.id == id)
             || self.tracked.get(queue_id) == Some(&id)
+    }
+
+    /// Checks the module's invariant for one file, where it has changed.
+    fn check(&self, queue_id: &QueueId, id: MessageId) {
+        let is_tracked = self.tracked.get(queue_id) == Some(&id);
+        let is_undecided = self.undecided.get(queue_id).is_some_and(|it| it.key.id == id);
+        debug_assert!(!(is_tracked && is_undecided), "{queue_id} {id}: tracked and undecided");
+        let is_withdrawn = self.is_withdrawn(queue_id, id);
+        debug_assert!(!(is_tracked && is_withdrawn), "{queue_id} {id}: tracked and withdrawn");
     }
 
     /// The message itself is at fault.
@@ -191,7 +204,9 @@ impl Ledger {
     /// Redis has made this file ours. If we didn't know, says what was decided by that.
     pub(crate) fn ours(&mut self, queue_id: &QueueId, id: MessageId) -> Option<FeedKey> {
         self.tracked.insert(queue_id.clone(), id);
-        self.no_longer_undecided(queue_id, id)
+        let undecided = self.no_longer_undecided(queue_id, id);
+        self.check(queue_id, id);
+        undecided
     }
 
     /// Redis had made this file ours, and it is gone. If we didn't know, says what was decided by
@@ -221,8 +236,9 @@ impl Ledger {
             self.tracked.remove(&queue_id);
         }
         let undecided = self.no_longer_undecided(&queue_id, id);
-        self.waiting.uncommits.push((queue_id.clone(), id));
-        self.withdrawn.insert(queue_id, id);
+        self.withdrawn.insert(queue_id.clone(), id);
+        self.check(&queue_id, id);
+        self.waiting.uncommits.push((queue_id, id));
         undecided
     }
 

@@ -57,6 +57,8 @@ impl Numbers {
         while self.beyond.remove(&CommitNumber(self.last.0 + 1)) {
             self.last.0 += 1;
         }
+        let last = self.last;
+        debug_assert!(self.beyond.first().is_none_or(|first| first.0 > last.0 + 1), "no gap");
     }
 }
 

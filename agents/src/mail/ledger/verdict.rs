@@ -73,6 +73,7 @@ impl Ledger {
             self.waiting.deferrals.push((queue_id.clone(), key.id, rest));
         }
         self.tracked.insert(queue_id.clone(), key.id);
+        self.check(&queue_id, key.id);
         match how {
             HandoffOutcome::Held => Verdict::Release(queue_id),
             HandoffOutcome::Stored | HandoffOutcome::Consumed => Verdict::Nothing,
