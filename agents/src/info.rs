@@ -446,7 +446,7 @@ impl Machine for Info {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
-            Input::Notice(Notice::Fetch(_) | Notice::Assigned(_) | Notice::Ordered(_)) => (),
+            Input::Notice(Notice::Fetch(_) | Notice::Assigned(..) | Notice::Ordered(_)) => (),
             Input::Notice(Notice::Inbox) => self.arrived(now),
             Input::Notice(Notice::Cut(lot)) => self.cut(lot),
             Input::Notice(

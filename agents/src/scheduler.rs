@@ -146,13 +146,14 @@ impl Scheduler {
 
     fn heard(&mut self, notice: Notice) {
         match notice {
-            Notice::Assigned(node) if !self.others.contains(&node) => {
+            // A small lot is in the notice, which the Mail Agent has read.
+            Notice::Assigned(node, None) if !self.others.contains(&node) => {
                 if !self.tell.contains(&Notice::Fetch(node.clone())) {
                     self.tell.push(Notice::Fetch(node));
                 }
             }
             Notice::Born(..) | Notice::Left(..) => self.must_look = true,
-            Notice::Assigned(_)
+            Notice::Assigned(..)
             | Notice::Ordered(_)
             | Notice::Fetch(_)
             | Notice::Inbox

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use sansio::Policy;
-use spool::{Epoch, LotNumber, MessageId};
+use spool::{Epoch, LotNumber, MessageId, SmallLot};
 
 /// One message in one tenure of its lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +62,8 @@ pub(crate) struct Feeding {
     lots: BTreeMap<LotNumber, OpenLot>,
     /// Lots done since the last question for own lots was put: its answer may still show them.
     done: BTreeSet<(LotNumber, Epoch)>,
+    /// The highest lot so far.
+    highest: LotNumber,
     queue: VecDeque<FeedKey>,
     fed: BTreeSet<FeedKey>,
     unsure: Vec<FeedKey>,
@@ -92,11 +94,22 @@ impl Feeding {
         }
     }
 
+    /// Opens a lot that was just cut for this node, and returns whether it has. Numbers rise, so a
+    /// notice of one that isn't higher than all before is late, or Redis was restored.
+    pub(crate) fn assigned(&mut self, &SmallLot { lot, ref ids }: &SmallLot) -> bool {
+        let is_new = lot > self.highest;
+        if is_new {
+            self.open(&OwnLot { lot, epoch: SmallLot::EPOCH, ids: ids.clone() });
+        }
+        is_new
+    }
+
     fn open(&mut self, own: &OwnLot) {
         let &OwnLot { lot, epoch, ref ids } = own;
         if self.lots.contains_key(&lot) || self.done.contains(&(lot, epoch)) {
             return;
         }
+        self.highest = self.highest.max(lot);
         tracing::debug!(%lot, %epoch, messages = ids.len(), "lot taken");
         self.queue.extend(ids.iter().map(|&id| FeedKey { lot, epoch, id }));
         self.lots.insert(lot, OpenLot { epoch, unresolved: ids.iter().copied().collect() });
@@ -254,6 +267,23 @@ mod tests {
         assert_eq!(fed(&mut feeding, 8), None, "five of eight are under way");
         feeding.answered(&key(1, 1, 1));
         assert_eq!(fed(&mut feeding, 8), Some((2, 4)));
+    }
+
+    #[test]
+    fn a_lot_from_a_notice_is_opened_once_and_a_late_notice_opens_none() {
+        let mut feeding = Feeding::default();
+        let notice = |number, n| SmallLot { lot: LotNumber(number), ids: vec![id(n)] };
+        assert!(feeding.assigned(&notice(3, 0)));
+        assert_eq!(fed(&mut feeding, 8), Some((3, 1)));
+        // Fetched as well, it isn't new.
+        feeding.asked();
+        feeding.learn(&[lot(3, 1, 0..1)]);
+        assert_eq!(fed(&mut feeding, 8), None);
+        feeding.answered(&key(3, 1, 0));
+        feeding.resolved(&key(3, 1, 0));
+        feeding.asked();
+        assert_eq!([3, 2].map(|number| feeding.assigned(&notice(number, 0))), [false, false]);
+        assert!(feeding.is_idle());
     }
 
     #[test]

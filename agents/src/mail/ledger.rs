@@ -18,8 +18,8 @@
 //! the mark that the node's disk has: all commits up to that one are released, or are prepared and
 //! will be.
 //!
-//! Invariant: a tracked file is neither undecided nor withdrawn. Another message's file may have had
-//! the same queue id.
+//! Invariant: a tracked file is neither undecided nor withdrawn. Another message's file may have
+//! had the same queue id.
 
 mod verdict;
 

@@ -44,7 +44,7 @@ enum State {
     Down,
     Connecting,
     Greeting,
-    Up { cleanups: usize },
+    Up { cleanups: usize, handoff: Handoff },
 }
 
 /// Pauses between two attempts to reach pickup-rs.
@@ -98,7 +98,7 @@ impl Link {
         match node.parse::<NodeId>() {
             Ok(node) => {
                 tracing::info!(%node, ?handoff, cleanups, "pickup-rs is here");
-                self.state = State::Up { cleanups: cleanups.max(1) };
+                self.state = State::Up { cleanups: cleanups.max(1), handoff };
                 (self.away_since, self.is_away) = (None, false);
                 self.backoff.succeeded();
                 Change::Up(node)
@@ -108,6 +108,11 @@ impl Link {
                 Change::None
             }
         }
+    }
+
+    /// Returns whether the queue manager sees no file before Redis has decided about it.
+    pub(super) fn is_two_phase(&self) -> bool {
+        matches!(self.state, State::Up { handoff: Handoff::Hold, .. })
     }
 
     /// The connection is of no use any more: a new one takes its place.
@@ -146,7 +151,7 @@ impl Link {
 
     pub(super) fn cleanups(&self) -> usize {
         match self.state {
-            State::Up { cleanups } => cleanups,
+            State::Up { cleanups, .. } => cleanups,
             State::Down | State::Connecting | State::Greeting => 0,
         }
     }

@@ -115,6 +115,8 @@
 //! | Leaving | lots are handed back | Leaving, handed back | leave |
 //! | CutOff, handed back | lot is assigned | CutOff | hand back |
 //! | Serving | lot is assigned | same | fetch |
+//! | CutOff, handed back | small lot is cut for this node | CutOff | hand back |
+//! | Serving | small lot is cut for this node | same | feed |
 //! | Outside, ending; Deciding, ending | time is over | Leaving |  |
 //! | Asking | time is over | same | arrive |
 //! | Asking, ending; Listing, ending | time is over | Leaving | hand back |
@@ -167,7 +169,7 @@ use std::time::{Duration, Instant};
 use handoff::protocol::Request;
 use notices::Notice;
 use postfix_wire::QueueId;
-use spool::{Act, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId};
+use spool::{Act, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId, SmallLot};
 
 use self::credit::Credit;
 use self::feeding::{FeedKey, Feeding, OwnLot};
@@ -343,15 +345,32 @@ impl Mail {
                     look.want();
                 }
             }
-            Notice::Fetch(node) | Notice::Assigned(node) if is_ours(node) => {
-                match &mut self.phase {
-                    Phase::Serving(Serving { fetch, .. }) => fetch.want(),
-                    // The lot was assigned by an older view.
-                    Phase::CutOff { hand_back } => hand_back.want(),
-                    _ => (),
-                }
-            }
+            Notice::Assigned(node, Some(lot)) if is_ours(node) => self.assigned(lot),
+            Notice::Fetch(node) | Notice::Assigned(node, None) if is_ours(node) => self.want_lots(),
             Notice::Ordered(node) if is_ours(node) => self.orders.look(),
+            _ => (),
+        }
+    }
+
+    /// Takes a lot from the notice of it, which saves a question. The answer to an earlier question
+    /// may lack this lot, and would take it away: then the question is put again. A notice that is
+    /// late or false costs a file that Redis refuses to commit. Under direct hand-off such a file
+    /// would be sent, so Redis is asked.
+    fn assigned(&mut self, lot: &SmallLot) {
+        let is_up_to_date =
+            matches!(&self.phase, Phase::Serving(Serving { fetch, .. }) if fetch.is_done());
+        if is_up_to_date && self.link.is_two_phase() && self.feeding.assigned(lot) {
+            self.credit.fetched(self.feeding.is_idle());
+        } else {
+            self.want_lots();
+        }
+    }
+
+    fn want_lots(&mut self) {
+        match &mut self.phase {
+            Phase::Serving(Serving { fetch, .. }) => fetch.want(),
+            // The lot was assigned by an older view.
+            Phase::CutOff { hand_back } => hand_back.want(),
             _ => (),
         }
     }

@@ -85,10 +85,14 @@ impl Rig {
     }
 
     fn come(&mut self, node: &str) {
+        self.come_with(node, Handoff::Hold);
+    }
+
+    fn come_with(&mut self, node: &str, handoff: Handoff) {
         let retry = self.mail.link.retry_at();
         self.pass(retry);
         self.link(LinkEvent::Connected);
-        self.reply(pong(node));
+        self.reply(pong(node, handoff));
     }
 
     /// Answers the open question for the lease, which is made due if there is none.
@@ -157,8 +161,8 @@ fn queue_id(n: u64) -> QueueId {
     format!("4C1B2{n:05X}").parse().unwrap()
 }
 
-fn pong(node: &str) -> Reply {
-    let (node, handoff) = (node.to_owned(), Handoff::Hold);
+fn pong(node: &str, handoff: Handoff) -> Reply {
+    let node = node.to_owned();
     let (spool, trouble, waits, pause, served) = (None, None, None, None, Served::Here);
     Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, pause, served }
 }
@@ -224,7 +228,7 @@ const PHASES: [(&str, &str, Step); 20] = [
     ("Ended", "Leaving, handed back", leave),
 ];
 
-const INPUTS: [(&str, Step); 24] = [
+const INPUTS: [(&str, Step); 25] = [
     ("pickup-rs comes", |rig| rig.come(NODE)),
     ("pickup-rs goes", |rig| rig.link(LinkEvent::Disconnected)),
     ("pickup-rs stays away", stay_away),
@@ -276,7 +280,11 @@ const INPUTS: [(&str, Step); 24] = [
     }),
     ("lots are handed back", |rig| rig.answer("hand back", Answer::HandedBack)),
     ("lot is assigned", |rig| {
-        rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap())));
+        rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), None)));
+    }),
+    ("small lot is cut for this node", |rig| {
+        let lot = SmallLot { lot: LotNumber(9), ids: vec![MessageId::from_parts(9, 0)] };
+        rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), Some(lot))));
     }),
     ("time is over", |rig| {
         let deadline = rig.mail.phase.deadline();
@@ -360,6 +368,31 @@ fn rows() -> BTreeMap<(String, String), (String, String)> {
         }
     }
     rows
+}
+
+#[test]
+fn a_small_lot_waits_for_an_answer_that_may_lack_it() {
+    let mut rig = reach("Serving");
+    rig.input(Input::Notice(Notice::Fetch(NODE.parse().unwrap())));
+    let lot = SmallLot { lot: LotNumber(9), ids: vec![MessageId::from_parts(9, 0)] };
+    rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), Some(lot))));
+    assert_eq!(rig.actions, ["fetch"], "not fed");
+    rig.answer("fetch", Answer::Fetched(Vec::new()));
+    assert_eq!(rig.actions, ["fetch", "fetch"]);
+}
+
+#[test]
+fn a_small_lot_is_fetched_where_a_file_would_be_sent_at_once() {
+    let mut rig = reach("Serving");
+    rig.link(LinkEvent::Disconnected);
+    rig.come_with(NODE, Handoff::Direct);
+    inventory(&mut rig);
+    list(&mut rig);
+    rig.answer("fetch", Answer::Fetched(Vec::new()));
+    rig.actions.clear();
+    let lot = SmallLot { lot: LotNumber(9), ids: vec![MessageId::from_parts(9, 0)] };
+    rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), Some(lot))));
+    assert_eq!(rig.actions, ["fetch"]);
 }
 
 #[test]

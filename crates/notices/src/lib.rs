@@ -1,9 +1,11 @@
-//! Notices between agents: "look now", and nothing else.
+//! Notices between agents: "look now".
 //!
 //! A notice is never the truth. An agent that hears one looks in Redis. An agent that misses one
-//! looks at the next renewal of its lease anyway. So a notice may be lost, doubled or late, and no
-//! decision may rest on it. The transport is behind [`NoticeBus`]; today that is Redis
-//! publish/subscribe, and request/reply between agents may take its place.
+//! looks at the next renewal of its lease anyway. So a notice may be lost, doubled, late or false,
+//! and no decision may rest on it. The notice of a small lot names its messages (decision 0036):
+//! the Mail Agent feeds them at once, and Redis decides when it commits them. The transport is
+//! behind [`NoticeBus`]; today that is Redis publish/subscribe, and request/reply between agents
+//! may take its place.
 
 mod over_redis;
 
@@ -12,7 +14,7 @@ use std::future::Future;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use spool::{AgentId, AgentKind, LotNumber, NodeId};
+use spool::{AgentId, AgentKind, LotNumber, NodeId, SmallLot};
 
 pub use over_redis::RedisNotices;
 
@@ -26,9 +28,9 @@ pub enum Notice {
     Cut(LotNumber),
     /// A lot is ready to be assigned. Said by `cut` and by Schedulers, to Info Agents.
     Ready(LotNumber),
-    /// A lot has been assigned to this node. Said by `cut` and `assign`, which an Info Agent
-    /// called, to Schedulers.
-    Assigned(NodeId),
+    /// A lot has been assigned to this node: this one, if it is small and was just cut. Said by
+    /// `cut` and `assign`, which an Info Agent called, to Schedulers and the Mail Agent.
+    Assigned(NodeId, Option<SmallLot>),
     /// Operators have given orders for mail that this node has. Said by `operate`, to the Mail
     /// Agent.
     Ordered(NodeId),
@@ -53,7 +55,8 @@ impl fmt::Display for Notice {
             Self::Inbox => f.write_str("inbox"),
             Self::Cut(lot) => write!(f, "cut {lot}"),
             Self::Ready(lot) => write!(f, "ready {lot}"),
-            Self::Assigned(node) => write!(f, "assigned {node}"),
+            Self::Assigned(node, None) => write!(f, "assigned {node}"),
+            Self::Assigned(node, Some(lot)) => write!(f, "assigned {node} {lot}"),
             Self::Ordered(node) => write!(f, "ordered {node}"),
             Self::Fetch(node) => write!(f, "fetch {node}"),
             Self::Credit(node) => write!(f, "credit {node}"),
@@ -77,7 +80,10 @@ fn parse(words: &[&str]) -> Option<Notice> {
         ["inbox"] => Notice::Inbox,
         ["cut", lot] => Notice::Cut(lot.parse().ok()?),
         ["ready", lot] => Notice::Ready(lot.parse().ok()?),
-        ["assigned", node] => Notice::Assigned(node.parse().ok()?),
+        ["assigned", node] => Notice::Assigned(node.parse().ok()?, None),
+        ["assigned", node, ref lot @ ..] => {
+            Notice::Assigned(node.parse().ok()?, Some(SmallLot::from_words(lot)?))
+        }
         ["ordered", node] => Notice::Ordered(node.parse().ok()?),
         ["fetch", node] => Notice::Fetch(node.parse().ok()?),
         ["credit", node] => Notice::Credit(node.parse().ok()?),
@@ -118,6 +124,7 @@ pub trait NoticeBus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use spool::MessageId;
 
     #[test]
     fn notices_are_read_as_they_were_written() {
@@ -127,7 +134,11 @@ mod tests {
             Notice::Inbox,
             Notice::Cut(LotNumber(7)),
             Notice::Ready(LotNumber(8)),
-            Notice::Assigned(node.clone()),
+            Notice::Assigned(node.clone(), None),
+            Notice::Assigned(
+                node.clone(),
+                Some(SmallLot { lot: LotNumber(9), ids: vec![MessageId::from_parts(1, 2)] }),
+            ),
             Notice::Ordered(node.clone()),
             Notice::Fetch(node.clone()),
             Notice::Credit(node),
@@ -142,9 +153,18 @@ mod tests {
 
     #[test]
     fn other_words_are_no_notices() {
-        for text in
-            ["", "inbox 1", "cut", "cut x", "fetch a b", "born king x", "left mail", "fetch  "]
-        {
+        for text in [
+            "",
+            "inbox 1",
+            "cut",
+            "cut x",
+            "fetch a b",
+            "assigned a 7",
+            "assigned a 7 x",
+            "born king x",
+            "left mail",
+            "fetch  ",
+        ] {
             assert!(text.parse::<Notice>().is_err(), "{text:?}");
         }
     }

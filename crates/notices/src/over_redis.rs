@@ -46,7 +46,7 @@ impl NoticeBus for RedisNotices {
             Notice::Inbox
             | Notice::Cut(_)
             | Notice::Ready(_)
-            | Notice::Assigned(_)
+            | Notice::Assigned(..)
             | Notice::Ordered(_)
             | Notice::Credit(_)
             | Notice::Born(..)
@@ -72,7 +72,7 @@ fn heard(publication: Publication) -> Result<Heard, NoticeError> {
         Publication::Inbox => Notice::Inbox,
         Publication::Cut(lot) => Notice::Cut(lot),
         Publication::Ready(lot) => Notice::Ready(lot),
-        Publication::Assigned(node) => Notice::Assigned(node),
+        Publication::Assigned(node, lot) => Notice::Assigned(node, lot),
         Publication::Ordered(node) => Notice::Ordered(node),
         Publication::Told(_, text) => text.parse()?,
     }))

@@ -144,6 +144,7 @@ pass another value.
 local LOT_MAX = 10000          -- ids in a lot, whatever a cut asks for: bounds a reply of fetch
 -- Bytes that one cut moves, unless its first message alone is larger: some 20 ms
 local CUT_BYTES = 4 * 1024 * 1024
+local SMALL_LOT = 8            -- ids that the notice of an assigned lot may carry
 local ID_BYTES = 26            -- a ULID's text
 -- Bytes of entries that one peek reads, as estimated from the entries before
 local PEEK_BYTES = 4 * 1024 * 1024
@@ -254,11 +255,12 @@ local function make_ready(p, n)
   publish(p, 'ready ' .. n)
 end
 
-local function hand_over(p, n, node)
+-- The notice says what the node must know of the lot, so that it need not ask.
+local function hand_over(p, n, node, contents)
   call('SADD', p .. 'nodes', node)
   call('ZADD', lots_of(p, node), n, n)
   call('HSET', lot(p, n), 'state', 'assigned', 'node', node)
-  publish(p, 'assigned ' .. node)
+  publish(p, 'assigned ' .. node .. (contents or ''))
 end
 
 local function leave_lane(p, n, lane)
@@ -434,8 +436,13 @@ end
 local function make_lot(p, now, n, node, fresh)
   call('DEL', lot(p, n), ids(p, n))
   call('HSET', lot(p, n), 'state', 'ready', 'epoch', 1, 'cut', now)
-  for _, it in ipairs(fresh) do call('HSET', ids(p, n), it.id, '') end
-  if node == '' then make_ready(p, n) else hand_over(p, n, node) end
+  local contents = { n }
+  for _, it in ipairs(fresh) do
+    call('HSET', ids(p, n), it.id, '')
+    if #fresh <= SMALL_LOT then contents[#contents + 1] = it.id end
+  end
+  if node == '' then return make_ready(p, n) end
+  hand_over(p, n, node, #fresh <= SMALL_LOT and ' ' .. table.concat(contents, ' '))
 end
 
 -- cut(now, n, size, node or '') -> {cut, messages, entries left} | {nothing, 0, entries left} |

@@ -227,8 +227,11 @@ async fn notices_tell_of_a_lot_s_life_and_carry_words_between_agents() {
     let spool = spool(&redis);
     let mut feed = spool.publications();
     assert_eq!(next(&mut feed).await, Publication::Resubscribed);
-    let lot = assigned_lot(&spool, &node("a"), 1).await.lot;
-    for expected in [Publication::Inbox, Publication::Assigned(node("a")), Publication::Cut(lot)] {
+    let own = assigned_lot(&spool, &node("a"), 1).await;
+    let lot = own.lot;
+    let small = SmallLot { lot, ids: own.ids };
+    let assigned = Publication::Assigned(node("a"), Some(small));
+    for expected in [Publication::Inbox, assigned, Publication::Cut(lot)] {
         assert_eq!(next(&mut feed).await, expected);
     }
     spool.reassign(&node("a")).await.unwrap();

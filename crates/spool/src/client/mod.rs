@@ -51,7 +51,7 @@ pub use operate::{Act, Obeyed, Operated, OrdersAt, Standing};
 pub use place::Place;
 use proof::Numbered;
 pub use proof::{Attendance, Attended, LastAttendance, Rename};
-pub use publications::{Publication, Publications};
+pub use publications::{Publication, Publications, SmallLot};
 pub use vitals::Vitals;
 pub use weakness::{Effect, Weakness};
 

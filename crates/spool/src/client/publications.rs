@@ -12,6 +12,7 @@
 //! notices.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use futures_util::StreamExt;
 use redis::aio::{PubSub, PubSubSink, PubSubStream};
 use redis::{ConnectionAddr, Msg};
 use sansio::Backoff;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -29,13 +31,43 @@ use super::connection::Connection;
 use super::opening::{RECONNECT, client, connect_expected};
 use crate::keys::NOTICES;
 use crate::library::NOTICE_OF_INBOX;
-use crate::{AgentId, LotNumber, NodeId};
+use crate::{AgentId, Epoch, LotNumber, MessageId, NodeId};
 
 /// Time without a notice after which the server is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(10);
 const STEP_LIMIT: Duration = Duration::from_secs(2);
 /// Places on the shelf. A reader that is further behind does better to look at everything once.
 const PLACES: usize = 64;
+
+/// A lot of a few messages, just cut. All are uncommitted, and the lot is in its first tenure.
+///
+/// As text, words separated by spaces: the number, and each id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmallLot {
+    /// Number of the lot.
+    pub lot: LotNumber,
+    /// Messages of the lot.
+    pub ids: Vec<MessageId>,
+}
+
+impl SmallLot {
+    /// Tenure of a lot that was just cut.
+    pub const EPOCH: Epoch = Epoch(1);
+
+    /// Reads words as they were published. Returns `None` for any others.
+    pub fn from_words(words: &[&str]) -> Option<Self> {
+        let (lot, ids) = words.split_first()?;
+        let ids: Vec<MessageId> = ids.iter().map(|id| id.parse()).collect::<Result<_, _>>().ok()?;
+        (!ids.is_empty()).then_some(Self { lot: lot.parse().ok()?, ids })
+    }
+}
+
+impl fmt::Display for SmallLot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.lot)?;
+        self.ids.iter().try_for_each(|id| write!(f, " {id}"))
+    }
+}
 
 /// A notice of something worth a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +80,8 @@ pub enum Publication {
     Cut(LotNumber),
     /// A lot waits for a node.
     Ready(LotNumber),
-    /// A lot was assigned to this node.
-    Assigned(NodeId),
+    /// A lot was assigned to this node: this one, if it is small and was just cut.
+    Assigned(NodeId, Option<SmallLot>),
     /// An operator ordered something for mail at this node.
     Ordered(NodeId),
     /// An agent was sent this text, by [`Spool::tell`](super::Spool::tell).
@@ -193,7 +225,11 @@ fn parse(message: &Msg) -> Option<Publication> {
     match what {
         "cut" => rest.parse().ok().map(Publication::Cut),
         "ready" => rest.parse().ok().map(Publication::Ready),
-        "assigned" => rest.parse().ok().map(Publication::Assigned),
+        "assigned" => {
+            let words: Vec<&str> = rest.split(' ').collect();
+            let (node, lot) = words.split_first()?;
+            Some(Publication::Assigned(node.parse().ok()?, SmallLot::from_words(lot)))
+        }
         "ordered" => rest.parse().ok().map(Publication::Ordered),
         "told" => {
             let (to, text) = rest.split_once(' ')?;

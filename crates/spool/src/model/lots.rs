@@ -6,11 +6,13 @@ use std::time::Duration;
 use super::{Done, Lot, Model, State};
 use crate::{
     Act, Assigned, CommitNumber, Cut, Disowned, Domain, Dropped, Epoch, Lost, LotNumber, MessageId,
-    NodeId, Place, Retried,
+    NodeId, Place, Retried, SmallLot,
 };
 
 /// Age up to which an id can be disowned, milliseconds.
 const DISOWN_MS: u64 = 24 * 3600 * 1000;
+/// Most messages of a lot that the notice of it names.
+const SMALL_LOT: usize = 8;
 
 impl Model {
     /// Appends a message to the inbox. The submitter's notice is not published here.
@@ -56,9 +58,13 @@ impl Model {
         if fresh.is_empty() {
             return Cut::Nothing { left };
         }
+        let contents = match fresh.len() {
+            0..=SMALL_LOT => format!(" {}", SmallLot { lot, ids: fresh.clone() }),
+            _ => String::new(),
+        };
         let n = self.new_lot(to.map_or(State::Ready, |node| State::Assigned(node.clone())), fresh);
         self.publish(match to {
-            Some(node) => format!("assigned {node}"),
+            Some(node) => format!("assigned {node}{contents}"),
             None => format!("ready {n}"),
         });
         self.publish(format!("cut {n}"));
