@@ -25,7 +25,7 @@ pub(super) struct Entry {
 }
 
 impl Model {
-    /// As `Spool::register`.
+    /// Models `Spool::register`.
     pub fn register(&mut self, registration: &Registration) -> Registered {
         let Registration { agent, kind, generation, lease, name, capacity } = registration;
         let before = self.agents.get(agent).map(|it| (it.generation, it.start));
@@ -58,7 +58,7 @@ impl Model {
         Start(self.starts)
     }
 
-    /// As `Spool::renew`.
+    /// Models `Spool::renew`.
     pub fn renew(&mut self, agent: &AgentId, generation: Generation, lease: Duration) -> Renewed {
         match self.agents.get(agent) {
             Some(it) if it.generation != generation => Renewed::Superseded,
@@ -70,7 +70,7 @@ impl Model {
         }
     }
 
-    /// As `Spool::leave`.
+    /// Models `Spool::leave`.
     pub fn leave(&mut self, agent: &AgentId, generation: Generation) -> Left {
         match self.agents.get(agent) {
             Some(it) if it.generation != generation => Left::Superseded,
@@ -91,7 +91,7 @@ impl Model {
         }
     }
 
-    /// As `Spool::reap`.
+    /// Models `Spool::reap`.
     pub fn reap(&mut self) -> Vec<AgentId> {
         let now_ms = self.now_ms;
         let gap_ms = now_ms - self.watched_ms.unwrap_or(now_ms);
@@ -116,7 +116,7 @@ impl Model {
         ended.into_iter().map(|(agent, _)| agent).collect()
     }
 
-    /// As `Spool::directory`.
+    /// Models `Spool::directory`.
     pub fn directory(&self) -> Directory {
         let describe = |ends: &BTreeMap<AgentId, u64>| {
             in_order(ends).into_iter().filter_map(|(agent, ms)| self.describe(agent, ms)).collect()

@@ -25,7 +25,7 @@ impl Model {
         self.inbox.push_back(None);
     }
 
-    /// As `Spool::disown`.
+    /// Models `Spool::disown`.
     pub fn disown(&mut self, id: MessageId) -> Disowned {
         let is_known = self.is_stored(id) || self.inbox_orders.contains_key(&id);
         match self.done.get(&id) {
@@ -40,7 +40,7 @@ impl Model {
         }
     }
 
-    /// As `Spool::cut`.
+    /// Models `Spool::cut`.
     pub fn cut(&mut self, lot: LotNumber, size: u32, to: Option<&NodeId>) -> Cut {
         match lot.0.cmp(&(self.lots_made + 1)) {
             Ordering::Less => return Cut::Already,
@@ -85,7 +85,7 @@ impl Model {
         (!self.carry_out(id, order)).then_some(id)
     }
 
-    /// As `Spool::tidy`.
+    /// Models `Spool::tidy`.
     pub fn tidy(&mut self) -> u64 {
         let mut count = 0;
         while let Some(&entry) = self.inbox.front() {
@@ -146,7 +146,7 @@ impl Model {
         self.lanes.retain(|to, _| has_lots(to));
     }
 
-    /// As `Spool::assign`.
+    /// Models `Spool::assign`.
     pub fn assign(&mut self, lots: &[(LotNumber, NodeId)]) -> Vec<Assigned> {
         lots.iter().map(|(lot, node)| self.assign_one(*lot, node)).collect()
     }
@@ -166,7 +166,7 @@ impl Model {
         }
     }
 
-    /// As `Spool::reassign`.
+    /// Models `Spool::reassign`.
     pub fn reassign(&mut self, node: &NodeId) -> u64 {
         let its = State::Assigned(node.clone());
         let mut notices = Vec::new();
@@ -179,7 +179,7 @@ impl Model {
         count
     }
 
-    /// As `Spool::lose`.
+    /// Models `Spool::lose`.
     pub fn lose(&mut self, node: &NodeId, grace: Duration) -> Lost {
         let seen_ms = self.arrived.get(node).map(|(_, seen_ms)| *seen_ms);
         let away = |seen_ms: u64| Duration::from_millis(self.now_ms.saturating_sub(seen_ms));
@@ -208,7 +208,7 @@ impl Model {
         self.make_ready(resent);
     }
 
-    /// As `Spool::retry_quarantined`.
+    /// Models `Spool::retry_quarantined`.
     pub fn retry_quarantined(&mut self, ids: &[MessageId]) -> Vec<Retried> {
         let mut moved = Vec::new();
         let mut retry = |id: MessageId| match self.place_of(id) {
@@ -227,7 +227,7 @@ impl Model {
         answers
     }
 
-    /// As `Spool::drop_quarantined`.
+    /// Models `Spool::drop_quarantined`.
     pub fn drop_quarantined(&mut self, ids: &[MessageId]) -> Vec<Dropped> {
         let drop = |id: &MessageId| match self.place_of(*id) {
             Some(Place::Quarantine(_)) => {
@@ -242,7 +242,7 @@ impl Model {
         ids.iter().map(drop).collect()
     }
 
-    /// As `Spool::attend` by the only queue directory of a node. Returns the floor.
+    /// Models `Spool::attend` by the only queue directory of a node. Returns the floor.
     pub fn attend(&mut self, node: &NodeId, mark: CommitNumber) -> CommitNumber {
         let it = self.numbers.entry(node.clone()).or_default();
         if mark < it.mark {

@@ -1,4 +1,4 @@
-//! What a Mail Agent calls, under its fencing token.
+//! Calls of a Mail Agent, under its fencing token.
 
 use postfix_wire::QueueId;
 
@@ -17,7 +17,7 @@ enum NotYours {
 }
 
 impl Model {
-    /// As `Spool::arrive`.
+    /// Models `Spool::arrive`.
     pub fn arrive(&mut self, token: &FencingToken) -> Arrived {
         if self.expect_latest(token).is_err() {
             return Arrived::Superseded;
@@ -30,13 +30,13 @@ impl Model {
         Arrived::Arrived
     }
 
-    /// As `Spool::hand_back`.
+    /// Models `Spool::hand_back`.
     pub fn hand_back(&mut self, token: &FencingToken) -> Result<u64, SpoolError> {
         self.expect_latest(token)?;
         Ok(self.reassign(&token.node))
     }
 
-    /// As `Spool::pull`.
+    /// Models `Spool::pull`.
     pub fn pull(
         &mut self,
         token: &FencingToken,
@@ -46,7 +46,7 @@ impl Model {
         Ok(lots.iter().map(|lot| self.assign_one(*lot, &token.node)).collect())
     }
 
-    /// As `Spool::commit_numbered`.
+    /// Models `Spool::commit_numbered`.
     pub fn commit_numbered(
         &mut self,
         token: &FencingToken,
@@ -102,7 +102,7 @@ impl Model {
         }
     }
 
-    /// As `Spool::park`.
+    /// Models `Spool::park`.
     pub fn park(
         &mut self,
         token: &FencingToken,
@@ -139,7 +139,7 @@ impl Model {
         Parked::Parked
     }
 
-    /// As `Spool::settle`.
+    /// Models `Spool::settle`.
     pub fn settle(
         &mut self,
         token: &FencingToken,
@@ -168,7 +168,7 @@ impl Model {
         self.mail.entry(node.clone()).and_modify(|mail| _ = mail.remove(queue_id));
     }
 
-    /// As `Spool::uncommit`, whatever the proof.
+    /// Models `Spool::uncommit`, whatever the proof.
     pub fn uncommit(
         &mut self,
         token: &FencingToken,
@@ -188,7 +188,7 @@ impl Model {
         Ok(answers)
     }
 
-    /// As `Spool::absent`.
+    /// Models `Spool::absent`.
     pub fn absent(
         &mut self,
         token: &FencingToken,
@@ -221,7 +221,7 @@ impl Model {
         self.numbers.get(node).copied().unwrap_or_default().floor
     }
 
-    /// As `Spool::rename`.
+    /// Models `Spool::rename`.
     pub fn rename(
         &mut self,
         token: &FencingToken,
@@ -252,7 +252,7 @@ impl Model {
         (Renamed::Renamed, owned.number)
     }
 
-    /// As `Spool::defer`.
+    /// Models `Spool::defer`.
     pub fn defer(
         &mut self,
         token: &FencingToken,
@@ -267,7 +267,7 @@ impl Model {
         Ok(messages.iter().map(defer).collect())
     }
 
-    /// As `Spool::refuse`.
+    /// Models `Spool::refuse`.
     pub fn refuse(
         &mut self,
         token: &FencingToken,
@@ -293,7 +293,7 @@ impl Model {
         Ok(Refused::Refused)
     }
 
-    /// As `Spool::obey`.
+    /// Models `Spool::obey`.
     pub fn obey(
         &mut self,
         token: &FencingToken,

@@ -6,7 +6,7 @@ use super::{Done, Model, State};
 use crate::{Act, MessageId, NodeId, Operated, Place};
 
 impl Model {
-    /// As `Spool::operate`.
+    /// Models `Spool::operate`.
     pub fn operate(&mut self, act: Act, messages: &[(MessageId, Place)]) -> Vec<Operated> {
         let (mut again, mut ordered) = (Vec::new(), BTreeSet::new());
         let mut answers = Vec::new();

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Model {
-    /// As `Spool::fetch`.
+    /// Models `Spool::fetch`.
     pub fn fetch(&self, token: &FencingToken) -> Result<Vec<AssignedLot>, SpoolError> {
         self.expect_latest(token)?;
         let own = |(&n, lot): (&u64, &Lot)| AssignedLot {
@@ -27,7 +27,7 @@ impl Model {
         self.lots.iter().filter(move |(_, lot)| lot.state == its)
     }
 
-    /// As `Spool::inventory_numbered`.
+    /// Models `Spool::inventory_numbered`.
     pub fn inventory_numbered(&self, node: &NodeId) -> Vec<(Placed, CommitNumber)> {
         let placed = |(queue_id, it): (&QueueId, &Owned)| {
             (Placed { queue_id: queue_id.clone(), id: it.id }, it.number)
@@ -39,18 +39,18 @@ impl Model {
         self.mail.get(node).into_iter().flat_map(BTreeMap::values).map(|it| it.id)
     }
 
-    /// As `Spool::resting`.
+    /// Models `Spool::resting`.
     pub fn resting(&self, node: &NodeId) -> BTreeSet<MessageId> {
         self.committed_to(node).filter(|id| self.deferred.contains_key(id)).collect()
     }
 
-    /// As `Spool::orders_of`.
+    /// Models `Spool::orders_of`.
     pub fn orders_of(&self, node: &NodeId) -> BTreeMap<MessageId, Act> {
         let order = |id: MessageId| Some((id, *self.node_orders.get(&id)?));
         self.committed_to(node).filter_map(order).collect()
     }
 
-    /// As `Spool::lanes`, with all lots.
+    /// Models `Spool::lanes`, with all lots.
     pub fn lanes(&self) -> Vec<Lane> {
         let mut lanes: Vec<(&u64, &Domain)> = self.lanes.iter().map(|it| (it.1, it.0)).collect();
         lanes.sort();
@@ -72,7 +72,7 @@ impl Model {
         lots.map(describe).collect()
     }
 
-    /// As `Spool::overview`, with all ready lots. Nodes are in the order of their names.
+    /// Models `Spool::overview`, with all ready lots. Nodes are in the order of their names.
     pub fn overview(&self) -> Overview {
         let ready = self.described(&State::Ready);
         Overview {
