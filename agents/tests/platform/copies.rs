@@ -3,6 +3,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -140,6 +141,15 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     let status = two.original.until_status("the copy to be named", |it| !it["copies"][0].is_null());
     let place = two.beside.postfix.queue_dir().display().to_string();
     assert!(status["copies"][0]["host"].as_str().unwrap().contains(&place), "{status:#}");
+    // In words, on the original's host.
+    let (is_well, told) = two.original.optimus(&["status"]);
+    let node = identity(&two.original);
+    let words = format!(
+        "{place}: not served: a copy of node {}, which is served by ",
+        node.split_whitespace().next().unwrap()
+    );
+    let remedy = "stop Postfix there, or run `optimus node new` there";
+    assert!(!is_well && told.contains(&words) && told.contains(remedy), "{told}");
     // Mail that was in the queue when it was copied is Postfix's to send.
     deliver(&two.beside);
     assert!(tally(&two.beside.sink.received(), ROUND).is_clean());
@@ -182,6 +192,59 @@ fn a_copy_with_mail_becomes_a_node_of_its_own_when_it_must() {
     two.original.expect_rest();
     let tally = tally(&two.original.sink.received(), 2 * ROUND);
     assert!(tally.is_clean(), "{tally:?}");
+}
+
+/// Deletes all files of its deferred queue by OPTIMUS's postsuper.
+fn delete_deferred(platform: &Platform) {
+    let files = platform.postfix.queue_files("deferred").into_iter();
+    let names = files.flat_map(|it| ["-d".into(), it.file_name().unwrap().to_owned()]);
+    let mut command = platform.command("optimus");
+    assert!(command.arg0("postsuper").args(names).status().unwrap().success());
+    assert_eq!(deferred(platform), 0);
+}
+
+/// The remedy for every refused directory: its copies are given up, and no other mail.
+#[test]
+fn mail_deleted_on_a_refused_copy_is_deleted_there_alone_and_the_copy_becomes_another_node() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    two.copy();
+    two.original.postfix.start().unwrap();
+    two.submit_to_original(2 * ROUND);
+    two.start_copy();
+    two.copy_is_refused();
+    delete_deferred(&two.beside);
+    assert_eq!(deferred(&two.original), 2 * ROUND, "the original's mail was deleted");
+    let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
+    two.original.until_status("two nodes", lives);
+    deliver(&two.original);
+    two.original.expect_rest();
+    let tally = tally(&two.received(), 2 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+}
+
+/// The copy was started first. The original gives up its files, which are the copy's now.
+#[test]
+fn an_original_that_is_refused_gives_its_copies_up_and_serves_as_another_node() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    two.original.terminate("mail-agent");
+    two.copy();
+    two.start_copy();
+    two.original.submit(ROUND);
+    until(LONG, "mail to reach the copy", || deferred(&two.beside) == 2 * ROUND).unwrap();
+    two.original.postfix.start().unwrap();
+    two.original.start("mail-agent");
+    until(LONG, "refusal", || two.original.log("mail-agent").contains(COPY)).unwrap();
+    delete_deferred(&two.original);
+    let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
+    two.original.until_status("two nodes", lives);
+    assert_ne!(identity(&two.beside), identity(&two.original));
+    deliver(&two.beside);
+    two.original.expect_rest();
+    let tally = tally(&two.received(), 2 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!(two.original.counted("resent"), 0);
 }
 
 /// Redis may name a place that was this one's own before a crash.

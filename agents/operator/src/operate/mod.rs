@@ -234,9 +234,17 @@ pub(crate) fn left_in_doubt(
     found.left.iter().filter(is_nowhere_else).map(|id| (*id, words.clone())).collect()
 }
 
-/// Returns this host's node, if it is one.
+/// Returns the node that this host serves. A copy of a node's queue directory serves none: its
+/// files are not those that Redis knows. While Redis can't be asked, nobody knows.
 pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
-    instance.with_least_rights(|| instance.places.identity()).ok()?.ok().flatten()?.parse().ok()
+    let identity = instance.with_least_rights(|| instance.places.identity()).ok()?.ok()??;
+    let (node, spool): (NodeId, _) = (identity.parse().ok()?, instance.looking());
+    let last = || daemon::block_on(spool.last_attendance(&node));
+    let Some(nonce) = instance.with_least_rights(last).ok()?.ok()?.ok()?.nonce else {
+        return Some(node);
+    };
+    let is_latest = || pickup_rs::is_latest(&instance.places.mark_file(), nonce);
+    instance.with_least_rights(is_latest).ok()?.ok()?.then_some(node)
 }
 
 /// Outcome for the mail that nodes have.
