@@ -17,6 +17,7 @@ mod nodes;
 mod operate;
 mod operator;
 mod queue;
+mod reach;
 mod redis;
 mod resting;
 mod settling;

@@ -11,18 +11,18 @@ use crate::common::{LONG, Plan, Platform};
 
 const LEASE: &str = "[agents]\nlease_ms = 1000\n";
 
-fn server() -> Redis {
+pub(crate) fn server() -> Redis {
     Redis::start_with_tcp(&["repl-diskless-sync-delay 0"]).unwrap()
 }
 
 /// Starts everything but the agents; nothing has connected to Redis yet.
-fn platform_at(at: SocketAddr) -> Platform {
+pub(crate) fn platform_at(at: SocketAddr) -> Platform {
     let platform = Plan::default().start();
     lead_to(&platform, at);
     platform
 }
 
-fn lead_to(platform: &Platform, at: SocketAddr) {
+pub(crate) fn lead_to(platform: &Platform, at: SocketAddr) {
     write_settings(platform, at, LEASE);
 }
 
@@ -36,7 +36,7 @@ fn log_says(platform: &Platform, words: &str) {
 }
 
 /// Waits until `optimus check` and `optimus status` fail with these words.
-fn named(platform: &Platform, words: &str) {
+pub(crate) fn named(platform: &Platform, words: &str) {
     for command in ["check", "status"] {
         until(LONG, words, || {
             let (is_fine, text) = platform.optimus(&[command]);
@@ -46,7 +46,7 @@ fn named(platform: &Platform, words: &str) {
     }
 }
 
-fn healed(platform: &Platform) {
+pub(crate) fn healed(platform: &Platform) {
     until(LONG, "status is fine again", || platform.optimus(&["status"]).0)
         .unwrap_or_else(|error| panic!("{error}: {}", platform.optimus(&["status"]).1));
 }

@@ -18,6 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct MovingAddress {
     to: Arc<Mutex<SocketAddr>>,
     at: SocketAddr,
+    open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl MovingAddress {
@@ -25,20 +26,30 @@ impl MovingAddress {
     pub fn to(redis: &Redis) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let (at, to) = (listener.local_addr()?, Arc::new(Mutex::new(redis.address()?)));
-        let target = Arc::clone(&to);
+        let (target, open) = (Arc::clone(&to), Arc::<Mutex<Vec<TcpStream>>>::default());
+        let all = Arc::clone(&open);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let to = *target.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = TcpStream::connect(to).and_then(|server| join(client, server));
+                let Ok(server) = TcpStream::connect(to) else { continue };
+                all.lock().unwrap_or_else(PoisonError::into_inner).extend(client.try_clone());
+                let _ = join(client, server);
             }
         });
-        Ok(Self { to, at })
+        Ok(Self { to, at, open })
     }
 
     /// Leads new connections to this server, which must listen on TCP.
     pub fn move_to(&self, redis: &Redis) -> Result<()> {
         *self.to.lock().unwrap_or_else(PoisonError::into_inner) = redis.address()?;
         Ok(())
+    }
+
+    /// Breaks all connections that were made.
+    pub fn cut(&self) {
+        for client in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = client.shutdown(Shutdown::Both);
+        }
     }
 
     /// Returns the address itself.
