@@ -6,10 +6,12 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use support::installed::Installed;
 use support::{
     OUR_POSTDROP, OUR_SENDMAIL, STOCK_POSTDROP, STOCK_SENDMAIL, Site, code, run, stderr,
 };
@@ -110,4 +112,66 @@ fn too_small_a_stack_ends_stock_by_a_signal_and_our_program_leaves_no_file() {
     let is_known = ours.status.signal().is_some() || [0, 75].contains(&code(&ours));
     assert!(is_known, "{:?}: {}", ours.status, stderr(&ours));
     assert_eq!(site.postfix.queue_files("maildrop").len(), 0);
+}
+
+/// Returns the next line of a mail log.
+fn logged_as(log: &UnixDatagram) -> String {
+    let mut buffer = [0; 8192];
+    let length = log.recv(&mut buffer).unwrap_or(0);
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+#[test]
+fn a_log_tag_in_the_environment_does_not_change_the_name_in_the_log() {
+    let site = Site::with_redis();
+    let log = UnixDatagram::bind(site.postfix.queue_dir().join("public/postlog")).unwrap();
+    log.set_nonblocking(true).unwrap();
+    for program in [STOCK_SENDMAIL, OUR_SENDMAIL] {
+        // No recipient: an error that both log.
+        let output = run(site.command(program, &["-f", "a@b"]).env("MAIL_LOGTAG", "other"), b"");
+        assert_ne!(code(&output), 0, "{}", stderr(&output));
+        let line = logged_as(&log);
+        assert!(line.contains(" postfix/sendmail["), "{program}: {line}");
+    }
+}
+
+/// A command that root's `sendmail -q` runs gets what both programs set, and root's own variables.
+#[test]
+fn a_value_in_import_environment_is_set_for_commands_as_with_stock() {
+    let site = Site::with_redis();
+    let commands = site.folder("commands");
+    let told = site.postfix.path().join("told");
+    let script = format!("#!/bin/sh\necho \"$VALUE $OWN\" > {}\n", told.display());
+    std::fs::write(commands.join("postqueue"), script).unwrap();
+    std::fs::set_permissions(commands.join("postqueue"), PermissionsExt::from_mode(0o755)).unwrap();
+    let settings = [
+        format!("command_directory = {}", commands.display()),
+        "import_environment = MAIL_CONFIG VALUE=set".to_owned(),
+    ];
+    site.postfix.set_main(&settings.each_ref().map(String::as_str)).unwrap();
+    for program in [STOCK_SENDMAIL, OUR_SENDMAIL] {
+        let mut command = site.command(program, &["-q"]);
+        let output = run(command.env("VALUE", "mine").env("OWN", "kept"), b"");
+        assert_eq!(code(&output), 0, "{program}: {}", stderr(&output));
+        assert_eq!(std::fs::read_to_string(&told).unwrap(), "set kept\n", "{program}");
+        std::fs::remove_file(&told).unwrap();
+    }
+}
+
+/// Some sites install it so by mistake. Both programs give the right up, say so, and go on.
+#[test]
+fn a_sendmail_that_is_set_user_id_root_says_so_in_fewer_lines_than_stock() {
+    let installed = Installed::with_redis();
+    let folder = installed.site.folder("mistaken");
+    let warnings = |program: &str| {
+        let copy = folder.join("sendmail");
+        std::fs::copy(program, &copy).unwrap();
+        std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o4755)).unwrap();
+        let mut command = installed.as_user(&[copy.to_str().unwrap(), "-V"]);
+        let output = run(&mut command, b"");
+        std::fs::remove_file(&copy).unwrap();
+        let said = stderr(&output);
+        said.lines().filter(|it| it.contains("root")).count()
+    };
+    assert_eq!([STOCK_SENDMAIL, OUR_SENDMAIL].map(warnings), [3, 1]);
 }
