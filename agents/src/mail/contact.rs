@@ -130,8 +130,8 @@ impl Mail {
                 queue_ids.iter().for_each(|it| self.releases.answered(it));
             }
             Reply::Operated { act, done, absent, renamed } => {
-                self.renamed_by_order(&renamed);
-                self.operated(act, done, &absent);
+                self.renamed_by_order(act, &renamed);
+                self.operated(act, done, absent);
             }
             Reply::Inventory { files, renamed, unreadable, proof, complete } => {
                 self.unreadable(&unreadable);

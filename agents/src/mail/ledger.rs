@@ -190,6 +190,11 @@ impl Ledger {
         self.waiting.obeyed.push((queue_id, id, act));
     }
 
+    /// Returns the message that the file of this name was committed for.
+    pub(crate) fn tracked(&self, queue_id: &QueueId) -> Option<MessageId> {
+        self.tracked.get(queue_id).copied()
+    }
+
     /// Files of ours that these orders are for.
     pub(crate) fn tracked_of(
         &self,

@@ -36,8 +36,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Orders {
     look: Errand,
     again_at: Option<Instant>,
-    /// Files that pickup-rs was asked to do something to, and has not answered for.
-    under_way: BTreeMap<QueueId, MessageId>,
+    /// Files that pickup-rs was asked to do something to, and has not answered for. One file may
+    /// have several entries: an operator who changes an order doesn't wait for the answer.
+    under_way: BTreeMap<(QueueId, Act), MessageId>,
 }
 
 impl Orders {
@@ -94,7 +95,7 @@ impl Mail {
         }
         let mut by_act: BTreeMap<Act, Vec<Ordered>> = BTreeMap::new();
         for (queue_id, id, act) in self.ledger.tracked_of(orders) {
-            self.orders.under_way.insert(queue_id.clone(), id);
+            self.orders.under_way.insert((queue_id.clone(), act), id);
             by_act.entry(act).or_default().push(Ordered { queue_id, id });
         }
         for (act, messages) in by_act {
@@ -105,12 +106,13 @@ impl Mail {
         }
     }
 
-    /// Notes the other names of released files. Redis is told of these before anything else about
-    /// these files.
-    pub(super) fn renamed_by_order(&mut self, renamed: &[NewName]) {
+    /// Notes the other names of released files, whoever has ordered it. Redis is told of these
+    /// before anything else about these files.
+    pub(super) fn renamed_by_order(&mut self, act: Act, renamed: &[NewName]) {
         for NewName { was, now } in renamed {
-            if let Some(id) = self.orders.under_way.remove(was) {
-                self.orders.under_way.insert(now.clone(), id);
+            let asked = self.orders.under_way.remove(&(was.clone(), act));
+            if let Some(id) = asked.or_else(|| self.ledger.tracked(was)) {
+                self.orders.under_way.insert((now.clone(), act), id);
                 let (was, now) = (was.clone(), now.clone());
                 self.ledger.rename(Rename { id, was, now: now.clone() });
                 self.ledger.ours(&now, id);
@@ -119,12 +121,82 @@ impl Mail {
     }
 
     /// Notes what pickup-rs has done. Absent files have been settled, or will be.
-    pub(super) fn operated(&mut self, act: Act, done: Vec<QueueId>, absent: &[QueueId]) {
+    pub(super) fn operated(&mut self, act: Act, done: Vec<QueueId>, absent: Vec<QueueId>) {
         for queue_id in done {
-            if let Some(id) = self.orders.under_way.remove(&queue_id) {
+            if let Some(id) = self.orders.under_way.remove(&(queue_id.clone(), act)) {
                 self.ledger.obeyed(queue_id, id, act);
             }
         }
-        absent.iter().for_each(|queue_id| _ = self.orders.under_way.remove(queue_id));
+        for queue_id in absent {
+            self.orders.under_way.remove(&(queue_id, act));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handoff::protocol::Reply;
+    use spool::Generation;
+
+    use super::super::Config;
+    use super::super::report::{FlushHint, Held, Report};
+    use super::super::samples::{id, queue_id};
+    use super::*;
+    use crate::machine::Tickets;
+
+    fn mail(now: Instant) -> Mail {
+        let (generation, term) = (Generation::from_parts(1, 1), Duration::from_secs(1));
+        let mut mail = Mail::new(Config { generation, name: String::new(), term, window: 1 }, now);
+        mail.phase = Phase::Deciding { leave_by: None };
+        mail.ledger.ours(&queue_id(1), id(1));
+        mail
+    }
+
+    fn ordered(mail: &mut Mail, now: Instant, tickets: &mut Tickets, act: Act) {
+        mail.orders.look.want();
+        let ticket = mail.orders.look.put().open(tickets);
+        mail.orders_answered(now, ticket, &BTreeMap::from([(id(1), act)]));
+    }
+
+    fn operated(act: Act, name: u64, renamed: Vec<NewName>) -> Reply {
+        Reply::Operated { act, done: vec![queue_id(name)], absent: Vec::new(), renamed }
+    }
+
+    fn told(mail: &mut Mail, now: Instant) -> Report {
+        mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap()
+    }
+
+    fn new_name() -> NewName {
+        NewName { was: queue_id(1), now: queue_id(2) }
+    }
+
+    fn rename() -> Rename {
+        Rename { id: id(1), was: queue_id(1), now: queue_id(2) }
+    }
+
+    #[test]
+    fn an_order_that_is_changed_before_its_answer_leaves_the_new_one_heard() {
+        let (now, mut tickets) = (Instant::now(), Tickets::default());
+        let mut mail = mail(now);
+        ordered(&mut mail, now, &mut tickets, Act::Hold);
+        ordered(&mut mail, now, &mut tickets, Act::Release);
+        mail.heard(now, operated(Act::Hold, 1, Vec::new()));
+        mail.heard(now, operated(Act::Release, 2, vec![new_name()]));
+        let report = told(&mut mail, now);
+        assert_eq!(report.renames, [rename()]);
+        let obeyed = [(queue_id(1), id(1), Act::Hold), (queue_id(2), id(1), Act::Release)];
+        assert_eq!(report.obeyed, obeyed);
+        assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(2), id(1))]));
+    }
+
+    #[test]
+    fn a_new_name_is_noted_though_the_order_was_answered_before() {
+        let (now, mut tickets) = (Instant::now(), Tickets::default());
+        let mut mail = mail(now);
+        ordered(&mut mail, now, &mut tickets, Act::Release);
+        mail.heard(now, operated(Act::Release, 1, Vec::new()));
+        mail.heard(now, operated(Act::Release, 2, vec![new_name()]));
+        assert_eq!(told(&mut mail, now).renames, [rename()]);
+        assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(2), id(1))]));
     }
 }
