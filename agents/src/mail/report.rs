@@ -164,7 +164,7 @@ pub(crate) const COMMIT_PATIENCE: Duration = Duration::from_millis(10);
 /// Time that everything else waits for company.
 pub(crate) const OTHER_PATIENCE: Duration = Duration::from_millis(50);
 
-/// Whether files in hold are reported. While it isn't certain that they are there, they must not
+/// Whether prepared files are reported. While it isn't certain that they are there, they must not
 /// be: committed means sent to Redis. What the queue manager has, or content rules took, is past
 /// recall, so Redis is told at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

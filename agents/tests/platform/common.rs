@@ -309,3 +309,9 @@ impl Drop for Platform {
         }
     }
 }
+
+/// Errors in a log, besides that of a pickup-rs that took longer to start than a lease lasts.
+pub(crate) fn errors(log: &str) -> Vec<&str> {
+    let is_of_start = |line: &&str| line.contains("pickup-rs: can't be reached");
+    log.lines().filter(|line| line.contains("ERROR") && !is_of_start(line)).collect()
+}

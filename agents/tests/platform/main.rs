@@ -27,7 +27,7 @@ mod trying;
 
 use std::os::unix::net::UnixStream;
 
-use common::{LONG, Plan};
+use common::{LONG, Plan, errors};
 use spool::keys;
 use testbed::until;
 
@@ -45,7 +45,7 @@ fn optimus_run_delivers_and_drains() {
     assert_eq!(log.matches("drained").count(), 3, "{log}");
     // Redis has ended with `optimus run`, after the agents.
     assert!(UnixStream::connect(platform.redis_socket()).is_err());
-    assert!(!log.contains("ERROR"), "{log}");
+    assert_eq!(errors(&log), Vec::<&str>::new(), "{log}");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn three_daemons_deliver_and_drain() {
     platform.expect_all_once();
     for name in DAEMONS {
         assert!(platform.terminate(name).success(), "{}", platform.log(name));
-        assert!(!platform.log(name).contains("ERROR"), "{}", platform.log(name));
+        assert_eq!(errors(&platform.log(name)), Vec::<&str>::new());
     }
     assert_eq!(platform.redis_cli(&["ZCARD", keys::LEASES]), "0");
 }

@@ -143,7 +143,7 @@ fn after_a_failover_mail_that_only_the_old_master_has_as_settled_is_settled_agai
     failover.fail_over().expect_all_once();
 }
 
-/// pickup-rs is stopped while the lot is assigned, so that the replica has the lot and not the
+/// pickup-rs is stopped while all is assigned, so that the replica has the lots and not the
 /// commits.
 #[test]
 fn after_a_failover_mail_that_only_the_old_master_has_as_committed_is_committed_again() {
@@ -153,9 +153,8 @@ fn after_a_failover_mail_that_only_the_old_master_has_as_committed_is_committed_
     let tell = |signal| kill(Pid::from_raw(pickup), signal).unwrap();
     tell(Signal::SIGSTOP);
     platform.submit(3);
-    let lots = format!("{}node:{}:lots", keys::SHARD, node_of(&failover.old));
-    let is_assigned = || failover.old.cli(&["ZCARD", &lots]).is_ok_and(|it| it != "0");
-    until(LONG, "a lot to be assigned", is_assigned).unwrap();
+    let is_assigned = || failover.old.cli(&["LLEN", keys::INBOX]).is_ok_and(|it| it == "0");
+    until(LONG, "all to be assigned", is_assigned).unwrap();
     failover.lose_sight();
     tell(Signal::SIGCONT);
     failover.platform.until_status("all to be deferred", deferred(4));

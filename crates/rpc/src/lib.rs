@@ -136,8 +136,9 @@
 //! [`client::Client`] and [`server::Server`] are pure: packets and the time go in by `handle_*`,
 //! packets and events come out by `poll_*`. They own no socket, clock, thread or source of random
 //! numbers. The feature `driver`, on by default, gives them sockets and tokio's timers (`driver`),
-//! and messages instead of bytes (`typed`). The tables of [`client`] and [`server`] say what each
-//! input does to a call and to a request.
+//! and messages instead of bytes (`typed`). `Rules::obey` is always true but in tests that break a
+//! rule on purpose. The tables of [`client`] and [`server`] say what each input does to a call and
+//! to a request.
 //!
 //! A call with its reply passes these functions of `src/`, in this order; a test looks whether each
 //! is there. Input of all kinds enters a core through `drive`: it locks the core, gives it the
@@ -152,9 +153,14 @@
 //! | `client/mod.rs` | `call` | sets the time limit, picks the server's conversation |
 //! | `client/conversation.rs` | `add`, `proceed` | queues the call; goes on with the first of these three that is lacking: |
 //! | `client/reaching.rs` | `find` | — the address: an event has it looked up, |
+//! | `driver/caller.rs` | `poll_effect`, `perform` | — by the driver, |
 //! | `driver/search.rs` | `start`, `look_up`, `found_at`, `end` | — in a task, whose result comes by `drive` |
-//! | `client/conversation.rs` | `found` | — and goes on |
-//! | `client/reaching.rs` | `greet`, `takes_welcome` | — the session: a `Hello` gets a ticket; its answer goes on |
+//! | `driver/caller.rs` | `found` | — to the core |
+//! | `client/mod.rs` | `handle_found` | — and its conversation, |
+//! | `client/conversation.rs` | `found` | — which goes on |
+//! | `client/reaching.rs` | `greet` | — the session: sends a `Hello`, |
+//! | `server/mod.rs` | `welcome` | — which gets a ticket |
+//! | `client/answers.rs` | `handle_welcome` | — and goes on |
 //! | `client/conversation.rs` | `send_waiting` | — the packet: sends calls, not too far ahead of the floor |
 //! | `client/sending.rs` | `send_first`, `send_request`, `send_fragment` | cuts the request into fragments, sets the timer |
 //! | `client/peer.rs` | `send` | seals a packet, for `drive` to take |
@@ -162,7 +168,7 @@
 //! | `server/mod.rs` | `handle_packet`, `handle_question` | opens the packet, checks its hash and port |
 //! | `server/sessions.rs` | `admit` | finds or opens the session |
 //! | `server/requests.rs` | `handle_question`, `handle_request`, `add`, `handle_fragment`, `execute` | makes one request of it, once |
-//! | `driver/service.rs` | `poll_effect`, `arrive` | queues the request, wakes a receiver |
+//! | `driver/service.rs` | `poll_effect`, `arrive`, `perform` | queues the request, wakes a receiver |
 //! | `driver/server.rs` | `recv` | returns the request to the program |
 //! | `driver/request.rs` | `reply` | runs the core with the reply |
 //! | `server/requests.rs` | `reply`, `send_reply` | keeps the reply until the client has it, sends it |

@@ -77,5 +77,5 @@ fn each_function_that_a_call_passes_is_there() {
         }
         files += 1;
     }
-    assert_eq!(files, 25, "rows of the table");
+    assert_eq!(files, 30, "rows of the table");
 }

@@ -132,7 +132,8 @@ entries last. settle remembers the id before it erases anything. A crash leaves 
 writes or none: they reach the append-only file as one transaction.
 
 A notice (PUBLISH on <prefix>notices) means only "look now": `inbox` (sent by submitters),
-`cut <n>`, `ready <n>`, `assigned <node>`, `ordered <node>`. Nothing relies on it.
+`cut <n>`, `ready <n>`, `assigned <node>`, `ordered <node>`. Nothing relies on it. Of a small lot
+that was just cut the notice is `assigned <node> <n> <id>...` (decision 0036).
 
 A call may name its spool by a second key, <prefix>spool:<identity>. If this Redis has another
 identity, or none since it was emptied, the function does nothing and answers the error OTHERSPOOL.

@@ -264,7 +264,7 @@ impl Queue {
         }
     }
 
-    /// Gives an undecided file to the queue manager. After `Moved`, the caller must tell it.
+    /// Gives a committed file to the queue manager. After `Moved`, the caller must tell it.
     ///
     /// The mark comes first. So wherever a crash or a power failure interrupts this, a file that
     /// Postfix has is marked.

@@ -137,8 +137,8 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let (files, lines) = (site.maildrop(), log.lines());
     assert_eq!((files.len(), lines.len()), (1, 1), "{lines:?}");
-    // Redis leaves its script now and then, but on a busy machine too rarely to answer in time. Then
-    // the greeting gets no answer, and nothing was submitted; or the message gets none.
+    // Redis leaves its script now and then, but on a busy machine too rarely to answer in time.
+    // Then the greeting gets no answer, and nothing was submitted; or the message gets none.
     let is_in_doubt = file_name(&files[0].0).ends_with(settings::IN_DOUBT_SUFFIX);
     assert_eq!(lines[0].contains("in doubt"), is_in_doubt, "{lines:?}");
     let is_named = ["BUSY", "the time limit was reached"].iter().any(|it| lines[0].contains(it));

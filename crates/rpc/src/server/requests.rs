@@ -56,9 +56,9 @@ impl Session {
 
     /// Handles a request, or a fragment of one, whether it is known or not.
     fn handle_request(&mut self, cx: &mut Context, asked: Asked, packet: &packet::Request<'_>) {
-        let is_twice = packet.fragment.count() == 1 && !cx.rules.obey(Rule::DuplicateTable);
+        let executes_again = packet.fragment.count() == 1 && !cx.rules.obey(Rule::DuplicateTable);
         match self.requests.get_mut(packet.sequence) {
-            Some(request) if request.is_arriving() || !is_twice => {
+            Some(request) if request.is_arriving() || !executes_again => {
                 request.asked_again(asked, cx.until(asked.at, packet.patience));
                 self.peer.handle_known(cx, request, packet);
             }

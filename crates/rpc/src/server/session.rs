@@ -84,7 +84,7 @@ pub(super) struct Requests {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) sequence: Sequence,
-    /// Changed by [`Session`] alone.
+    /// Changed in `requests.rs` alone.
     pub(super) phase: Phase,
     /// Whether the client knows that the server has the request, or a part of it. Then the floor
     /// doesn't tell whether it has ended.
