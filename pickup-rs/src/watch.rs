@@ -38,8 +38,10 @@ pub(crate) enum Change {
     Deleted(QueueName, QueueId),
     /// The file was moved out of active, or into or out of hold.
     Moved(QueueId),
-    /// Files may have come or gone unseen: scan the queue.
-    Lost,
+    /// The kernel has dropped changes: scan the queue.
+    Overflow,
+    /// Files may have come into a new directory or gone from there unseen: scan the queue.
+    NewDirectory,
 }
 
 /// Watched directories of a queue.
@@ -104,7 +106,7 @@ impl Watch {
 
     fn understand(&mut self, event: InotifyEvent, changes: &mut Vec<Change>) {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-            return changes.push(Change::Lost);
+            return changes.push(Change::Overflow);
         }
         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
             self.directories.remove(&event.wd);
@@ -124,7 +126,7 @@ impl Watch {
                     );
                 }
                 // Files may have come and gone before the watch began.
-                changes.push(Change::Lost);
+                changes.push(Change::NewDirectory);
             }
             return;
         }
@@ -248,7 +250,7 @@ mod tests {
         let parent = directory.path().join("deferred/4/C");
         create_dir_all(&parent).unwrap();
         assert!(
-            watch.changes().await.unwrap().contains(&Change::Lost),
+            watch.changes().await.unwrap().contains(&Change::NewDirectory),
             "a file may have been missed"
         );
         write(parent.join("4C1B21A0"), "").unwrap();
@@ -317,6 +319,6 @@ mod tests {
             remove_file(&path).unwrap();
         }
         let seen = watch.pending().unwrap();
-        assert_eq!(seen.iter().filter(|change| **change == Change::Lost).count(), 1);
+        assert_eq!(seen.iter().filter(|change| **change == Change::Overflow).count(), 1);
     }
 }

@@ -130,7 +130,10 @@ impl Mail {
                 queue_ids.iter().for_each(|it| self.releases.answered(it));
             }
             Reply::Operated { act, done, absent, renamed } => {
-                self.renamed_by_order(act, &renamed);
+                let (by_order, by_others): (Vec<_>, Vec<_>) =
+                    renamed.into_iter().partition(|it| done.contains(&it.now));
+                self.renamed_by_order(act, &by_order);
+                self.renamed_by_others(now, &by_others);
                 self.operated(act, done, absent);
             }
             Reply::Inventory { files, renamed, unreadable, proof, complete } => {

@@ -120,6 +120,14 @@ impl Mail {
         }
     }
 
+    /// Compares if another process has renamed one of this node's files. pickup-rs goes by the
+    /// inode, and the file itself says which message it is.
+    pub(super) fn renamed_by_others(&mut self, now: Instant, renamed: &[NewName]) {
+        if renamed.iter().any(|it| self.ledger.tracked(&it.was).is_some()) {
+            self.compare_soon(now);
+        }
+    }
+
     /// Notes what pickup-rs has done. Absent files have been settled, or will be.
     pub(super) fn operated(&mut self, act: Act, done: Vec<QueueId>, absent: Vec<QueueId>) {
         for queue_id in done {

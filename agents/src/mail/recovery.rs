@@ -261,7 +261,8 @@ impl Mail {
 mod tests {
     use std::collections::BTreeMap;
 
-    use handoff::protocol::Place;
+    use handoff::protocol::{NewName, Place, Reply};
+    use spool::Act;
 
     use super::super::report::{Committed, FlushHint, HandoffOutcome, Report};
     use super::super::samples::{file, id, owned, queue_id};
@@ -324,6 +325,21 @@ mod tests {
             panic!("no release")
         };
         assert_eq!(mark, CommitNumber(1002));
+    }
+
+    /// As by postsuper, while pickup-rs and this Mail Agent are there.
+    #[test]
+    fn a_file_that_another_process_has_renamed_is_compared() {
+        let mut mail = mail(Instant::now());
+        recover(&mut mail, &[7], vec![file(7, Place::OnHold)], 7);
+        let mut told = |was| {
+            let renamed = vec![NewName { was: queue_id(was), now: queue_id(17) }];
+            let (act, done, absent) = (Act::Release, Vec::new(), Vec::new());
+            mail.heard(Instant::now(), Reply::Operated { act, done, absent, renamed });
+            mail.compare_due().is_some()
+        };
+        assert!(!told(8), "not this node's");
+        assert!(told(7));
     }
 
     #[test]

@@ -132,7 +132,8 @@ pub enum Reply {
     Discarded { queue_ids: Vec<QueueId> },
     /// In `done`, messages for which the order is carried out, by pickup-rs or before. In `absent`,
     /// those whose files had left the queue. For all others, an `error` says why. A file in
-    /// `renamed` has another name since, under which `done` has it.
+    /// `renamed` has another name since, under which `done` has it. One that `done` doesn't have
+    /// was renamed by another process.
     Operated {
         act: Act,
         done: Vec<QueueId>,

@@ -8,8 +8,11 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use handoff::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, Proof, QueuedFile, Reply};
+use handoff::protocol::{
+    Handoff, INVENTORY_FILES_PER_LINE, NewName, Place, Proof, QueuedFile, Reply,
+};
 use postfix_wire::{QueueId, QueueName};
+use spool::Act;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -48,6 +51,17 @@ struct Running {
     must_begin_again: bool,
 }
 
+impl Running {
+    /// Whether that name of a file that moved is in no list of the scan.
+    fn missed(&self, id: &QueueId, scan: &Scan) -> bool {
+        let is_listed = scan.ours.contains_key(id)
+            || scan.renamed.contains_key(id)
+            || scan.foreign.contains(id)
+            || scan.unreadable.contains_key(id);
+        !is_listed && !self.deleted.contains(id)
+    }
+}
+
 impl Counting {
     /// Notes a change that a scan under way may have missed.
     pub(super) fn note(&mut self, change: &Change) {
@@ -55,8 +69,15 @@ impl Counting {
         match change {
             Change::Deleted(_, id) => _ = running.deleted.insert(id.clone()),
             Change::Moved(id) => _ = running.moved.insert(id.clone()),
-            Change::Lost => {}
+            // Names may have changed unseen.
+            Change::Overflow => running.must_begin_again = true,
+            Change::NewDirectory => {}
         }
+    }
+
+    /// Notes that a file was discarded, which the kernel doesn't report.
+    pub(super) fn discarded(&mut self, id: &QueueId) {
+        self.running.iter_mut().for_each(|it| _ = it.deleted.insert(id.clone()));
     }
 
     /// Notes that a file has got another name: a scan under way may have met neither.
@@ -142,6 +163,11 @@ impl Service {
 
     pub(super) fn counted(&mut self, scan: io::Result<Scan>) {
         self.catch_up();
+        if let Ok(scan) = &scan
+            && self.may_have_missed_a_rename(scan)
+        {
+            self.counting.begin_again();
+        }
         let running = self.counting.running.take().unwrap_or_default();
         if running.must_begin_again {
             return self.count(running.sessions);
@@ -162,12 +188,31 @@ impl Service {
         }
     }
 
+    /// Whether a file left its name during the scan, without being deleted: the scan may have met
+    /// it under no name. Operators' commands release files from hold under other names.
+    fn may_have_missed_a_rename(&mut self, scan: &Scan) -> bool {
+        let Some(running) = &self.counting.running else { return false };
+        let is_nowhere = |id: &&QueueId| {
+            running.missed(id, scan) && matches!(self.queue.find_anywhere(id), Ok(None))
+        };
+        let missed: Vec<QueueId> = running.moved.iter().filter(is_nowhere).cloned().collect();
+        if missed.is_empty() {
+            return false;
+        }
+        // The files may have been deleted since.
+        self.catch_up();
+        let Some(running) = &self.counting.running else { return false };
+        missed.iter().any(|id| running.missed(id, scan))
+    }
+
     fn compare(&mut self, scan: Scan, running: &Running) {
         let Scan { mut ours, mut renamed, foreign, mut unreadable } = scan;
         self.counting.foreign = foreign;
         unreadable.retain(|id, _| !running.deleted.contains(id));
         self.note_unreadable(&unreadable);
-        self.settle_missing(&ours, &renamed);
+        renamed.retain(|id, _| !running.deleted.contains(id));
+        self.tell_renamed(&renamed);
+        self.settle_missing(&ours, &renamed, &unreadable);
         self.counting.corrupt.retain(|id| matches!(self.queue.find_corrupt(id), Ok(Some(_))));
         for (id, _) in
             ours.iter().filter(|(_, file)| file.whereabouts.folder == QueueName::Corrupt.into())
@@ -176,8 +221,6 @@ impl Service {
         }
         ours.retain(|id, _| !running.deleted.contains(id) && !self.is_feeding(id));
         let strays = self.take_in(&mut ours, running);
-        renamed.retain(|id, _| !running.deleted.contains(id));
-        self.tell_renamed(&renamed);
         self.take_in(&mut renamed, running);
         for session in &running.sessions {
             self.list(*session, &ours, &renamed, unreadable.keys());
@@ -232,18 +275,24 @@ impl Service {
         }
     }
 
-    /// Settles files that the queue manager had and that a search by name finds nowhere.
-    fn settle_missing(&mut self, ours: &HashMap<QueueId, Ours>, renamed: &HashMap<QueueId, Ours>) {
+    /// Settles files that the queue manager had and that a search by name finds nowhere. A file
+    /// that goes on under another name is followed.
+    fn settle_missing(
+        &mut self,
+        ours: &HashMap<QueueId, Ours>,
+        renamed: &HashMap<QueueId, Ours>,
+        unreadable: &HashMap<QueueId, io::Error>,
+    ) {
         let is_unseen = |id: &&QueueId| !ours.contains_key(*id) && !renamed.contains_key(*id);
         let unseen: Vec<QueueId> =
             self.tracker.with_queue_manager().filter(is_unseen).cloned().collect();
+        let names = by_inode(renamed.keys().chain(unreadable.keys()));
         for id in unseen {
             match self.queue.find_anywhere(&id) {
-                Ok(None) => {
-                    info!("{id}: left the queue unseen, or by another way than delivery: settled");
-                    let event = self.tracker.gone(&id);
-                    self.tell(event);
-                }
+                Ok(None) => match id.inode().and_then(|inode| names.get(&inode)) {
+                    Some(now) => self.goes_on_as(id, (*now).clone()),
+                    None => self.settle_unseen(&id),
+                },
                 // The file is too damaged to be known as one of OPTIMUS.
                 Ok(Some(Whereabouts { folder: Folder::Queue(QueueName::Corrupt), .. })) => {
                     self.remark_corrupt(&id);
@@ -252,6 +301,21 @@ impl Service {
                 Err(error) => warn!("{id}: {error}"),
             }
         }
+    }
+
+    fn settle_unseen(&mut self, id: &QueueId) {
+        info!("{id}: left the queue unseen, or by another way than delivery: settled");
+        let event = self.tracker.gone(id);
+        self.tell(event);
+    }
+
+    /// Follows a file that another process has renamed, as an operator's release does without a
+    /// Mail Agent. The Mail Agents compare by messages' ids: inodes are used again.
+    fn goes_on_as(&mut self, was: QueueId, now: QueueId) {
+        info!("{was}: goes on as {now}");
+        self.tracker.renamed(&was, &now);
+        let (done, absent, renamed) = (Vec::new(), Vec::new(), vec![NewName { was, now }]);
+        self.tell_agents(&Reply::Operated { act: Act::Release, done, absent, renamed }, &[]);
     }
 
     /// Logs once for each file that its name differs from the one it was made under.
@@ -360,6 +424,11 @@ impl Service {
     }
 }
 
+/// Returns names by the inode that each names.
+fn by_inode<'a>(names: impl Iterator<Item = &'a QueueId>) -> HashMap<u64, &'a QueueId> {
+    names.filter_map(|name| Some((name.inode()?, name))).collect()
+}
+
 fn lines_of(files: &HashMap<QueueId, Ours>) -> Vec<Vec<QueuedFile>> {
     let files: Vec<QueuedFile> =
         files.iter().map(|(queue_id, file)| queued_file(queue_id, file)).collect();
@@ -377,5 +446,31 @@ fn queued_file(queue_id: &QueueId, file: &Ours) -> QueuedFile {
         place,
         next_attempt_s: (place == Place::Deferred).then_some(file.whereabouts.mtime_s),
         to: origin.to,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postfix_wire::QueueName;
+
+    #[test]
+    fn a_name_that_a_scan_met_nowhere_is_missed_unless_its_file_was_deleted() {
+        let [was, now]: [QueueId; 2] = ["4C1B21A0", "4C1B31A0"].map(|it| it.parse().unwrap());
+        assert_eq!(by_inode([&now].into_iter()).get(&was.inode().unwrap()), Some(&&now));
+        let mut counting = Counting { running: Some(Running::default()), ..Counting::default() };
+        counting.note(&Change::Moved(was.clone()));
+        let (mut scan, missed) = (Scan::default(), |counting: &Counting, scan: &Scan| {
+            counting.running.as_ref().unwrap().missed(&was, scan)
+        });
+        assert!(missed(&counting, &scan));
+        scan.foreign.insert(was.clone());
+        assert!(!missed(&counting, &scan));
+        counting.note(&Change::Deleted(QueueName::Active, was.clone()));
+        assert!(!missed(&counting, &Scan::default()));
+        counting.note(&Change::NewDirectory);
+        assert!(!counting.running.as_ref().unwrap().must_begin_again);
+        counting.note(&Change::Overflow);
+        assert!(counting.running.unwrap().must_begin_again, "names may have changed unseen");
     }
 }

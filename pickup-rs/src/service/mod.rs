@@ -320,7 +320,7 @@ impl Service {
             match change {
                 Change::Deleted(queue, queue_id) => self.deleted(queue, &queue_id),
                 Change::Moved(queue_id) => self.look_again(&queue_id),
-                Change::Lost => {
+                Change::Overflow | Change::NewDirectory => {
                     debug!("inotify lost changes, or a queue directory is new");
                     self.rescan();
                 }

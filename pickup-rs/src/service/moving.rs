@@ -213,6 +213,7 @@ impl Service {
             Discard::NotOurs => Err(NotMoved::NotOurs),
             Discard::Gone => {
                 self.check_nowhere(queue_id)?;
+                self.counting.discarded(queue_id);
                 if self.tracker.state(queue_id) == Some(State::Prepared) {
                     self.tracker.forget(queue_id);
                 }
