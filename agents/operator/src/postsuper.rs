@@ -195,7 +195,7 @@ impl Work {
         let ids = match step.id.as_str() {
             "ALL" => {
                 if let Some(act) = act(step.option) {
-                    let queues = self.arguments.queues.clone();
+                    let queues = self.queues_for(act);
                     self.in_redis(
                         act,
                         &Which::Matching(Filter { queues, ..Filter::default() }),
@@ -227,6 +227,14 @@ impl Work {
             None => (),
         }
         if in_postfix.is_empty() { Ok(()) } else { self.stock_run(&option, "-", &in_postfix) }
+    }
+
+    /// Returns the queues that name the mail in Redis for an act on all mail. A release is for mail
+    /// on hold alone, wherever it is, so `hold` names all that a release can be for.
+    fn queues_for(&self, act: Act) -> Vec<String> {
+        let queues = &self.arguments.queues;
+        let is_all = act == Act::Release && queues.iter().any(|it| it == "hold");
+        if is_all { Vec::new() } else { queues.clone() }
     }
 
     /// Returns the messages of files that are committed to this node. Redis must know of the act

@@ -383,3 +383,20 @@ fn postsuper_holds_and_releases_mail_that_waits_in_the_queue_manager() {
     platform.start("optimus");
     flushed(&platform);
 }
+
+/// Redis doesn't know in which of its queues a Postfix has a message. While a Mail Agent is there,
+/// it releases the mail: a file that another process renames is found later, by its absence.
+#[test]
+fn postsuper_orders_the_release_of_all_in_hold_from_the_mail_agent() {
+    let platform = slow(WAITING);
+    let output = postsuper(&platform, &["-h", "ALL"], "");
+    assert!(output.status.success(), "{}", said(&output));
+    let held = platform.postfix.queue_files("hold").len();
+    assert!(held > 0);
+    let output = postsuper(&platform, &["-H", "ALL", "hold"], "");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!said(&output).contains(": released from hold as "), "{}", said(&output));
+    let released = format!("postsuper: Released from hold: {held} messages\n");
+    assert!(said(&output).ends_with(&released), "{held}: {}", said(&output));
+    flushed(&platform);
+}
