@@ -12,6 +12,9 @@
 //! A lot is *open* here from its first fetch until the last of its messages is resolved. What Redis
 //! says of an open lot under the known epoch is not new. So an answer from before a commit can't
 //! bring a committed message back.
+//!
+//! A lot opened from a notice is *noticed* until an answer of Redis has it: anybody may have
+//! published the notice, so the ids of the answer take the place of those in the notice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -54,6 +57,18 @@ const AGAIN: Policy = Policy::from_millis(100, 60_000);
 struct OpenLot {
     epoch: Epoch,
     unresolved: BTreeSet<MessageId>,
+    source: Source,
+}
+
+/// Origin of what is known of an open lot.
+#[derive(Debug)]
+enum Source {
+    Redis,
+    /// Only the notice. Messages resolved since the last question for own lots was put: its answer
+    /// may still show them.
+    Notice {
+        resolved: BTreeSet<MessageId>,
+    },
 }
 
 /// See the module.
@@ -62,8 +77,10 @@ pub(crate) struct Feeding {
     lots: BTreeMap<LotNumber, OpenLot>,
     /// Lots done since the last question for own lots was put: its answer may still show them.
     done: BTreeSet<(LotNumber, Epoch)>,
-    /// The highest lot so far.
+    /// The highest lot of all answers, and of the notices since the last one.
     highest: LotNumber,
+    /// The highest lot of all answers.
+    answered: LotNumber,
     queue: VecDeque<FeedKey>,
     fed: BTreeSet<FeedKey>,
     unsure: Vec<FeedKey>,
@@ -75,12 +92,21 @@ impl Feeding {
     /// Notes that the question for own lots is put.
     pub(crate) fn asked(&mut self) {
         self.done.clear();
+        for open in self.lots.values_mut() {
+            if let Source::Notice { resolved } = &mut open.source {
+                resolved.clear();
+            }
+        }
     }
 
     /// Takes note of the answer: all lots that this node has.
     pub(crate) fn learn(&mut self, own: &[OwnLot]) {
         let ours: BTreeMap<LotNumber, Epoch> = own.iter().map(|it| (it.lot, it.epoch)).collect();
         self.lots.retain(|lot, open| ours.get(lot) == Some(&open.epoch));
+        own.iter().for_each(|it| self.confirm(it));
+        // A false notice may name any number: it counts only until the next answer.
+        self.answered = ours.keys().copied().fold(self.answered, LotNumber::max);
+        self.highest = self.answered;
         let lots = &self.lots;
         let is_open =
             |key: &FeedKey| lots.get(&key.lot).is_some_and(|open| open.epoch == key.epoch);
@@ -90,21 +116,45 @@ impl Feeding {
         let lots = &self.lots;
         self.refusals.retain(|id, _| lots.values().any(|open| open.unresolved.contains(id)));
         for it in own.iter().filter(|it| !it.ids.is_empty()) {
-            self.open(it);
+            self.open(it, Source::Redis);
+        }
+    }
+
+    /// Puts what Redis says of a lot in the place of what the notice of it said. Messages that
+    /// Redis lacks are not fed again; those that pickup-rs was fed are still answered for.
+    fn confirm(&mut self, &OwnLot { lot, epoch, ref ids }: &OwnLot) {
+        let Some(open) = self.lots.get_mut(&lot) else { return };
+        let Source::Notice { resolved } = std::mem::replace(&mut open.source, Source::Redis) else {
+            return;
+        };
+        let true_ids = ids.iter().copied().filter(|id| !resolved.contains(id)).collect();
+        let noticed = std::mem::replace(&mut open.unresolved, true_ids);
+        let new = open.unresolved.difference(&noticed);
+        self.queue.extend(new.map(|&id| FeedKey { lot, epoch, id }));
+        let unresolved = &open.unresolved;
+        let is_true = |key: &FeedKey| key.lot != lot || unresolved.contains(&key.id);
+        self.queue.retain(is_true);
+        self.again.retain(|_, key| is_true(key));
+        self.unsure.retain(is_true);
+        if unresolved.is_empty() {
+            self.lots.remove(&lot);
+            self.done.insert((lot, epoch));
         }
     }
 
     /// Opens a lot that was just cut for this node, and returns whether it has. Numbers rise, so a
-    /// notice of one that isn't higher than all before is late, or Redis was restored.
+    /// notice of one that isn't higher than all before is late or false, or Redis was restored.
     pub(crate) fn assigned(&mut self, &SmallLot { lot, ref ids }: &SmallLot) -> bool {
-        let is_new = lot > self.highest;
+        let epoch = SmallLot::EPOCH;
+        let is_new = lot > self.highest && !self.done.contains(&(lot, epoch));
         if is_new {
-            self.open(&OwnLot { lot, epoch: SmallLot::EPOCH, ids: ids.clone() });
+            let resolved = BTreeSet::new();
+            self.open(&OwnLot { lot, epoch, ids: ids.clone() }, Source::Notice { resolved });
         }
         is_new
     }
 
-    fn open(&mut self, own: &OwnLot) {
+    fn open(&mut self, own: &OwnLot, source: Source) {
         let &OwnLot { lot, epoch, ref ids } = own;
         if self.lots.contains_key(&lot) || self.done.contains(&(lot, epoch)) {
             return;
@@ -112,7 +162,8 @@ impl Feeding {
         self.highest = self.highest.max(lot);
         tracing::debug!(%lot, %epoch, messages = ids.len(), "lot taken");
         self.queue.extend(ids.iter().map(|&id| FeedKey { lot, epoch, id }));
-        self.lots.insert(lot, OpenLot { epoch, unresolved: ids.iter().copied().collect() });
+        let unresolved = ids.iter().copied().collect();
+        self.lots.insert(lot, OpenLot { epoch, unresolved, source });
     }
 
     /// Returns the next messages to feed, all of one lot, when fewer than `ahead` are under way.
@@ -171,6 +222,9 @@ impl Feeding {
             return;
         };
         open.unresolved.remove(&key.id);
+        if let Source::Notice { resolved } = &mut open.source {
+            resolved.insert(key.id);
+        }
         if open.unresolved.is_empty() {
             self.lots.remove(&key.lot);
             self.done.insert((key.lot, key.epoch));
@@ -284,6 +338,61 @@ mod tests {
         feeding.asked();
         assert_eq!([3, 2].map(|number| feeding.assigned(&notice(number, 0))), [false, false]);
         assert!(feeding.is_idle());
+    }
+
+    fn notice(number: u64, ids: std::ops::Range<u128>) -> SmallLot {
+        SmallLot { lot: LotNumber(number), ids: ids.map(id).collect() }
+    }
+
+    fn resolve(feeding: &mut Feeding, key: &FeedKey) {
+        feeding.answered(key);
+        feeding.resolved(key);
+    }
+
+    /// Anybody who may submit may publish the number that comes next, before its lot is cut.
+    #[test]
+    fn a_lot_of_which_a_false_notice_came_first_is_fed_as_redis_has_it() {
+        let mut feeding = Feeding::default();
+        assert!(feeding.assigned(&notice(3, 0..2)));
+        assert_eq!(feeding.next(Instant::now(), 1).map(|it| it.2), Some(vec![id(0)]));
+        assert!(!feeding.assigned(&notice(3, 7..9)), "it is fetched");
+        feeding.asked();
+        feeding.learn(&[lot(3, 1, 7..9)]);
+        assert!(!feeding.is_quiet(), "one message was fed");
+        feeding.refused(Instant::now(), key(3, 1, 0));
+        assert_eq!(feeding.due(), None, "it isn't fed again");
+        assert_eq!(feeding.next(Instant::now(), 8).map(|it| it.2), Some(vec![id(7), id(8)]));
+        resolve(&mut feeding, &key(3, 1, 0));
+        assert!(feeding.is_open(LotNumber(3)));
+        [7, 8].iter().for_each(|&n| resolve(&mut feeding, &key(3, 1, n)));
+        assert!(feeding.is_idle());
+    }
+
+    #[test]
+    fn an_answer_that_confirms_a_notice_brings_no_committed_message_back() {
+        let mut feeding = Feeding::default();
+        feeding.assigned(&notice(3, 0..3));
+        assert_eq!(fed(&mut feeding, 8), Some((3, 3)));
+        resolve(&mut feeding, &key(3, 1, 0));
+        feeding.asked();
+        resolve(&mut feeding, &key(3, 1, 1));
+        feeding.learn(&[lot(3, 1, 0..3)]);
+        feeding.answered(&key(3, 1, 2));
+        let again = feeding.next(Instant::now(), 8).map(|it| it.2);
+        assert_eq!(again, Some(vec![id(0)]), "only what Redis had after its decision");
+    }
+
+    #[test]
+    fn a_false_notice_of_a_high_number_counts_until_the_next_answer() {
+        let mut feeding = Feeding::default();
+        assert!(feeding.assigned(&notice(u64::MAX, 0..1)));
+        assert!(!feeding.assigned(&notice(3, 1..2)));
+        feeding.asked();
+        feeding.learn(&[lot(3, 1, 1..2)]);
+        assert_eq!([3, 4].map(|n| feeding.assigned(&notice(n, 2..3))), [false, true]);
+        feeding.asked();
+        feeding.learn(&[]);
+        assert!(!feeding.assigned(&notice(3, 1..2)), "Redis had this one");
     }
 
     #[test]
