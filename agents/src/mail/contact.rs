@@ -151,6 +151,14 @@ impl Mail {
         }
     }
 
+    /// Whether messages may be fed. Under direct hand-off what is fed is sent. So while a lot is
+    /// known only from a notice, of a time when pickup-rs held files back, the answer about this
+    /// node's lots is awaited.
+    pub(super) fn may_feed(&self) -> bool {
+        let is_certain = self.link.is_two_phase() || !self.feeding.has_noticed();
+        self.phase.is_serving() && is_certain
+    }
+
     /// All its destinations have their share: it goes to the lane of the first.
     fn park(&mut self, now: Instant, key: FeedKey, to: Vec<Domain>) {
         self.feeding.answered(&key);

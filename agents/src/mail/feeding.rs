@@ -276,6 +276,11 @@ impl Feeding {
         self.lots.contains_key(&lot)
     }
 
+    /// Returns whether some lot is known from a notice only.
+    pub(crate) fn has_noticed(&self) -> bool {
+        self.lots.values().any(|open| matches!(open.source, Source::Notice { .. }))
+    }
+
     /// Returns whether there is no lot to work on.
     pub(crate) fn is_idle(&self) -> bool {
         self.lots.is_empty()

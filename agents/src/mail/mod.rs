@@ -398,7 +398,7 @@ impl Mail {
     }
 
     fn feed_request(&mut self, now: Instant) -> Option<Request> {
-        if !self.phase.is_serving() || self.vanishing.is_pausing(now) {
+        if !self.may_feed() || self.vanishing.is_pausing(now) {
             return None;
         }
         let coming = self.feeding.under_way();
@@ -475,7 +475,8 @@ impl Machine for Mail {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let is_serving = self.phase.is_serving();
-        let refused = self.feeding.due().filter(|_| is_serving && self.vanishing.due().is_none());
+        let may_feed = self.may_feed() && self.vanishing.due().is_none();
+        let refused = self.feeding.due().filter(|_| may_feed);
         let redis = self.membership.as_ref().and_then(|(_, membership)| {
             let may_report =
                 !self.ledger.is_reporting() && membership.may_ask() && membership.lease.is_held();

@@ -395,6 +395,28 @@ fn a_small_lot_is_fetched_where_a_file_would_be_sent_at_once() {
     assert_eq!(rig.actions, ["fetch"]);
 }
 
+/// pickup-rs was reloaded with another setting.
+#[test]
+fn a_lot_known_from_its_notice_waits_for_redis_where_a_file_would_be_sent_at_once() {
+    let (lot, epoch, id) = (LotNumber(9), Epoch(1), MessageId::from_parts(9, 0));
+    for own in [Vec::new(), vec![OwnLot { lot, epoch, ids: vec![id] }]] {
+        let mut rig = reach("Serving");
+        let small = SmallLot { lot, ids: vec![id] };
+        rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), Some(small))));
+        assert_eq!(rig.actions, ["feed"], "files are held back");
+        rig.link(LinkEvent::Disconnected);
+        rig.come_with(NODE, Handoff::Direct);
+        inventory(&mut rig);
+        rig.actions.clear();
+        list(&mut rig);
+        assert_eq!(rig.actions, ["fetch", "orders", "look"]);
+        rig.actions.clear();
+        let feeds = own.len();
+        rig.answer("fetch", Answer::Fetched(own));
+        assert_eq!(rig.actions, vec!["feed"; feeds]);
+    }
+}
+
 #[test]
 fn the_table_is_what_the_machine_does() {
     let mut rows = rows();
