@@ -53,12 +53,17 @@ pub struct SmallLot {
 impl SmallLot {
     /// Tenure of a lot that was just cut.
     pub const EPOCH: Epoch = Epoch(1);
+    /// Most messages of a lot whose notice names them.
+    pub const MESSAGES_MAX: usize = 8;
 
     /// Reads words as they were published. Returns `None` for any others.
     pub fn from_words(words: &[&str]) -> Option<Self> {
         let (lot, ids) = words.split_first()?;
+        if ids.is_empty() || ids.len() > Self::MESSAGES_MAX {
+            return None;
+        }
         let ids: Vec<MessageId> = ids.iter().map(|id| id.parse()).collect::<Result<_, _>>().ok()?;
-        (!ids.is_empty()).then_some(Self { lot: lot.parse().ok()?, ids })
+        Some(Self { lot: lot.parse().ok()?, ids })
     }
 }
 
@@ -245,6 +250,19 @@ mod tests {
 
     fn taken(shelf: &mut Shelf) -> Vec<Publication> {
         std::iter::from_fn(|| shelf.take()).collect()
+    }
+
+    #[test]
+    fn a_notice_names_as_many_messages_as_redis_publishes_and_no_more() {
+        let text = format!("local SMALL_LOT = {} ", SmallLot::MESSAGES_MAX);
+        assert!(crate::library().contains(&text), "optimus.lua has another SMALL_LOT");
+        let read = |count: u128| {
+            let ids = (0..count).map(|n| MessageId::from_parts(1, n)).collect();
+            let small = SmallLot { lot: LotNumber(7), ids };
+            let text = small.to_string();
+            SmallLot::from_words(&text.split(' ').collect::<Vec<_>>()) == Some(small)
+        };
+        assert_eq!([0, 1, 8, 9].map(read), [false, true, true, false]);
     }
 
     #[test]

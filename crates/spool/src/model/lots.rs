@@ -11,8 +11,6 @@ use crate::{
 
 /// Age up to which an id can be disowned, milliseconds.
 const DISOWN_MS: u64 = 24 * 3600 * 1000;
-/// Most messages of a lot that the notice of it names.
-const SMALL_LOT: usize = 8;
 
 impl Model {
     /// Appends a message to the inbox. The submitter's notice is not published here.
@@ -59,7 +57,7 @@ impl Model {
             return Cut::Nothing { left };
         }
         let contents = match fresh.len() {
-            0..=SMALL_LOT => format!(" {}", SmallLot { lot, ids: fresh.clone() }),
+            0..=SmallLot::MESSAGES_MAX => format!(" {}", SmallLot { lot, ids: fresh.clone() }),
             _ => String::new(),
         };
         let n = self.new_lot(to.map_or(State::Ready, |node| State::Assigned(node.clone())), fresh);
