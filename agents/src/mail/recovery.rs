@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(mark, CommitNumber(1002));
     }
 
-    /// As by postsuper, while pickup-rs and this Mail Agent are there.
+    /// The file is renamed by postsuper, while pickup-rs and this Mail Agent are there.
     #[test]
     fn a_file_that_another_process_has_renamed_is_compared() {
         let mut mail = mail(Instant::now());
