@@ -4,13 +4,15 @@
 //! by itself. Stock postsuper would give released files their old names back, which is not safe:
 //! see `queue::operating`. A Mail Agent that is back learns the new names from the files.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
 use handoff::protocol::NewName;
 use postfix_wire::{MainCf, MainCfError, QueueId, QueueLayout};
+use spool::MessageId;
 
-use crate::queue::Queue;
+use crate::queue::{OnHold, Queue};
 use crate::scan;
 
 /// Failure to release mail on hold. Some of it may have been released.
@@ -24,22 +26,38 @@ pub enum HeldError {
     File(#[from] io::Error),
 }
 
+/// What became of mail on hold.
+#[derive(Debug, Default)]
+pub struct Released {
+    /// Files that were released, by their names before and since.
+    pub renamed: Vec<NewName>,
+    /// Files of OPTIMUS that nobody knows enough of, left on hold.
+    pub unknown: Vec<QueueId>,
+    /// Files that are stock postsuper's to release.
+    pub others: Vec<QueueId>,
+}
+
 /// Releases files of OPTIMUS that are on hold: those of these names, or all. Other mail, and mail
-/// that is undecided, is left alone. Returns the new names.
+/// that is undecided, is left alone. `committed` is what Redis has as committed here, if it can be
+/// asked: a file that was handed over directly doesn't tell.
 pub fn release(
     main_cf: &MainCf,
     queue_directory: &Path,
     names: Option<&[QueueId]>,
-) -> Result<Vec<NewName>, HeldError> {
+    committed: Option<&BTreeSet<MessageId>>,
+) -> Result<Released, HeldError> {
     let queue = Queue::new(queue_directory, QueueLayout::of(main_cf)?);
     let all = match names {
         Some(names) => names.to_vec(),
         None => scan::names(&queue)?.into_iter().collect(),
     };
-    let mut released = Vec::new();
+    let mut released = Released::default();
     for was in all {
-        if let Some(now) = queue.release_ours(&was)? {
-            released.push(NewName { was, now });
+        match queue.release_ours(&was, committed)? {
+            OnHold::Released(now) => released.renamed.push(NewName { was, now }),
+            OnHold::Unknown => released.unknown.push(was),
+            OnHold::Others => released.others.push(was),
+            OnHold::Absent => {}
         }
     }
     Ok(released)

@@ -19,6 +19,7 @@ use agents::daemon::{self, Instance, Options};
 use anyhow::{Context, Result};
 use handoff::protocol::NewName;
 use nix::unistd::Uid;
+use pickup_rs::held::Released;
 use postdrop_rs::log::{Log, Severity};
 use spool::{Act, MessageId, Operated, Spool};
 
@@ -258,24 +259,44 @@ impl Work {
     }
 
     fn stock_run(&mut self, option: &str, id: &str, ids: &[String]) -> Result<()> {
+        let (mut id, mut ids) = (id, ids.to_vec());
         if option == "-H" {
-            self.release_ours((id != "ALL").then_some(ids))?;
+            let released = self.release_ours((id != "ALL").then_some(&ids))?;
+            // Stock must not release what is left on hold.
+            if !released.unknown.is_empty() {
+                let names: BTreeSet<String> =
+                    released.unknown.iter().map(ToString::to_string).collect();
+                if id == "ALL" {
+                    ids = released.others.iter().map(ToString::to_string).collect();
+                    id = "-";
+                }
+                ids.retain(|it| !names.contains(it));
+            }
         }
         let arguments = [&[option.to_owned(), id.to_owned()], &self.arguments.queues[..]].concat();
-        self.stock.run(&arguments, ids, &mut self.tally)
+        self.stock.run(&arguments, &ids, &mut self.tally)
     }
 
     /// Releases mail of OPTIMUS that no Mail Agent has released, before stock would.
-    fn release_ours(&mut self, names: Option<&[String]>) -> Result<()> {
+    fn release_ours(&mut self, names: Option<&Vec<String>>) -> Result<Released> {
         let queues = &self.arguments.queues;
-        let Ok(instance) = &self.instance else { return Ok(()) };
+        let Ok(instance) = &self.instance else { return Ok(Released::default()) };
         if !queues.is_empty() && !queues.iter().any(|it| it == "hold") {
-            return Ok(());
+            return Ok(Released::default());
         }
-        for NewName { was, now } in release_held(instance, names, &mut self.tally)? {
+        let released = release_held(instance, names.map(Vec::as_slice), &mut self.tally)?;
+        for NewName { was, now } in &released.renamed {
             self.log.say(Severity::Info, &format!("{was}: released from hold as {now}"));
         }
-        Ok(())
+        for name in &released.unknown {
+            let words = format!(
+                "{name}: left on hold: Redis can't be asked whether Postfix had it before; run \
+                 the command again"
+            );
+            self.log.say(Severity::Warning, &words);
+            self.has_failed = true;
+        }
+        Ok(released)
     }
 
     fn not_in_redis(&mut self, option: &str) {

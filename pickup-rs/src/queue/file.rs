@@ -123,12 +123,22 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 /// Renames a file, and makes missing subdirectories of a hashed queue.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
+    with_directory(to, || fs::rename(from, to))
+}
+
+/// Gives a file another name beside its own, and makes missing subdirectories of a hashed queue.
+pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::symlink_metadata(from)?;
+    with_directory(to, || fs::hard_link(from, to))
+}
+
+fn with_directory(to: &Path, act: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match act() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(parent) = to.parent() {
                 fs::DirBuilder::new().recursive(true).mode(SUBDIRECTORY_MODE).create(parent)?;
             }
-            fs::rename(from, to)
+            act()
         }
         result => result,
     }

@@ -40,7 +40,7 @@ use tracing::{info, warn};
 pub(crate) use self::file::Whereabouts;
 use self::file::{is_left_of, is_unfinished_of, mark, open, remove, rename, whose};
 pub(crate) use self::folder::Folder;
-pub(crate) use self::operating::Operation;
+pub(crate) use self::operating::{OnHold, Operation};
 use crate::message::{Origin, Whose};
 
 /// Attempts to open a file that moves between being found and being opened.

@@ -12,15 +12,17 @@
 //! Source: Postfix `postsuper.c` (`delete_one`, `hold_one`, `release_one`, `requeue_one`),
 //! `qmgr_job.c` (`qmgr_job_obtain`).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use handoff::protocol::Handoff;
 use postfix_wire::{QueueId, QueueName};
 use spool::{Act, MessageId};
 
-use super::file::{open, remove, rename, whose};
+use super::file::{link, open, remove, rename, whose};
 use super::{EXAMINE_ATTEMPTS, Examined, Folder, Queue, never_at_rest};
 use crate::message::Whose;
 
@@ -45,6 +47,19 @@ pub(crate) enum Operation {
     Prepared,
     /// The file is too damaged to say whose it is.
     Unclear,
+}
+
+/// What became of a file on hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OnHold {
+    /// The file was released, and has this name since.
+    Released(QueueId),
+    /// The file was left on hold: nobody knows whether the queue manager had it.
+    Unknown,
+    /// The file is not of OPTIMUS, or undecided, and was left on hold.
+    Others,
+    /// No such file is on hold.
+    Absent,
 }
 
 impl Queue {
@@ -101,34 +116,57 @@ impl Queue {
     }
 
     /// Gives a file on hold back to the queue manager, under a name that it has never seen. Logs go
-    /// first: once the file is there, a bounce may be made of them.
+    /// first: once the file is there, a bounce may be made of them. Until then they keep their old
+    /// names as well, which are the file's if this process dies.
     fn release_from_hold(&self, id: &QueueId) -> io::Result<QueueId> {
         let now = self.unused_name(id)?;
-        for log in LOGS {
-            match fs::symlink_metadata(self.path(log, id)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                there => there.and_then(|_| rename(&self.path(log, id), &self.path(log, &now)))?,
-            }
+        let logs = self.link_logs(id, &now)?;
+        let moved = rename(&self.path(QueueName::Hold, id), &self.path(QueueName::Deferred, &now));
+        let stale = if moved.is_ok() { id } else { &now };
+        for log in logs {
+            remove(&self.path(log, stale))?;
         }
-        rename(&self.path(QueueName::Hold, id), &self.path(QueueName::Deferred, &now))?;
-        Ok(now)
+        moved.map(|()| now)
     }
 
-    /// Releases a file from hold if it is one of OPTIMUS and was released to Postfix before.
-    /// Returns the new name.
-    pub(crate) fn release_ours(&self, id: &QueueId) -> io::Result<Option<QueueId>> {
-        let hold = QueueName::Hold;
-        if self.look(hold, id)?.is_none_or(|it| !it.released || !it.finished) {
-            return Ok(None);
+    /// Gives a message's logs another name beside their own. Returns those that there are.
+    fn link_logs(&self, id: &QueueId, now: &QueueId) -> io::Result<Vec<QueueName>> {
+        let mut linked = Vec::new();
+        for log in LOGS {
+            match link(&self.path(log, id), &self.path(log, now)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map(|()| linked.push(log))?,
+            }
         }
-        let is_ours = open(&self.path(hold, id)).and_then(|file| whose(&file));
-        match is_ours.map(|it| matches!(it, Whose::Ours(_))) {
-            Ok(true) => match self.release_from_hold(id) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                now => now.map(Some),
-            },
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(None),
+        Ok(linked)
+    }
+
+    /// Releases a file from hold if it is one of OPTIMUS that the queue manager had before. A file
+    /// that was handed over directly has no mark of that, and is one if it is among `committed`;
+    /// `None` means that nobody knows what is.
+    pub(crate) fn release_ours(
+        &self,
+        id: &QueueId,
+        committed: Option<&BTreeSet<MessageId>>,
+    ) -> io::Result<OnHold> {
+        let hold = QueueName::Hold;
+        let Some(at) = self.look(hold, id)? else { return Ok(OnHold::Absent) };
+        let origin = match open(&self.path(hold, id)).and_then(|file| whose(&file)) {
+            Ok(Whose::Ours(origin)) if at.finished => origin,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(OnHold::Absent),
+            Err(error) if at.released => return Err(error),
+            _ => return Ok(OnHold::Others),
+        };
+        let is_direct = origin.handoff == Handoff::Direct && !at.released;
+        match committed {
+            None if is_direct => return Ok(OnHold::Unknown),
+            Some(committed) if is_direct && committed.contains(&origin.id) => {}
+            _ if at.released => {}
+            _ => return Ok(OnHold::Others),
+        }
+        match self.release_from_hold(id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OnHold::Absent),
+            now => now.map(OnHold::Released),
         }
     }
 

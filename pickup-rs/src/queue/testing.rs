@@ -78,6 +78,23 @@ impl Sample {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Makes the file there one that was handed over directly.
+    pub(crate) fn hand_over_directly(&self, queue: QueueName) {
+        let path = self.queue.path(queue, &id());
+        let (mode, mut bytes) = (fs::metadata(&path).unwrap().permissions(), Vec::new());
+        for attribute in [
+            "optimus_node=node",
+            "optimus_id=01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "optimus_lot=1.1",
+            "optimus_handoff=direct",
+            "optimus_queue_id=4C1B21A0",
+        ] {
+            put(&mut bytes, RecordType::Attr, attribute.as_bytes());
+        }
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, mode).unwrap();
+    }
+
     /// Writes a file of a message that is not one of OPTIMUS.
     pub(crate) fn write_foreign(&self, queue: QueueName) {
         let mut bytes = Vec::new();

@@ -2,6 +2,7 @@ use super::testing::{id, plain, sample};
 use super::*;
 use handoff::protocol::Place;
 use spool::Act;
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
@@ -104,13 +105,44 @@ fn a_file_released_from_hold_has_another_name_with_its_own_inode() {
 #[test]
 fn without_a_mail_agent_only_released_mail_of_optimus_leaves_hold() {
     let sample = plain();
+    let release = || sample.queue.release_ours(&id(), None).unwrap();
     sample.write(QueueName::Hold, 0o701, "4C1B21A0");
-    assert!(sample.queue.release_ours(&id()).unwrap().is_some());
-    assert!(sample.queue.release_ours(&id()).unwrap().is_none(), "gone");
+    assert!(matches!(release(), OnHold::Released(_)));
+    assert_eq!(release(), OnHold::Absent);
     sample.write(QueueName::Hold, 0o700, "4C1B21A0");
-    assert!(sample.queue.release_ours(&id()).unwrap().is_none(), "undecided");
+    assert_eq!(release(), OnHold::Others, "undecided");
     sample.write_foreign(QueueName::Hold);
-    assert!(sample.queue.release_ours(&id()).unwrap().is_none(), "not of OPTIMUS");
+    assert_eq!(release(), OnHold::Others, "not of OPTIMUS");
+}
+
+/// A file that was handed over directly is never marked as released.
+#[test]
+fn mail_handed_over_directly_leaves_hold_by_another_name_if_it_is_known_to_be_committed() {
+    let sample = plain();
+    sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+    sample.hand_over_directly(QueueName::Hold);
+    assert_eq!(sample.queue.release_ours(&id(), None).unwrap(), OnHold::Unknown);
+    let mut committed = BTreeSet::new();
+    assert_eq!(sample.queue.release_ours(&id(), Some(&committed)).unwrap(), OnHold::Others);
+    assert!(sample.queue.path(QueueName::Hold, &id()).exists());
+    committed.insert(message());
+    let released = sample.queue.release_ours(&id(), Some(&committed)).unwrap();
+    assert!(matches!(&released, OnHold::Released(now) if *now != id()), "{released:?}");
+}
+
+#[test]
+fn a_release_that_is_cut_short_leaves_the_logs_with_the_file() {
+    let sample = plain();
+    sample.write(QueueName::Hold, 0o701, "4C1B21A0");
+    let bounce = sample.queue.directory(QueueName::Bounce);
+    fs::write(bounce.join("4C1B21A0"), "why").unwrap();
+    let deferred = sample.queue.directory(QueueName::Deferred);
+    fs::remove_dir_all(&deferred).unwrap();
+    std::os::unix::fs::symlink("/nowhere", deferred).unwrap();
+    assert!(sample.queue.operate(Act::Release, &id(), message()).is_err());
+    assert!(sample.queue.path(QueueName::Hold, &id()).exists());
+    let logs: Vec<_> = fs::read_dir(bounce).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(logs, ["4C1B21A0"]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use handoff::protocol::NewName;
 use maildrop::Maildrop;
 use maildrop::in_doubt::{self, DeletionError};
 use nix::unistd::Uid;
-use pickup_rs::held;
+use pickup_rs::held::{self, Released};
 use postfix_wire::QueueId;
 use serde_json::json;
 use spool::{Act, MessageId, NodeId, Operated};
@@ -302,8 +302,14 @@ fn here(
     let mut ours: Vec<String> = left.remove(&node).into_iter().flatten().collect();
     let (stock, until) = (Stock::of(instance)?, Instant::now() + PATIENCE);
     if act == Act::Release {
-        for NewName { was, now } in release_held(instance, Some(&ours), tally)? {
+        let Released { renamed, unknown, others } = release_held(instance, Some(&ours), tally)?;
+        for NewName { was, now } in renamed {
             eprintln!("{was}: released from hold as {now}");
+        }
+        let rest: BTreeSet<String> =
+            unknown.iter().chain(&others).map(ToString::to_string).collect();
+        if !rest.is_empty() {
+            left.insert(node, rest);
         }
         return Ok(());
     }
@@ -328,20 +334,32 @@ fn here(
 }
 
 /// Releases mail of OPTIMUS that is on hold in this host's Postfix: files of these names, or all.
-/// Stock's way is not safe for mail that the queue manager may still have in its memory. Returns
-/// the names before and since.
+/// Stock's way is not safe for mail that the queue manager may still have in its memory.
 pub(crate) fn release_held(
     instance: &Instance,
     names: Option<&[String]>,
     tally: &mut Tally,
-) -> Result<Vec<NewName>> {
+) -> Result<Released> {
     let names: Option<Vec<QueueId>> =
         names.map(|names| names.iter().filter_map(|it| it.parse().ok()).collect());
-    let directory = &instance.places.queue_directory;
-    let release = || held::release(&instance.main_cf, directory, names.as_deref());
+    let (directory, committed) = (&instance.places.queue_directory, committed_here(instance));
+    let release =
+        || held::release(&instance.main_cf, directory, names.as_deref(), committed.as_ref());
     let released = instance.with_least_rights(release)??;
-    tally.add(of_stock(Act::Release).1, released.len() as u64);
+    tally.add(of_stock(Act::Release).1, released.renamed.len() as u64);
     Ok(released)
+}
+
+/// Returns the messages that Redis has as committed to this queue directory, and none if it serves
+/// no node. `None` means that Redis can't be asked.
+fn committed_here(instance: &Instance) -> Option<BTreeSet<MessageId>> {
+    let spool = instance.looking();
+    let Some(node) = own_node(instance) else {
+        let asked = instance.with_least_rights(|| daemon::block_on(spool.overview(0)));
+        return asked.ok()?.ok()?.ok().map(|_| BTreeSet::new());
+    };
+    let placed = instance.with_least_rights(|| daemon::block_on(spool.inventory(&node)));
+    Some(placed.ok()?.ok()?.ok()?.into_iter().map(|it| it.id).collect())
 }
 
 /// Returns the files of this node that Redis doesn't know to be gone.
