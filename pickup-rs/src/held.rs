@@ -26,7 +26,7 @@ pub enum HeldError {
     File(#[from] io::Error),
 }
 
-/// What became of mail on hold.
+/// Outcome for mail on hold.
 #[derive(Debug, Default)]
 pub struct Released {
     /// Files that were released, by their names before and since.

@@ -49,7 +49,7 @@ pub(crate) enum Operation {
     Unclear,
 }
 
-/// What became of a file on hold.
+/// Outcome for a file on hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OnHold {
     /// The file was released, and has this name since.
