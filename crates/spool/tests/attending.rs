@@ -6,6 +6,7 @@
 #[path = "common/mod.rs"]
 mod common;
 
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -255,7 +256,9 @@ impl Estonian {
 
     fn spool(&self) -> Spool {
         let socket = self.folder.path().join("socket");
-        until(Duration::from_secs(20), "its socket", || socket.exists()).unwrap();
+        // The socket is there before Redis listens on it.
+        let listens = || UnixStream::connect(&socket).is_ok();
+        until(Duration::from_secs(20), "Redis to listen", listens).unwrap();
         Spool::new(spool::Server::parse(&format!("unix://{}", socket.display())).unwrap())
     }
 }

@@ -52,8 +52,8 @@ const REFUSED_BEAT: Duration = Duration::from_secs(5);
 const CERTAIN: Duration = Duration::from_secs(12);
 /// Pause between two counts of the files that a copy carries.
 const COUNT_PAUSE: Duration = Duration::from_secs(30);
-/// Longest wait for Redis at the end of the process.
-const LEAVE_LIMIT: Duration = Duration::from_millis(500);
+/// Longest wait for the disk and Redis at the end of the process. `postfix stop` waits longer.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 /// Pause between two attempts to take the lock of the process before.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
