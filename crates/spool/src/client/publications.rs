@@ -41,7 +41,7 @@ const PLACES: usize = 64;
 
 /// A lot of a few messages, just cut. All are uncommitted, and the lot is in its first tenure.
 ///
-/// As text, words separated by spaces: the number, and each id.
+/// The text form is words separated by spaces: the number, and each id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmallLot {
     /// Number of the lot.
