@@ -19,6 +19,7 @@ use postfix_wire::{MainCf, MasterArgs};
 use spool::{NodeId, Spool};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tracing::{error, info};
 
 use crate::configuration::Configuration;
@@ -34,6 +35,9 @@ const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
 /// Longest wait at the end of the process for threads that read the queue.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Longest wait for a SIGTERM that has been sent, once the end of master's line was seen.
+const SIGTERM_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Runs the program until it ends.
 pub fn main() -> ExitCode {
@@ -138,21 +142,29 @@ async fn serve(
     };
     log_start(&configuration);
     let mut terminate = signal(SignalKind::terminate())?;
+    let service = service::run(configuration, node, feeder, attendance.clone(), listener, link);
+    let serving = async {
+        tokio::select! {
+            biased;
+            result = service => result,
+            () = in_doubt::run(maildrop, spool.clone(), || attendance.is_here()) => Ok(()),
+            () = spool.stay_connected() => Ok(()),
+            () = log::keep_flushing(log) => Ok(()),
+        }
+    };
     let result = tokio::select! {
         biased;
-        // A stopped node leaves, so that another place may serve it at once. When this process ends
-        // for another reason, the next one on this host goes on.
-        _ = terminate.recv() => {
-            attendance.leave().await;
-            Ok(())
-        }
-        result =
-            service::run(configuration, node, feeder, attendance.clone(), listener, link) => result,
-        () = in_doubt::run(maildrop, spool.clone(), || attendance.is_here()) => Ok(()),
-        () = spool.stay_connected() => Ok(()),
-        () = log::keep_flushing(log) => Ok(()),
+        _ = terminate.recv() => None,
+        result = serving => Some(result),
     };
-    Ok(result?)
+    // Master sends SIGTERM before it dies, but the end of its line may be seen first.
+    let is_stopped = result.is_none() || timeout(SIGTERM_PATIENCE, terminate.recv()).await.is_ok();
+    // A stopped node leaves, so that another place may serve it at once. When this process ends for
+    // another reason, the next one on this host goes on.
+    if is_stopped {
+        attendance.leave().await;
+    }
+    Ok(result.unwrap_or(Ok(()))?)
 }
 
 fn log_start(configuration: &Configuration) {

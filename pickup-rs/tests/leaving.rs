@@ -5,7 +5,10 @@
 
 mod common;
 
+use std::process::Command;
+
 use common::{LIMIT, Site};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testbed::until;
@@ -39,6 +42,32 @@ async fn pickup_gives_the_node_up_at_sigterm() {
 async fn pickup_gives_the_node_up_when_postfix_stops() {
     let (before, after) = ended_by(|site, _| site.postfix.stop().unwrap()).await;
     assert!(after < before, "{before}, {after}");
+}
+
+/// On a busy machine, master has died before pickup-rs runs. Then the kernel tells of the end of
+/// master's line before the signal is handled.
+#[tokio::test]
+async fn pickup_gives_the_node_up_though_master_dies_first() {
+    let (before, after) = ended_by(|site, pid| {
+        let master = site.postfix.master_pid();
+        one_processor_of(master, pid);
+        site.postfix.stop().unwrap();
+    })
+    .await;
+    assert!(after < before, "{before}, {after}");
+}
+
+/// Lets a process run only while the other one, on the same processor, doesn't.
+fn one_processor_of(other: i32, pid: i32) {
+    let mine = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let first = (0..CpuSet::count()).find(|&it| mine.is_set(it).unwrap()).unwrap();
+    let mut one = CpuSet::new();
+    one.set(first).unwrap();
+    for pid in [other, pid] {
+        sched_setaffinity(Pid::from_raw(pid), &one).unwrap();
+    }
+    let idle = Command::new("chrt").args(["--idle", "--pid", "0", &pid.to_string()]).status();
+    assert!(idle.unwrap().success());
 }
 
 #[tokio::test]
