@@ -23,8 +23,8 @@
 //! The tokens between two separators are one address, joined without space. Comments belong to no
 //! address. Each token is read once, so the time is linear in the text.
 //!
-//! Source: RFC 822 sections 3 and 6; the grammar Postfix accepts, which the tests hold this one
-//! against.
+//! Source: RFC 822 sections 3 and 6; the grammar of stock Postfix, with which the tests compare
+//! this module.
 
 /// Operators: RFC 822 `specials`, and three from older address forms.
 const OPERATORS: &[u8] = b"|%!()<>@,;:\\\".[]";
@@ -93,7 +93,7 @@ impl Scanner<'_> {
         Token::Word(text)
     }
 
-    /// Reads a comment. Comments nest; an unfinished one takes the rest of the text.
+    /// Reads a comment. Comments nest; an unfinished comment takes the rest of the text.
     fn comment(&mut self) -> Token {
         let mut depth = 0_usize;
         while let Some(byte) = self.skip() {
@@ -110,8 +110,8 @@ impl Scanner<'_> {
         Token::Comment
     }
 
-    /// Reads bytes up to the first one that doesn't belong. An escaped byte always belongs. White
-    /// space becomes a blank.
+    /// Reads bytes up to the first one that `belongs` refuses. An escaped byte is always read.
+    /// White space becomes a blank.
     fn collect(&mut self, belongs: impl Fn(u8) -> bool) -> Vec<u8> {
         let mut text = Vec::new();
         while let Some(&byte) = self.rest.first() {
@@ -199,7 +199,7 @@ impl Reader {
         self.finish();
     }
 
-    /// Makes an address of the gathered tokens, unless there are none.
+    /// Makes an address of the gathered tokens, if there are any.
     fn finish(&mut self) {
         if self.gathered.is_empty() {
             return;

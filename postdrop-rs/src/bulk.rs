@@ -1,5 +1,5 @@
-//! Many messages from one caller, for `optimus inject`. The same code as in `sendmail -i` makes
-//! each of them.
+//! Composition of many messages from one caller, for `optimus inject`. The code of `sendmail -i`
+//! makes each message.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -24,8 +24,9 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// Takes `sender` as `-f` does (default: the login name), `recipients` as operands, and
-    /// `from_headers` as `-t`.
+    /// Reads `sender` like the value of `-f` (default: the login name) and `recipients` like
+    /// operands. `from_headers` stands for `-t`. Fails for a user without a login name, for two
+    /// senders, and for a wrong parameter of `main.cf`.
     pub fn new(
         instance: &Instance,
         uid: u32,
@@ -60,7 +61,8 @@ impl Bulk {
         self.limits.message.unwrap_or(usize::MAX)
     }
 
-    /// Returns the records of one message.
+    /// Returns the records of one message. Fails if the message can't be read, has no recipient, or
+    /// is refused by the filter.
     pub fn records(&self, input: impl BufRead, arrival: Duration) -> Result<Vec<u8>, Failure> {
         // A user who can reach Redis without set-group-id may name any sender.
         let any_sender = |_: &[u8]| Ok(());
@@ -73,7 +75,7 @@ impl Bulk {
     }
 }
 
-/// Reads one address. An empty one is the null sender.
+/// Reads one address. Text without an address is the null sender.
 fn one_address(given: &str) -> Result<Vec<u8>, Failure> {
     let mut found = addresses(given.as_bytes());
     if found.len() > 1 {

@@ -1,5 +1,4 @@
-//! Records of one message while they are collected: the last ones in memory, the earlier ones in a
-//! file.
+//! Store for the records of one message: the latest records in memory, earlier ones in a file.
 //!
 //! ```text
 //!  before │ file without a name         │ after
@@ -9,12 +8,13 @@
 //!
 //! So a large message needs no more memory than a small one, and postdropd's many postdrops fit
 //! into the memory of their service. Standard input is read once. Redis, the maildrop and postdropd
-//! get the records from here, as often as necessary.
+//! get the records from this store, as often as necessary.
 //!
 //! The file lies in the maildrop, whose disk may hold users' mail. A program without rights to the
-//! maildrop uses a folder for temporary files. No other process can open the file, and it ends with
-//! its own. Where no file can be made, or the caller's limits don't let it grow, all records stay
-//! in memory. A full disk is an error, as it is when stock postdrop writes its file.
+//! maildrop uses a folder for temporary files. No other process can open the file, and the kernel
+//! deletes the file when this process ends. Where no file can be made, or the caller's limits don't
+//! let it grow, all records stay in memory. A full disk is an error, as it is when stock postdrop
+//! writes its file.
 //!
 //! Source: `open(2)` (`O_TMPFILE`).
 
@@ -29,12 +29,12 @@ use spool::{Content, InFile, MessageId};
 
 use crate::death::Removal;
 
-/// Most bytes of a message in memory. Nearly all messages are smaller. A service needs this much
-/// memory for each connection of postdropd.
+/// Most bytes of a message in memory. Nearly all messages are smaller. postdropd's service needs
+/// this much memory for each connection.
 pub const MEMORY_BYTES: usize = 512 * 1024;
 /// Mode of the file: for its owner alone.
 const MODE: u32 = 0o600;
-/// Folders for the file of a program without rights.
+/// Folders for the file of a program without rights to the maildrop.
 const TEMPORARY: [&str; 2] = ["/var/tmp", "/tmp"];
 
 /// Folders in which the file may be made. The first one that works is used.
@@ -81,14 +81,15 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Begins with this record. The following ones must be added by [`Self::add`].
+    /// Starts a message with its first record. [`Self::add`] takes the later ones.
     pub(crate) fn beginning_with(kind: RecordType, data: &[u8], room: Room) -> Self {
         let mut before = Vec::new();
         put(&mut before, kind, data);
         Self { room, before, file: None, bytes_in_file: 0, after: Vec::new() }
     }
 
-    /// Adds a record. After an error the records are incomplete and useless.
+    /// Adds a record. Fails if the file can't be written; the records are then incomplete and
+    /// useless.
     pub(crate) fn add(&mut self, kind: RecordType, data: &[u8]) -> io::Result<()> {
         put(&mut self.after, kind, data);
         if self.after.len() < MEMORY_BYTES || self.room.0.is_empty() {
@@ -108,13 +109,13 @@ impl Collected {
         Content { before: &self.before, file, after: &self.after }
     }
 
-    /// Returns the records after the first one and the mark.
+    /// Returns all records except the first one and the mark.
     pub fn rest(&self) -> Content<'_> {
         Content { before: &[], ..self.content() }
     }
 
-    /// Adds the attribute with the message id, which pickup-rs will ask Redis about. It follows the
-    /// first record.
+    /// Adds an attribute with the message id after the first record. pickup-rs asks Redis about
+    /// this id.
     pub(crate) fn mark(&mut self, id: MessageId) {
         put(&mut self.before, RecordType::Attr, format!("optimus_id={id}").as_bytes());
     }
@@ -171,11 +172,12 @@ fn is_full(error: &io::Error) -> bool {
     matches!(errno, Errno::ENOSPC | Errno::EDQUOT)
 }
 
-/// Makes a file without a name. On a file system without such files it has a name for a moment.
+/// Makes a file without a name. On a file system without such files, the file gets a name that is
+/// removed at once.
 fn nameless(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(MODE);
-    // O_EXCL prevents that the file gets a name later.
+    // O_EXCL keeps the file from getting a name later.
     let tmpfile = libc::O_TMPFILE | libc::O_EXCL;
     options.clone().custom_flags(tmpfile).open(folder).or_else(|error| {
         match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {

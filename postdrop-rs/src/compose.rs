@@ -1,7 +1,7 @@
 //! Composition of records from `sendmail`'s options, standard input and the caller.
 //!
-//! The order of the records is stock `sendmail`'s, byte for byte, because their readers have never
-//! seen another.
+//! The order of the records is stock `sendmail`'s, byte for byte, because the records' readers have
+//! never seen another order.
 //!
 //! First come notification wishes, rewriting context, full name, sender, encoding, report, VERP and
 //! recipients. The content follows, and then recipients from headers.
@@ -43,7 +43,8 @@ pub struct Rules {
     pub header_limit: usize,
 }
 
-/// Pushes all records of the message into `filter`.
+/// Pushes all records of the message into `filter`. Fails if the input can't be read, no recipient
+/// is named, or the filter refuses a record.
 pub fn compose(
     invocation: &Invocation,
     envelope: &Envelope,
@@ -177,7 +178,7 @@ impl Composer<'_, '_> {
         if self.trouble.is_some() {
             return;
         }
-        // The filter lets pass all attributes that are given here.
+        // The filter keeps all attributes that this module makes, so no warning is lost.
         if let Err(error) = self.filter.record(kind, data, &mut drop) {
             self.trouble = Some(refused(kind, &error));
         }

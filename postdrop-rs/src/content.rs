@@ -1,10 +1,10 @@
-//! Standard input to the lines of a message, as `sendmail` reads it.
+//! Reader of a message's lines from standard input, for `sendmail`.
 //!
 //! A line longer than `line_length_limit` comes in parts; only the last part is a whole line, and
 //! may be empty. Text that ends without a line break ends in a part. `From ` and `>From ` lines
-//! before the message belong to mailbox format and UUCP and are dropped. CRLF comes from Windows
-//! and SMTP; [`LineEndings`] decides about it. A line with a lone dot ends the message, unless an
-//! option says otherwise.
+//! before the message belong to mailbox format and UUCP and are dropped. Lines from Windows and
+//! SMTP end with CRLF; [`LineEndings`] says whether the CR is removed. A line with a lone dot ends
+//! the message, unless an option says otherwise.
 //!
 //! Source: Postfix sendmail(1), `sendmail_fix_line_endings` and `line_length_limit` in postconf(5).
 
@@ -20,14 +20,14 @@ pub enum Line {
     Part,
 }
 
-/// Value of `sendmail_fix_line_endings`: whether CR before LF is taken off.
+/// Value of `sendmail_fix_line_endings`: the lines from which CR before LF is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEndings {
-    /// From every line.
+    /// Every line.
     Always,
-    /// From every line if the first has one.
+    /// Every line, if the first line has such a CR.
     Strict,
-    /// From no line.
+    /// No line.
     Never,
 }
 
@@ -44,10 +44,10 @@ impl FromStr for LineEndings {
     }
 }
 
-/// Rules for reading.
+/// Rules for reading a message.
 #[derive(Debug, Clone, Copy)]
 pub struct ContentRules {
-    /// Lines from which CR before LF is taken off.
+    /// Lines from which CR before LF is removed.
     pub line_endings: LineEndings,
     /// Whether a lone dot ends the message.
     pub dot_ends: bool,
@@ -55,7 +55,7 @@ pub struct ContentRules {
     pub line_limit: usize,
 }
 
-/// The lines of one message.
+/// Reader of one message's lines.
 pub struct Content<R> {
     input: R,
     rules: ContentRules,
@@ -65,7 +65,7 @@ pub struct Content<R> {
 }
 
 impl<R: BufRead> Content<R> {
-    /// Reads from `input`.
+    /// Makes a reader of `input`, which stands before the first line.
     pub fn new(input: R, rules: ContentRules) -> Self {
         Self {
             input,
@@ -76,8 +76,8 @@ impl<R: BufRead> Content<R> {
         }
     }
 
-    /// Reads the next line or part of one, without its line break. Returns `None` at the end of the
-    /// message.
+    /// Reads the next line or part of a line into `text`, without the line break. Returns `None` at
+    /// the end of the message.
     pub fn next_line(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Line>> {
         loop {
             let Some(line) = read_line(&mut self.input, self.rules.line_limit, text)? else {
@@ -110,8 +110,8 @@ impl<R: BufRead> Content<R> {
     }
 }
 
-/// Reads at most `limit` bytes, up to a line break and without it. Text of `limit` bytes is a part,
-/// even when the line break comes next.
+/// Reads at most `limit` bytes, up to a line break, which is left out. Text of `limit` bytes is a
+/// part, even when the line break comes next.
 fn read_line(
     input: &mut impl BufRead,
     limit: usize,

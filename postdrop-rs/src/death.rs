@@ -1,11 +1,11 @@
-//! Death of a program that can't go on: with the exit code of any other failure, a reason, and no
-//! file left behind.
+//! Orderly end of a program that can't go on: it removes its unfinished file, prints a reason, and
+//! exits with the code of any other failure.
 //!
 //! The caller's limits may leave the program without memory or descriptors at any point, and a bug
-//! may show at any point. Rust would then end the program by a signal. That would tell the caller
-//! nothing, might leave a core file, and would leave an unfinished file in the maildrop. So these
-//! programs die in one place, here, and dying needs no memory. Between the offer of a message to
-//! Redis and a refusal, the message may or may not be submitted. The caller is told so.
+//! may show at any point. Rust would then end the program by a signal. Such an end would tell the
+//! caller nothing, might leave a core file, and would leave an unfinished file in the maildrop. So
+//! both programs die in this module only, and dying needs no memory. From the offer of a message to
+//! Redis until a refusal, the message may or may not be submitted, and the printed reason says so.
 //!
 //! ```text
 //! allocation fails ── Memory ──┐
@@ -24,16 +24,16 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::log::{Log, Severity};
 use crate::sys;
 
-/// File to remove: a C string that is never freed.
+/// Path of the file to remove: a C string that is never freed, or null for no file.
 static UNFINISHED: AtomicPtr<libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Whether Redis may have the message.
 static OFFERED: AtomicBool = AtomicBool::new(false);
 
-/// Words for a message that Redis may have.
+/// Text of errors about a message that Redis may have.
 pub const IN_DOUBT: &str = "the message may or may not be submitted";
 
-/// Notes whether Redis may have the message from now on.
+/// Sets whether Redis may have the message from now on.
 pub fn redis_may_have_it(may: bool) {
     OFFERED.store(may, Ordering::SeqCst);
 }
@@ -60,7 +60,7 @@ impl Program {
     }
 
     /// Ends the program by [`Self::die`] at every fault of the processor. The caller may leave so
-    /// little stack (`ulimit -s`) that it ends anywhere, even while a file is unfinished.
+    /// little stack (`ulimit -s`) that a fault comes anywhere, even while a file is unfinished.
     pub fn die_of_faults(self) {
         FAULTY.get_or_init(|| self);
         sys::on_fault(fault);
@@ -79,11 +79,11 @@ impl Program {
     }
 }
 
-/// Program that a fault ends.
+/// Program that a fault ends; empty until [`Program::die_of_faults`].
 static FAULTY: OnceLock<Program> = OnceLock::new();
 
-/// Handles a fault. Only async-signal-safe functions may be called here. A signal that a process
-/// sent is ignored: it would end the program after the message is durable.
+/// Handles a fault. Only async-signal-safe functions may be called here. A signal from another
+/// process is ignored, because it could end the program after the message is durable.
 extern "C" fn fault(_: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Some(program) = FAULTY.get().filter(|_| sys::is_own_fault(about)) {
         program.die("memory fault, as where the stack is too small (ulimit -s)");
@@ -94,7 +94,8 @@ fn remove_unfinished() {
     sys::remove(UNFINISHED.swap(std::ptr::null_mut(), Ordering::SeqCst));
 }
 
-/// File to remove if the program dies. Made before the file itself, because making it takes memory.
+/// Order to remove a file if the program dies. Must be made before the file, because the order
+/// takes memory.
 #[derive(Debug)]
 pub struct Removal(*mut libc::c_char);
 
@@ -127,7 +128,7 @@ impl Memory {
 }
 
 #[allow(unsafe_code, reason = "GlobalAlloc is unsafe; all of it is System's")]
-// SAFETY: every call is passed on to `System` as it came.
+// SAFETY: each method passes its arguments to `System` unchanged.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: see above.
@@ -159,7 +160,7 @@ mod tests {
     const HOW: &str = "OPTIMUS_TEST_DEATH";
     const FILE: &str = "OPTIMUS_TEST_FILE";
 
-    /// Child process of the next test.
+    /// Dies as the environment says. The next test runs this one as its child process.
     #[test]
     fn dying() {
         let (Ok(how), Ok(file)) = (std::env::var(HOW), std::env::var(FILE)) else { return };

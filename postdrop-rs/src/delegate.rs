@@ -10,9 +10,9 @@
 //! | `-bs` | `smtpd -S`, which submits through postdrop |
 //! | `smtpd`, `-bd`, `-bl` | `postfix start`, without waiting for its end |
 //!
-//! Each `-v` is passed on. The commands run as the caller: the set-group-id is given up for good
-//! before. Their environment is the caller's, with the administrator's `import_environment`, as if
-//! the caller had run them.
+//! Each `-v` is passed on. The commands run as the caller: `sendmail` first gives up the
+//! set-group-id for good. Their environment is the caller's, with the administrator's
+//! `import_environment`, as if the caller had run them.
 //!
 //! Source: Postfix `sendmail(1)`.
 
@@ -33,13 +33,13 @@ use crate::table::settings;
 pub enum Task {
     /// Show the queue.
     ShowQueue,
-    /// Try all mail now.
+    /// Try to deliver all queued mail now.
     Flush,
-    /// Try mail for this site now.
+    /// Try to deliver the queued mail for this site now.
     FlushSite(Vec<u8>),
-    /// Try this message now.
+    /// Try to deliver this queued message now.
     FlushMessage(Vec<u8>),
-    /// Make alias databases anew: this one, or those of `main.cf`.
+    /// Rebuild alias databases: the named one, or those of `main.cf`.
     Aliases(Option<Vec<u8>>),
     /// Speak SMTP on standard input and output.
     Smtp,
@@ -62,7 +62,7 @@ impl Task {
     }
 }
 
-/// Environment of the caller.
+/// Variables of the caller's environment.
 pub type Environment = Vec<(OsString, OsString)>;
 
 /// Becomes the command of the task. Returns only if nothing must be done or waited for, or after a
@@ -109,7 +109,8 @@ fn where_to_log(instance: &Instance) -> Vec<(&'static str, String)> {
     variables
 }
 
-/// Returns the program's path, its name, and its arguments; `None` if nothing must be done.
+/// Returns the parameter that names the program's directory, the program's name, and its arguments.
+/// Returns `None` if nothing must be done.
 fn command_line(
     task: &Task,
     verbosity: usize,

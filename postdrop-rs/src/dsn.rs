@@ -1,7 +1,7 @@
 //! Delivery status notifications: the wishes of `-N`, `-R` and `-V`.
 //!
-//! A wrong value is ignored with a warning; the message is sent all the same. In records the wishes
-//! are bit masks of Postfix, as numbers.
+//! `sendmail` ignores a wrong value with a warning and sends the message all the same. In records,
+//! the wishes are Postfix's bit masks in decimal.
 //!
 //! Source: RFC 3461; Postfix `sendmail(1)`, `dsn_mask.h`, `name_mask(3)`.
 
@@ -10,7 +10,8 @@ const ENVELOPE_ID_MAX: usize = 100;
 /// Mask of `NEVER`, which excludes all others.
 const NEVER: u32 = 1;
 
-/// Parses the events that the sender wants to hear of, for each recipient.
+/// Parses the value of `-N`: the events about which the sender wants notifications. Returns `None`
+/// for a wrong value. Calls `warn` for an unknown word and `inform` for each known one.
 pub fn notify(
     value: &[u8],
     warn: &mut dyn FnMut(String),
@@ -35,7 +36,7 @@ pub fn notify(
     (mask != 0 && (mask == NEVER || mask & NEVER == 0)).then_some(mask)
 }
 
-/// Parses the part of the message that returns with the notification.
+/// Parses the value of `-R`: the part of the message that returns with a notification.
 pub fn ret(value: &[u8]) -> Option<u32> {
     match value.to_ascii_lowercase().as_slice() {
         b"full" => Some(1),

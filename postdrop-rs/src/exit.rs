@@ -11,10 +11,10 @@
 //! | 75 | `Temporary` | try again later: nothing is submitted, or the error says in doubt |
 //! | 77 | `Permission` | this user may not submit mail |
 //!
-//! The codes are those of sysexits(3). Stock `sendmail` names them in its source but doesn't end
-//! with them. Its handler of fatal errors always ends the program with 75 (seen with 3.7.11; the
-//! tests compare). Callers have relied on 75 for every failure for twenty years, so this `sendmail`
-//! ends with 75, too. The failure keeps its proper code.
+//! The codes are those of sysexits(3). Stock `sendmail` names these codes in its source but never
+//! exits with them. Its handler of fatal errors always exits with 75 (seen in 3.7.11; the tests
+//! compare). Callers have relied on 75 for every failure for twenty years, so this `sendmail` exits
+//! with 75, too. A [`Failure`] keeps its proper code.
 
 use host::limit::explained;
 use postfix_wire::CleanupStatus;
@@ -50,18 +50,19 @@ impl ExitCode {
     }
 }
 
-/// Failure of a program, which can't say that the message is durable.
+/// Failure of a program to make the message durable, or to know that it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// Exit code.
     pub code: ExitCode,
-    /// Words for the caller.
+    /// Error text for the caller.
     pub message: String,
 }
 
 impl Failure {
-    /// Makes a failure of a code and words.
+    /// Makes a failure. [`host::limit::explained`] adds a remedy to `message` where a limit was
+    /// reached.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
         Self { code, message: without_numbers(&explained(&message.into())) }
     }
@@ -76,13 +77,13 @@ impl Failure {
         Self::new(ExitCode::Temporary, message)
     }
 
-    /// Puts `who` before the words.
+    /// Puts `who` before the message.
     #[must_use]
     pub fn of(self, who: &str) -> Self {
         Self { message: format!("{who}: {}", self.message), ..self }
     }
 
-    /// Appends the words of another failure.
+    /// Appends the message of another failure.
     #[must_use]
     pub fn and(self, other: Option<String>) -> Self {
         match other {
@@ -92,7 +93,7 @@ impl Failure {
     }
 }
 
-/// Removes ` (os error 28)`, which std adds to the words of a system's error and Postfix doesn't.
+/// Removes ` (os error 28)`, which std adds to the text of a system error and Postfix doesn't.
 pub fn without_numbers(words: &str) -> String {
     let mut rest = words;
     let mut out = String::with_capacity(words.len());
@@ -108,7 +109,7 @@ pub fn without_numbers(words: &str) -> String {
     out + rest
 }
 
-/// Beginning of such a number.
+/// Text that std puts before the number of a system error.
 const OS_ERROR: &str = " (os error ";
 
 #[cfg(test)]

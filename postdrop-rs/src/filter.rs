@@ -1,8 +1,8 @@
 //! Record filter: the only way from a user's input to a submitted message.
 //!
 //! Any user may send any bytes to `postdrop`, and `sendmail` builds records from arguments and
-//! headers. Both pass their records through one [`Filter`]. So one place decides what a local user
-//! may put into the queue:
+//! headers. Both programs pass their records through one [`Filter`]. So one module decides which
+//! records a local user may put into the queue:
 //!
 //! ```text
 //!  T          written here, never taken from the caller
@@ -12,9 +12,9 @@
 //! ```
 //!
 //! Any other record is an error, and nothing is submitted. Attributes (`A`) that are not on a short
-//! list are left out with a warning, as in stock postdrop. The filter has three later checks of
-//! Postfix that 3.7 lacks: NUL is no record type; CR, LF and NUL are errors outside content; trace
-//! flags must be ones that `sendmail` can ask for.
+//! list are left out with a warning, as in stock postdrop. The filter has three checks that Postfix
+//! gained after 3.7: NUL is no record type; CR, LF and NUL are errors outside content; trace flags
+//! must be ones that `sendmail` can ask for.
 //!
 //! A message over `message_size_limit`, or from a sender that its submitter may not use, is read to
 //! its end and dropped. So the client gets an answer and not a broken pipe.
@@ -38,7 +38,7 @@ pub enum FilterError {
     /// The input is not records, or a record has data that is not allowed.
     #[error("malformed input: {0}")]
     Malformed(#[from] RecordError),
-    /// A record of this type doesn't belong here.
+    /// The current segment takes no record of this type from a user.
     #[error("unexpected record type: {}", u8::from(*.0))]
     Unexpected(RecordType),
 }
@@ -57,7 +57,7 @@ pub enum Progress {
 pub struct Refusal {
     /// Status that cleanup would give.
     pub status: CleanupStatus,
-    /// Reason in words; empty where the status says it all.
+    /// Reason for the submitter; empty where the status alone explains the refusal.
     pub reason: String,
 }
 
@@ -66,13 +66,13 @@ impl Refusal {
         Self { status, reason: String::new() }
     }
 
-    /// Returns the reason, or the status in words.
+    /// Returns the reason, or the status as text.
     pub fn words(&self) -> String {
         if self.reason.is_empty() { self.status.to_string() } else { self.reason.clone() }
     }
 }
 
-/// Check whether the submitter may use a sender, given unquoted.
+/// Check that the submitter may use a sender, which is given unquoted.
 pub type SenderCheck<'a> = &'a dyn Fn(&[u8]) -> Result<(), Refusal>;
 
 /// Limits of a message.
@@ -159,7 +159,8 @@ impl<'a> Filter<'a> {
         self.records.ok_or_else(|| Refusal::plain(CleanupStatus::BAD))
     }
 
-    /// Ends a stream that stops too early. Returns `None` if the client has cancelled.
+    /// Ends a stream that stops too early. Returns the refusal, or `None` if the client has
+    /// cancelled.
     pub fn abandon(self) -> Option<Refusal> {
         self.refusal
     }
@@ -241,7 +242,7 @@ fn trim(data: &[u8]) -> &[u8] {
     trim_start(&data[..end])
 }
 
-/// Applies C's `isspace`, which includes the vertical tab.
+/// Returns the result of C's `isspace`, which includes the vertical tab.
 fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }

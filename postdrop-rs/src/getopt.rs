@@ -13,7 +13,7 @@
 //!
 //! Source: POSIX `getopt`; glibc's words for mistakes.
 
-/// Next finding on a command line.
+/// Item that a reader finds on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// An option, and its value if it takes one.
@@ -32,8 +32,8 @@ pub enum Mistake {
 }
 
 impl Mistake {
-    /// Returns glibc's words, which follow the program's name. The letter comes from the caller and
-    /// may be any byte.
+    /// Returns glibc's message, which follows the program's name. The letter comes from the caller
+    /// and may be any byte.
     pub fn words(self) -> Vec<u8> {
         let (what, letter) = match self {
             Self::Unknown(letter) => ("invalid option", letter),
@@ -52,12 +52,12 @@ pub struct Getopt {
     letters: Letters,
     arguments: Vec<Vec<u8>>,
     index: usize,
-    /// Bytes that were read of the argument at `index`; 0 for none.
+    /// Number of bytes that were read of the argument at `index`.
     within: usize,
 }
 
 impl Getopt {
-    /// Starts at the first argument.
+    /// Makes a reader that stands before the first argument.
     pub fn new(letters: Letters, arguments: Vec<Vec<u8>>) -> Self {
         Self { letters, arguments, index: 0, within: 0 }
     }

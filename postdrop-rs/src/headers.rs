@@ -15,7 +15,7 @@
 use crate::address::addresses;
 use crate::content::Line;
 
-/// A header exceeded `header_size_limit`.
+/// Error: a header is longer than `header_size_limit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("message header length exceeds safety limit")]
 pub struct HeaderTooLong;
@@ -43,7 +43,7 @@ pub struct RecipientHeaders {
 }
 
 impl RecipientHeaders {
-    /// Makes a reader for the first line.
+    /// Makes a reader that stands before the first line.
     pub fn new(limits: HeaderLimits) -> Self {
         Self {
             limits,
@@ -55,7 +55,7 @@ impl RecipientHeaders {
         }
     }
 
-    /// Takes a line or part of one, and calls `output` with all that is complete now.
+    /// Takes a line or part of a line, and calls `output` with all lines that are complete now.
     pub fn line(
         &mut self,
         line: Line,
@@ -83,7 +83,7 @@ impl RecipientHeaders {
         Ok(())
     }
 
-    /// Ends the message: calls `output` with the rest and returns the recipients.
+    /// Ends the message: calls `output` with the remaining lines and returns the recipients.
     pub fn finish(
         mut self,
         output: &mut impl FnMut(Line, &[u8]),
@@ -95,7 +95,7 @@ impl RecipientHeaders {
         Ok(self.resent_recipients.unwrap_or(self.recipients))
     }
 
-    /// Adds `text` to the current header if it continues that one.
+    /// Adds `text` to the current header if it continues that header. Returns whether it does.
     fn continues(&mut self, text: &[u8]) -> Result<bool, HeaderTooLong> {
         let same_line = self.previous == Some(Line::Part);
         let folded = matches!(text.first(), Some(b' ' | b'\t'));

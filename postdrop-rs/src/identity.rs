@@ -1,13 +1,13 @@
 //! Default sender: the caller's login name and full name.
 //!
-//! One look-up in the user database serves both. None is made when `-f` and `-F` (or `NAME`) give
-//! both. A local user is looked up in the local file alone, even if a site overrides that name by
-//! another service. The name is only a default, and any user can override it with `-f`. The right
-//! to submit is always checked with the name service.
+//! One look-up in the user database serves both names. `sendmail` makes no look-up when `-f` and
+//! `-F` (or `NAME`) give both names. A local user is looked up in the local file alone, even if a
+//! site overrides that name by another service. The name is only a default, and any user can
+//! override it with `-f`. The right to submit is always checked with the name service.
 //!
 //! Source: Postfix `username(3)`, `fullname(3)`.
 
-/// An entry of the user database.
+/// Entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// Login name.

@@ -3,10 +3,11 @@
 //! `-C`, `-c` or `MAIL_CONFIG` name another configuration directory than `/etc/postfix`. The
 //! directory decides where mail goes. A privileged program that took any directory could open any
 //! socket for its caller, and write wherever its group may. So Postfix has a rule for privileged
-//! programs, and for every user except root with `sendmail -C`. They may use only a directory that
-//! the default `main.cf` lists in `alternate_config_directories` or `multi_instance_directories`.
-//! Names are compared byte by byte, as Postfix does: `/etc/postfix/` is not `/etc/postfix`, `$name`
-//! in a list stands for itself, and a list that is given twice counts both times.
+//! programs, and for every user except root with `sendmail -C`. Such programs and users may use
+//! only a directory that the default `main.cf` lists in `alternate_config_directories` or
+//! `multi_instance_directories`. Names are compared byte by byte, as Postfix does: `/etc/postfix/`
+//! is not `/etc/postfix`, `$name` in a list stands for itself, and a list that is given twice
+//! counts both times.
 //!
 //! Source: Postfix `mail_conf(3)`, `sendmail(1)`.
 
@@ -27,8 +28,8 @@ use crate::privilege::{Caller, is_privileged};
 /// Directory of Postfix's configuration, unless the caller names another.
 pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
-/// Size in bytes of the largest message, where `message_size_limit` is 0 or larger. Redis takes no
-/// value over 512 MiB.
+/// Size in bytes of the largest message, where `message_size_limit` is 0 or larger than this. Redis
+/// takes no value over 512 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 500 * 1024 * 1024;
 
 /// Way in which the caller named the configuration directory.
@@ -53,7 +54,8 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Finds and reads the configuration, if this caller may use it.
+    /// Finds and reads the configuration. Fails if this caller may not use it, or `main.cf` can't
+    /// be read.
     pub fn open(asked: Asked, caller: &Caller) -> Result<Self, Failure> {
         let named = match asked {
             Asked::BySendmailOption(paths) => {
@@ -77,18 +79,18 @@ impl Instance {
         Ok(Self { config_directory, main_cf: main_cf.map_err(|error| configuration(&error))? })
     }
 
-    /// Returns a parameter's text; empty if it is not set.
+    /// Returns a parameter's text, which is empty if the parameter is not set.
     pub fn text(&self, name: &str) -> String {
         self.main_cf.get(name).unwrap_or_default()
     }
 
-    /// Returns a parameter's number of bytes.
+    /// Returns the value of a parameter in bytes. Fails if the value is no number.
     pub fn size(&self, name: &str) -> Result<usize, Failure> {
         let value = self.main_cf.get_int(name).map_err(|error| configuration(&error))?;
         Ok(usize::try_from(value).unwrap_or_default())
     }
 
-    /// Returns the limits of a message.
+    /// Returns the limits of a message. Fails if one of them is no number in `main.cf`.
     pub fn filter_limits(&self) -> Result<FilterLimits, Failure> {
         let message = match self.size("message_size_limit")? {
             0 => MESSAGE_BYTES_MAX,
@@ -97,7 +99,7 @@ impl Instance {
         Ok(FilterLimits { message: Some(message), record: self.size("line_length_limit")? })
     }
 
-    /// Makes `log` write to this instance's log.
+    /// Makes `log` write to this instance's mail log. Fails if a parameter of the log is wrong.
     pub fn configure(&self, log: &mut Log) -> Result<(), Failure> {
         log.configure(&self.main_cf).map_err(|error| Failure::temporary(error.to_string()))
     }
@@ -107,8 +109,8 @@ fn is_missing(error: &MainCfError) -> bool {
     matches!(error, MainCfError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// Returns defaults for a container that has the submission socket of its host and no Postfix.
-/// postdropd's configuration counts then.
+/// Returns defaults for a container that has the submission socket of its host and no Postfix. The
+/// configuration of postdropd then decides.
 fn nothing_but_a_socket() -> Option<MainCf> {
     let directory = Path::new(DEFAULT_CONFIG_DIRECTORY);
     // The host name is not used anywhere.
@@ -145,8 +147,8 @@ fn require_listed(directory: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// Compares byte by byte. `OsStr` allows that, whereas to `Path` `/a` and `//a/` are one. Bytes
-/// that are not UTF-8 become U+FFFD, which no list contains.
+/// Returns whether the list names the directory, byte by byte: `Path` would take `/a` and `//a/`
+/// for one. In a list, bytes that are not UTF-8 are U+FFFD and match no directory.
 fn is_in_list(list: &str, directory: &OsStr) -> bool {
     words(list).any(|name| OsStr::new(name) == directory && !name.contains('\u{fffd}'))
 }

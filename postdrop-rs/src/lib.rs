@@ -1,4 +1,4 @@
-//! Submission: the common parts of `sendmail` and `postdrop`, which are nearly all parts.
+//! Submission of mail: the modules that `sendmail`, `postdrop` and postdropd share.
 //!
 //! ```text
 //! sendmail   options ─ content ─ headers ─ address ─ compose ──┐
@@ -8,16 +8,16 @@
 //! postdrop   records from standard input ──────────────────────┘
 //! ```
 //!
-//! Both are installed set-group-id `postdrop`: any user may run them, and they may reach Redis's
-//! socket and write to the maildrop. So all input of the caller passes three gates, each of which
-//! is one module: [`privilege`] (the process's surroundings), [`instance`] (the configuration),
-//! [`filter`] (the content of a submission).
+//! `sendmail` and `postdrop` are installed set-group-id `postdrop`: any user may run them, and they
+//! may reach Redis's socket and write to the maildrop. So all input of the caller passes three
+//! checks, and each check is one module: [`privilege`] (the process's surroundings), [`instance`]
+//! (the configuration), [`filter`] (the content of a submission).
 //!
 //! Where set-group-id has no effect, [`relay`] takes the message to [`postdropd`], a small server,
 //! which runs postdrop as the caller.
 //!
-//! The programs start once per message, so most of their cost is the start. They have one thread
-//! and no async runtime, and read nothing that is not needed.
+//! Both programs start once per message, so most of their cost is the start. They have one thread
+//! and no async runtime, and they read only the files that the message needs.
 
 pub mod address;
 pub mod bulk;

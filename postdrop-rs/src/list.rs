@@ -7,7 +7,7 @@ pub fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split(is_separator).filter(|word| !word.is_empty())
 }
 
-/// Returns the items of a list.
+/// Returns the items of a list that doesn't split inside braces.
 pub fn items(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -21,7 +21,7 @@ pub fn items(list: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns the text between the braces of an item, or the item itself if it is not all in braces.
+/// Returns the text between the braces of an item, or the whole item if braces don't enclose it.
 pub fn without_braces(item: &str) -> &str {
     item.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map_or(item, str::trim)
 }

@@ -5,12 +5,12 @@
 //! mail log         postfix/sendmail[4711]: fatal: ann(1000): No recipient …
 //! ```
 //!
-//! Neither may decide over a message or delay it. Both belong to other processes, which may have
-//! closed them or stopped reading. See [`postfix_wire::maillog`] and [`host::stderr`], which never
-//! wait.
+//! Neither output may decide over a message or delay it. Both outputs belong to other processes,
+//! which may have closed them or stopped reading. See [`postfix_wire::maillog`] and
+//! [`host::stderr`], which never wait.
 //!
-//! The log is opened only when there is a line to write. A submission without trouble writes none
-//! here.
+//! The log is opened only when there is a line to write. A submission without trouble writes no
+//! line.
 
 use postfix_wire::MainCf;
 use postfix_wire::maillog::{self, MailLog, MailLogError};
@@ -41,7 +41,7 @@ impl Severity {
 /// Log of one program.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// Name by which the program was called, which standard error shows.
+    /// Name by which the program was called; lines on standard error begin with it.
     called: String,
     mail_log: MailLog,
 }

@@ -1,16 +1,17 @@
 //! Local maildrop, for messages that Redis can't take.
 //!
-//! The file is as stock postdrop would have made it: named by time and inode, mode 0744, owned by
-//! the caller. It begins under a temporary name. It is renamed while it is empty and has no execute
-//! bit, so that stock pickup takes it for unfinished. Then it is written, made executable and
+//! The file is like one of stock postdrop: named by time and inode, mode 0744, owned by the caller.
+//! The file begins under a temporary name. It is renamed while it is empty and has no execute bit,
+//! so that stock pickup takes it for unfinished. Then the file is written, made executable and
 //! fsynced. On the file systems that Postfix supports, fsync of a new file makes its name durable,
-//! too. The directory is fsynced as well if it can be opened, which an ordinary user can't. After
-//! any failure, even of memory, the file is removed. Signals are blocked meanwhile.
+//! too. The directory is fsynced as well if this process can open it, which an ordinary user's
+//! can't. After any failure, even of memory, the file is removed. Signals are blocked all the
+//! while.
 //!
 //! A message that Redis may or may not have is stored under a name that stock pickup skips,
 //! [`settings::IN_DOUBT_SUFFIX`]. pickup-rs looks for such names only in the maildrop itself, so
-//! they are never hashed. pickup-rs trusts such a file. So it gets that name only when all is
-//! written and fsynced, and then it is fsynced again.
+//! these files never lie in hashed folders. pickup-rs trusts such a file. So the file gets that
+//! name only after it is written and fsynced, and is then fsynced again.
 //!
 //! Source: Postfix `mail_queue(3)`, `mail_stream(3)`, `pickup(8)`, `mail_trigger(3)`.
 
@@ -51,7 +52,8 @@ const NAME_ATTEMPTS: u32 = 100;
 pub enum Readiness {
     /// Stock pickup may take the message at once.
     Ready,
-    /// Stock pickup may take it only after pickup-rs has learned that Redis doesn't have it.
+    /// Stock pickup may take the message only after pickup-rs has learned that Redis doesn't have
+    /// it.
     InDoubt,
 }
 
@@ -84,7 +86,7 @@ impl Maildrop {
         })
     }
 
-    /// Stores a message durably, and wakes pickup if it may take the message.
+    /// Stores a message durably, and wakes pickup if pickup may take the message.
     pub fn store(
         &self,
         records: Content<'_>,
@@ -111,7 +113,7 @@ impl Maildrop {
         Ok(id)
     }
 
-    /// Returns a queue id, which the file's inode makes unique.
+    /// Returns a queue id that the file's inode makes unique.
     fn id(&self, file: &Unfinished) -> Result<QueueId, MaildropError> {
         let inode = file.file.metadata().map_err(|e| file.error("examine", e))?.ino();
         let now = since_epoch();
@@ -199,8 +201,8 @@ impl Drop for Unfinished {
     }
 }
 
-/// Renames a file within the maildrop, never through a link. In a hashed maildrop the folders are
-/// `mail_owner`'s, and the file may be root's.
+/// Renames a file within the maildrop, never through a link. `mail_owner` owns the folders of a
+/// hashed maildrop, and must not redirect a file of root.
 fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     let (folder, name) = Folder::of(to)?;
     Ok(renameat(AT_FDCWD, from, folder.fd(), name.as_os_str())?)

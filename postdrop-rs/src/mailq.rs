@@ -1,10 +1,11 @@
 //! `mailq`: messages in Redis and in this host's Postfix, as one list in stock's format.
 //!
-//! Neither the caller nor the program's group can read these. So two servers are asked: Postfix's
-//! showq, as stock does, and this host's Mail Agent, which speaks the same protocol. Where Postfix
-//! is down, only root can read its queue, through showq run as a command. On a host without a Mail
-//! Agent, stock's postqueue is run and shows Postfix's mail. Where a Mail Agent existed but doesn't
-//! answer, Postfix's mail is shown, and the incomplete list is a failure.
+//! Neither the caller nor the program's group can read these messages. So `mailq` asks two servers:
+//! Postfix's showq, as stock does, and this host's Mail Agent, which speaks the same protocol.
+//! Where Postfix is down, only root can read its queue, through showq run as a command. On a host
+//! without a Mail Agent, `mailq` runs stock's postqueue, which shows Postfix's mail. Where a Mail
+//! Agent existed but doesn't answer, `mailq` shows Postfix's mail and fails, because the list is
+//! incomplete.
 //!
 //! Source: Postfix `postqueue(1)`, `showq(8)`.
 
@@ -38,8 +39,8 @@ enum Missing {
     NoReader,
 }
 
-/// Connects to the Mail Agent. Returns `None` if there is none, or this process may not ask it.
-/// postqueue then runs with its own rights.
+/// Connects to the Mail Agent. Returns `None` if there is no Mail Agent, or this process may not
+/// ask it. The caller then runs postqueue, which has its own rights.
 pub fn service(instance: &Instance) -> Option<io::Result<UnixStream>> {
     let socket = Places::of(&instance.config_directory, &instance.main_cf).ok()?.showq_socket();
     let connected = connect(&socket);
@@ -49,7 +50,7 @@ pub fn service(instance: &Instance) -> Option<io::Result<UnixStream>> {
     if connected.as_ref().is_err_and(nobody) { None } else { Some(connected) }
 }
 
-/// Prints the list.
+/// Prints the list. Fails if this user may not see the queue, or a part of the list is missing.
 pub fn show(
     instance: &Instance,
     uid: u32,

@@ -1,13 +1,13 @@
 //! Offer of a message to Redis, and its three outcomes.
 //!
 //! Any trouble before the offer, even a broken `optimus.toml`, sends the message to the maildrop.
-//! Mail is neither lost nor refused. The reason is logged with each message until the trouble is
+//! No message is lost or refused. The reason is logged with each message until the trouble is
 //! mended.
 //!
-//! A Redis that is away may be back in a moment, and the first message waits for that. Later ones
-//! don't. A message that took to the maildrop has changed the maildrop directory's time, so that
-//! time tells other processes not to wait. Other mail there (a requeued message, say) changes the
-//! time as well. Then a message that meets a restart of Redis goes to the maildrop without waiting.
+//! A Redis that is away may be back in a moment, and the first message waits for its return. Later
+//! messages don't wait: the file of the first one has changed the maildrop directory's time, which
+//! other processes read. Other files there (of a requeued message, say) change the time as well. A
+//! message that then meets a restart of Redis goes to the maildrop without waiting.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,8 +19,8 @@ use spool::{Content, Server, Submission};
 use crate::instance::Instance;
 use crate::ticket::Ticket;
 
-/// Time after which a maildrop without new mail no longer shows that Redis is away. Mail that comes
-/// less often waits each time.
+/// Time after which a maildrop without new mail no longer shows that Redis is away. Messages that
+/// come less often than this wait for Redis each time.
 const AWAY_MEMORY: Duration = Duration::from_secs(10);
 
 /// Outcome of an offer.
@@ -28,13 +28,13 @@ const AWAY_MEMORY: Duration = Duration::from_secs(10);
 pub(crate) enum Offer {
     /// Redis has the message, durably.
     Stored,
-    /// Redis certainly doesn't have the message, for this reason.
+    /// Redis certainly doesn't have the message. Holds the reason.
     NotSubmitted(String),
-    /// Redis may have the message. This reason prevented an answer.
+    /// Redis may have the message. Holds the reason why no answer came.
     Unknown(String),
 }
 
-/// Offers the message, within `submit.timeout_ms`.
+/// Offers the message to Redis, and returns the outcome within `submit.timeout_ms`.
 pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: Content<'_>) -> Offer {
     let Prepared { settings, places, server } = match prepare(instance) {
         Ok(prepared) => prepared,
@@ -82,9 +82,9 @@ fn restart_grace(queue_directory: &Path) -> Duration {
     if age.is_some_and(|age| age < AWAY_MEMORY) { Duration::ZERO } else { RESTART_GRACE }
 }
 
-/// Returns the error without the parser's words. These may quote a value, even a password that only
-/// the group may read, and the submitting user may see them. The mail log names the line for the
-/// administrator, and `optimus check` says the rest.
+/// Returns the error without the parser's text. The submitting user may see the error, and that
+/// text may quote a value, even a password that only the group may read. The error names the line
+/// for the administrator, and `optimus check` prints the whole text.
 fn without_words(error: &SettingsError) -> String {
     match error {
         SettingsError::Syntax { path, line, .. } => {

@@ -1,13 +1,13 @@
 //! `sendmail`'s command line.
 //!
-//! All options that Sendmail ever had are known, because an option's letter says whether it takes a
-//! value. A misread option would turn its value into a recipient. Most options have no effect in
-//! Postfix. The arguments not in getopt's form are a bare `-q`, and VERP by its old and its new
-//! name: `-V`, `-V+=`, `-XV`.
+//! This module knows all options that Sendmail ever had, because only a known letter says whether
+//! its option takes a value. A misread option would turn its value into a recipient. Most options
+//! have no effect in Postfix. The arguments not in getopt's form are a bare `-q`, and VERP by its
+//! old and its new name: `-V`, `-V+=`, `-XV`.
 //!
 //! The command line is read twice: first for `-C`, which names the configuration, then for
-//! everything. Remarks to the user come in the order of the options. Their common meaning is
-//! decided when all are read.
+//! everything. Remarks to the user come in the order of the options. Conflicts between options are
+//! found when all are read.
 //!
 //! Source: Postfix `sendmail(1)`.
 
@@ -81,7 +81,7 @@ pub struct Invocation {
     pub envelope_id: Option<Vec<u8>>,
     /// Delimiters of VERP addresses, of `-XV`.
     pub verp_delimiters: Option<Vec<u8>>,
-    /// Report of `-v` or `-bv`.
+    /// Report that `-v` or `-bv` asks for.
     pub trace: Option<Trace>,
     /// Number of `-v`, for the commands that are run; 0 if `-v` asks for a report.
     pub verbosity: usize,
@@ -100,7 +100,7 @@ pub enum Remark {
     Info(String),
 }
 
-/// Surroundings of the reader.
+/// Inputs of [`Invocation::parse`] besides the arguments.
 pub struct Context<'a> {
     /// Name of the program, without directory.
     pub name: &'a [u8],
@@ -157,9 +157,10 @@ struct Reader<'a> {
     is_probe: bool,
     /// Whether `-q10m` was given: an interval for a daemon, which Postfix's master doesn't need.
     has_interval: bool,
-    /// Site of `-qR`. Unlike a bare `-q` this sets no mode, but is done in the mode that submits.
+    /// Site of `-qR`. Unlike a bare `-q`, this option sets no mode, and is valid only in the mode
+    /// that submits.
     site: Option<Vec<u8>>,
-    /// Message of `-qI`, which sets no mode either.
+    /// Queue id of `-qI`, which sets no mode either.
     message: Option<Vec<u8>>,
 }
 
@@ -350,7 +351,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Combines all options, by stock's rules and in their order.
+    /// Combines all options, by stock's rules and in the order of those rules.
     fn settle(&mut self) -> Result<(), Failure> {
         self.refuse_conflicts()?;
         let invocation = &mut self.invocation;
@@ -417,7 +418,7 @@ impl<'a> Reader<'a> {
         (self.context.say)(Remark::Warning(words.to_owned()));
     }
 
-    /// Makes a remark, if `-v` came before.
+    /// Makes a remark, if a `-v` came before the current option.
     fn inform(&mut self, words: String) {
         if self.invocation.verbosity > 0 {
             (self.context.say)(Remark::Info(words));

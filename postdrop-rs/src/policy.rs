@@ -4,8 +4,8 @@
 //! The list is searched from left to right for the caller's login name (`unknown` if there is
 //! none). The first pattern that matches decides: `!` in front of it denies. No match denies.
 //! Patterns are names, lookup tables ([`crate::table`]), and files of patterns. A table or file
-//! that can't answer ends the search with a temporary failure that names it. It neither permits nor
-//! counts as "no match".
+//! that can't answer ends the search with a temporary failure that names it. Such a failure neither
+//! permits nor counts as "no match".
 //!
 //! The right to a sender's address is another rule: [`crate::sender`].
 //!
@@ -20,14 +20,15 @@ use crate::table::{Folding, Tables, Unanswered};
 /// Deepest nesting of files of patterns.
 const MAX_FILE_DEPTH: u32 = 10;
 
-/// One entry of the list, with the number of its `!`s.
+/// One entry of the list. An odd number of `!`s makes it deny.
 #[derive(Debug, PartialEq, Eq)]
 struct Pattern {
     text: String,
     denies: bool,
 }
 
-/// Checks that this user may submit mail.
+/// Checks that this user may submit mail. Fails with [`ExitCode::Permission`] if not, and with
+/// another code if the list can't be read or searched.
 pub fn may_submit(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
     may("authorized_submit_users", "submit mail", instance, uid, log)
 }
@@ -63,8 +64,8 @@ fn may(
     Err(Failure::new(ExitCode::Permission, format!("User {name}({uid}) is not allowed to {what}")))
 }
 
-/// Asks the name service for a user's login name. If the service is away, the user is not taken for
-/// an unknown one.
+/// Asks the name service for a user's login name. Fails if the service doesn't answer, because the
+/// user may be a known one.
 pub(crate) fn login_name(uid: u32) -> Result<Option<String>, Failure> {
     let user = names::user(uid)
         .map_err(|error| Failure::temporary(format!("look up user ID {uid}: {error}")))?;
@@ -78,7 +79,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Reads the whole list and its files. An error anywhere in it concerns every user.
+    /// Reads the whole list and its files. An error anywhere in the list is a failure for every
+    /// user.
     fn read(
         &self,
         list: &str,
@@ -163,7 +165,7 @@ fn after<'a>(list: &'a str, item: &str) -> &'a str {
     list.get(end + 1..).unwrap_or_default()
 }
 
-/// Returns the system's words, without Rust's error number.
+/// Returns the system's error text, without Rust's error number.
 fn in_words(error: &std::io::Error) -> String {
     error
         .raw_os_error()

@@ -8,12 +8,12 @@
 //!          ◀── status, reason
 //! ```
 //!
-//! Stock `sendmail` and `smtpd -S` (which `sendmail -bs` runs) submit through it. The queue id that
-//! it tells them is the message id. Cleanup makes the real queue id much later, perhaps on another
-//! machine.
+//! Stock `sendmail` and `smtpd -S` (which `sendmail -bs` runs) submit through postdrop. The queue
+//! id in postdrop's greeting is the message id. Cleanup makes the real queue id much later, perhaps
+//! on another machine.
 //!
-//! If a stream ends between two records, before its end record, the client has cancelled: nothing
-//! is submitted, and that is no error. A malformed stream ends the program with 1 and without a
+//! If a stream ends between two records, before its end record, the client has cancelled: postdrop
+//! submits nothing and reports no error. A malformed stream ends the program with 1 and without a
 //! status, as in stock.
 //!
 //! Source: Postfix `postdrop(1)`.
@@ -109,7 +109,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     if status == CleanupStatus::SIZE {
         log.say(Severity::Warning, &format!("{who}: File too large"));
     }
-    // A durable message stays so, even if the client can't be told.
+    // A durable message stays durable, even if postdrop can't tell the client.
     if let Err(failure) =
         answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])
     {
@@ -118,7 +118,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     Ok(status)
 }
 
-/// Chooses the way of submission, if this user may submit.
+/// Chooses the way of submission. Fails if this user may not submit.
 fn way(instance: &Instance, uid: u32, log: &Log) -> Result<Way, Failure> {
     if !has_rights(instance) {
         return Way::without_rights(instance, uid, log);
@@ -151,7 +151,8 @@ fn keep(
     }
 }
 
-/// Reads a record stream through the filter. No record has more than `record_limit` bytes of data.
+/// Reads a record stream through the filter. Fails if the stream is malformed or a record has more
+/// than `record_limit` bytes of data.
 pub fn receive(
     input: impl BufRead,
     record_limit: usize,
@@ -170,7 +171,8 @@ pub fn receive(
     }
 }
 
-/// Returns the words of an error. postdropd gives standard input a time limit.
+/// Returns the text of an error. Under postdropd, standard input has a time limit, and `WouldBlock`
+/// means that the limit passed.
 fn told(error: &FilterError) -> String {
     match error {
         FilterError::Malformed(RecordError::Io(error))
@@ -201,8 +203,8 @@ fn options(arguments: Vec<Vec<u8>>, log: &Log) -> Result<Asked, Failure> {
     Ok(asked)
 }
 
-/// Writes an attribute list. A client that has gone is no failure, because its message must still
-/// be judged.
+/// Writes an attribute list. A client that has gone is no failure, because postdrop must still
+/// judge its message.
 fn answer(output: &mut impl Write, attributes: &[(&str, &str)]) -> Result<(), Failure> {
     let mut bytes = Vec::new();
     attr::encode(&mut bytes, attributes);

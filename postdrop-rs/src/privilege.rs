@@ -33,7 +33,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Takes over from the caller. Must be called first, before anything is opened.
+    /// Takes over from the caller. Must be called before any other code opens a file.
     pub fn take_over(program: Program) -> Self {
         if is_privileged() {
             sys::keep_secrets();
@@ -60,8 +60,8 @@ impl Caller {
     }
 }
 
-/// Gives up set-user-id root, which some sites set on `sendmail` by mistake. The group is all that
-/// is needed.
+/// Gives up set-user-id root, which some sites set on `sendmail` by mistake. The programs need only
+/// the group. Returns whether there was such a right.
 fn give_up_set_user_id_root(program: Program) -> bool {
     let (real, effective) = (getuid(), geteuid());
     let mistaken = effective.is_root() && !real.is_root();
@@ -72,7 +72,7 @@ fn give_up_set_user_id_root(program: Program) -> bool {
     mistaken
 }
 
-/// Whether this process has rights that its caller lacks. The caller's choices must then be
+/// Returns whether this process has rights that its caller lacks. The caller's choices must then be
 /// checked.
 pub fn is_privileged() -> bool {
     let is_root = getuid().is_root() && geteuid().is_root();
@@ -89,7 +89,8 @@ pub fn give_up_group() -> Result<(), Failure> {
 /// it could end the process when the message is durable, and the caller would take that for a
 /// failure.
 ///
-/// Signals of a fault stay: blocked, they would end the process without [`crate::death`].
+/// Signals of a fault stay unblocked. If they were blocked, a fault would end the process without
+/// [`crate::death`].
 pub fn block_signals() {
     let mut signals = SigSet::all();
     signals.remove(Signal::SIGSEGV);

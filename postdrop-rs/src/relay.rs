@@ -16,9 +16,9 @@
 //! tries by itself all the same; a failure also names the trouble with the socket
 //! ```
 //!
-//! Having the rights means being able to make a file in the maildrop. The kernel is asked, so user,
-//! group and capabilities count as they will then. A program that runs set-group-id skips the
-//! question, so it costs nothing there.
+//! A process has the rights if it can make a file in the maildrop. The kernel answers that
+//! question, so user, group and capabilities count as they will when the file is made. A program
+//! that runs set-group-id has the rights and doesn't ask.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -44,14 +44,14 @@ use crate::log::Log;
 use crate::policy::may_submit;
 use crate::privilege::is_privileged;
 
-/// Longest silence of postdropd when it must answer, in seconds. That is far beyond
-/// `submit.timeout_ms` and a slow disk, the only things that its postdrop waits for.
+/// Longest silence of postdropd when it must answer, in seconds. Its postdrop waits only for
+/// `submit.timeout_ms` and the disk, which take far less.
 const PATIENCE_S: i64 = 120;
 /// Bytes that are read at once; an answer has a line or two.
 const READ_BYTES: usize = 4_096;
 
-/// Whether this process may put mail into the maildrop. If so, it may also reach Redis, as
-/// installed.
+/// Returns whether this process may put mail into the maildrop. A process that may can also reach
+/// Redis, in a correct installation.
 pub fn has_rights(instance: &Instance) -> bool {
     is_privileged() || {
         let maildrop = Path::new(&instance.text("queue_directory")).join("maildrop");
@@ -88,7 +88,7 @@ impl Way {
     }
 }
 
-/// Returns the system's words for an error, with an explanation.
+/// Returns the text of an error, which begins with the error's name where the system gave a number.
 fn words(error: &io::Error) -> String {
     error
         .raw_os_error()
@@ -104,7 +104,7 @@ fn socket_path(instance: &Instance) -> Result<PathBuf, Failure> {
 }
 
 /// Connects to a server that root or the owner of the socket's folder runs. If the server's queue
-/// is full, waits for at most `patience_s`, as for each of its answers.
+/// is full, waits for at most `patience_s` seconds. Each read and write has the same limit.
 pub(crate) fn connected(path: &Path, patience_s: i64) -> io::Result<UnixStream> {
     let found = Socket::find(path)?;
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -137,7 +137,8 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Submits `records` as [`crate::filter`] made them. Returns postdrop's answer.
+    /// Submits `records` as [`crate::filter`] made them. Returns postdrop's answer. Without an
+    /// answer, the error says whether the message is in doubt.
     pub fn submit(mut self, records: &Collected) -> Result<(CleanupStatus, String), Failure> {
         // postdrop writes the time record itself.
         let content = records.rest();

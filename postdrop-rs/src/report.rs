@@ -8,8 +8,8 @@ use crate::exit::without_numbers;
 use crate::log::{Log, Severity};
 use crate::submission::Kept;
 
-/// Logs where a message is. Logs nothing for one in Redis, because pickup-rs logs it when it feeds
-/// it.
+/// Logs where a message is. Logs nothing for a message in Redis, because pickup-rs logs such a
+/// message when it feeds it.
 pub fn report(kept: &Kept, id: MessageId, log: &Log) {
     match kept {
         Kept::Spool => {}

@@ -10,8 +10,8 @@
 //! | `@domain` | any sender in that domain |
 //! | other | that sender, its extension (`recipient_delimiter`) taken off and its local part quoted |
 //!
-//! All comparisons ignore case. No entry permits nothing. A table that can't answer is a temporary
-//! failure.
+//! All comparisons ignore case. A user without an entry may use no sender. A table that can't
+//! answer is a temporary failure.
 //!
 //! Source: Postfix `login_sender_match(3)`, `split_addr(3)`, `quote_822_local(3)`, `postconf(5)`.
 
@@ -37,18 +37,20 @@ pub struct Senders<'a> {
     tables: Tables<'a>,
     uid: u32,
     maps: String,
-    /// Answer of the tables, once they were asked.
+    /// Answer of the tables; the outer `None` until they were asked, the inner one if they have no
+    /// entry.
     patterns: RefCell<Option<Option<String>>>,
 }
 
 impl<'a> Senders<'a> {
-    /// Returns the addresses of this user. No table is asked yet.
+    /// Returns the addresses of this user, before any table is asked.
     pub fn of(uid: u32, instance: &'a Instance, log: &'a Log) -> Self {
         let maps = instance.text(NAME);
         Self { tables: Tables { instance, log }, uid, maps, patterns: RefCell::new(None) }
     }
 
-    /// Checks that the user may use this sender, given unquoted.
+    /// Checks that the user may use this sender, which is given unquoted. The tables are asked
+    /// once.
     pub fn check(&self, sender: &[u8]) -> Result<(), Refusal> {
         if self.maps == ANY {
             return Ok(());
@@ -150,7 +152,7 @@ fn without_extension(sender: &str, instance: &Instance) -> String {
     }
 }
 
-/// Whether a local part has no extension, even if it has the delimiter.
+/// Returns whether a local part has no extension, even if it has the delimiter.
 fn is_whole(local: &str, delimiters: &str, instance: &Instance) -> bool {
     let special = ["postmaster", "mailer-daemon", &instance.text("double_bounce_sender")];
     if special.iter().any(|special| is_same(special, local)) {

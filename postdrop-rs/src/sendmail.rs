@@ -1,7 +1,7 @@
 //! The program `sendmail`: it reads a message, finds its recipients and submits it. Other commands
 //! do its other tasks: see [`crate::delegate`].
 //!
-//! Unlike stock `sendmail` it runs no postdrop but submits by itself. So it is installed
+//! Unlike stock `sendmail`, this one runs no postdrop but submits by itself. So it is installed
 //! set-group-id, as postdrop is, and all of [`crate::privilege`] applies to it.
 
 use std::io::{BufReader, Write};
@@ -94,7 +94,8 @@ fn deliver(
     log: &Log,
 ) -> Result<(), Failure> {
     let has_rights = has_rights(instance);
-    // Without the rights, postdropd checks the user, or this process does if there is no postdropd.
+    // For a process without the rights, postdropd checks the user. If there is no postdropd, this
+    // process does.
     if has_rights {
         may_submit(instance, caller.uid, log)?;
     }
@@ -123,7 +124,7 @@ fn deliver(
     Ok(())
 }
 
-/// Base name; a path ending in '/' is kept.
+/// Returns the base name of a path, or the whole path if it ends in '/'.
 fn name(program: &[u8]) -> Vec<u8> {
     let last = program.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     if last < program.len() { program[last..].to_vec() } else { program.to_vec() }
@@ -174,7 +175,8 @@ fn refused(refusal: &Refusal) -> Failure {
     Failure::new(ExitCode::of(refusal.status), refusal.words())
 }
 
-/// Promises a report. A failure to write is ignored, since the message is submitted.
+/// Tells the user that a report will come. A failure to write is ignored, since the message is
+/// submitted.
 fn promise_report(sender: &[u8]) {
     let line = [b"Mail Delivery Status Report will be mailed to <", sender, b">.\n"].concat();
     let mut output = std::io::stdout().lock();
@@ -214,7 +216,8 @@ fn envelope(invocation: &Invocation, caller: &Caller, log: &Log) -> Result<Envel
 }
 
 /// Replaces line breaks in a full name by blanks. Stock `sendmail` puts them into the record, and
-/// cleanup replaces them later. The filter here forbids them. The header is the same.
+/// cleanup replaces them later. The filter of this crate refuses them. The resulting header is the
+/// same.
 fn on_one_line(mut text: Vec<u8>) -> Vec<u8> {
     text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
     text

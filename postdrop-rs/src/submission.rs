@@ -10,11 +10,11 @@
 //!                  and no maildrop either: exit 75, and nobody knows still
 //! ```
 //!
-//! Exit 0 always means durable. The id is made once per message and is the same in every attempt.
-//! Redis takes an id once, so a repeated attempt makes no second copy. A message is never in both
-//! places with permission to be sent from both. Exit 75 means that nothing here is durable for
-//! certain. Only in the last case above may Redis have the message, and the caller is told so:
-//! another submission may send the mail twice. See `docs/decisions/0003-*`.
+//! Exit 0 always means that the message is durable. The id is made once per message and is the same
+//! in every attempt. Redis takes an id once, so a repeated attempt makes no second copy. A message
+//! is never in both places with permission to be sent from both. Exit 75 means that no durable copy
+//! is certain. Only in the last case above may Redis have the message. The error then says so,
+//! because another submission may send the mail twice. See `docs/decisions/0003-*`.
 
 use std::path::Path;
 
@@ -43,15 +43,15 @@ pub enum Kept {
     },
     /// The local maildrop, until Redis has said whether it has the message, too.
     InDoubt {
-        /// Name of the file there, once that is decided.
+        /// Name of the file there, without [`settings::IN_DOUBT_SUFFIX`].
         queue_id: QueueId,
         /// Trouble with Redis.
         because: String,
     },
 }
 
-/// Returns the folders for a large message's records. Without rights to the maildrop, these are
-/// open to every process.
+/// Returns the folders for a large message's records: the maildrop, or public ones for a process
+/// without rights to the maildrop.
 pub(crate) fn room(instance: &Instance, has_rights: bool) -> Room {
     match has_rights {
         true => Room::maildrop(Path::new(&instance.text("queue_directory"))),
@@ -59,8 +59,8 @@ pub(crate) fn room(instance: &Instance, has_rights: bool) -> Room {
     }
 }
 
-/// Makes a message durable: `records` as [`crate::filter`] made them. After an error the message is
-/// not in the maildrop, and the error says whether Redis may have it.
+/// Makes a message durable: `records` as [`crate::filter`] made them. After an error, the message
+/// is not in the maildrop, and the error says whether Redis may have the message.
 pub fn submit(
     instance: &Instance,
     ticket: &Ticket,

@@ -9,13 +9,13 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Fewest descriptors that are closed one by one, where the system can't close them all. This is
-/// the usual hard limit.
+/// Fewest descriptors that are closed one by one, where one call can't close them all. The number
+/// is the usual hard limit.
 const DESCRIPTORS_MIN: libc::c_long = 4_096;
 /// Most descriptors that are closed one by one, since each takes a system call.
 const DESCRIPTORS_MAX: libc::c_long = 1_048_576;
 
-/// Removes the file of that name, unless the pointer is null. Needs no memory.
+/// Removes the file of this name, unless the pointer is null. Needs no memory.
 pub(crate) fn remove(name: *const libc::c_char) {
     if !name.is_null() {
         // SAFETY: each such pointer in this crate was made of a C string.
@@ -26,7 +26,7 @@ pub(crate) fn remove(name: *const libc::c_char) {
 /// Writes `words` to standard error and ends the process. Needs no memory.
 pub(crate) fn end(words: &[&str], code: u8) -> ! {
     words.iter().for_each(|word| host::stderr::write_now(word.as_bytes()));
-    // SAFETY: a number.
+    // SAFETY: `_exit` takes a plain number.
     unsafe { libc::_exit(code.into()) }
 }
 
@@ -66,14 +66,14 @@ pub(crate) fn on_fault(
 /// Signals of a fault.
 const FAULTS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// Whether a fault of this process caused the signal, and not another process.
+/// Returns whether a fault of this process caused the signal, and not another process.
 pub(crate) fn is_own_fault(about: *const libc::siginfo_t) -> bool {
     // SAFETY: the kernel gives the handler a valid pointer, and only the handler calls this.
     !about.is_null() && unsafe { (*about).si_code } > 0
 }
 
-/// Forbids core files of this process. Only root may then look into it, whatever `fs.suid_dumpable`
-/// says.
+/// Forbids core files of this process. Only root may then read the process's memory, whatever
+/// `fs.suid_dumpable` says.
 pub(crate) fn keep_secrets() {
     // SAFETY: plain numbers.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
@@ -83,8 +83,8 @@ pub(crate) fn keep_secrets() {
 /// would get such a number and be written to as if it were standard error. Returns false on
 /// failure.
 ///
-/// In set-group-id programs glibc has done so already, but with a standard input that can't be
-/// read.
+/// In set-group-id programs glibc has opened them already, but has opened standard input so that it
+/// can't be read.
 pub(crate) fn open_missing_standard_descriptors() -> bool {
     // SAFETY: plain numbers and a constant string; the lowest free number is the missing one.
     (0..3).all(|descriptor| unsafe {
@@ -137,7 +137,7 @@ pub(crate) fn keep_inherited_descriptors() -> io::Result<()> {
     if kept == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Standard input. std's own type takes an unreadable one for an empty one.
+/// Standard input. std's own type takes an unreadable standard input for an empty one.
 #[derive(Debug)]
 pub(crate) struct StandardInput;
 
@@ -154,9 +154,9 @@ pub(crate) fn clear_environment() {
     unsafe { libc::clearenv() };
 }
 
-/// Turns two deaths into errors: a write beyond the caller's file size limit, and one to a client
-/// that has gone. Also has the system report the end of children, even if the caller made it ignore
-/// them.
+/// Makes two kinds of writes fail instead of ending the process: beyond the caller's file size
+/// limit, and to a client that has gone. Also has the system report the end of children, even if
+/// the caller had it ignore them.
 pub(crate) fn settle_signals() {
     for (signal, action) in [
         (libc::SIGXFSZ, libc::SIG_IGN),
@@ -182,8 +182,8 @@ pub(crate) fn socket_of_service_manager() -> Option<OwnedFd> {
     ours.then(|| unsafe { OwnedFd::from_raw_fd(FIRST) })
 }
 
-/// Runs the program with no signal blocked. Signals that are ignored here stay ignored, except
-/// SIGPIPE, which std resets.
+/// Makes `command` start its program with no signal blocked. Signals that this process ignores stay
+/// ignored, except SIGPIPE, which std resets.
 pub(crate) fn with_no_signal_blocked(command: &mut Command) {
     let prepare = || {
         // SAFETY: both calls are async-signal-safe, as is wanted between fork and exec, and read
@@ -195,6 +195,6 @@ pub(crate) fn with_no_signal_blocked(command: &mut Command) {
         }
         Ok(())
     };
-    // SAFETY: see above.
+    // SAFETY: `prepare` may run between fork and exec, as it says.
     unsafe { command.pre_exec(prepare) };
 }

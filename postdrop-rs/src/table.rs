@@ -1,9 +1,9 @@
 //! Lookup tables of the access rules: `type:name`, of any type that the installed Postfix knows.
 //!
-//! `static:` is answered here, because nearly every site has it. For all others stock `postmap -q`
-//! is run, once per lookup. Their formats belong to Postfix and its plug-ins: `hash`, `lmdb`,
-//! `cidr`, `pcre`, `ldap`, `proxy` and more. A set-group-id program is no place for a second reader
-//! of them. See `docs/decisions/0010-*`.
+//! This module answers `static:` itself, because nearly every site has it. For all other types it
+//! runs stock `postmap -q`, once per lookup. Their formats belong to Postfix and its plug-ins:
+//! `hash`, `lmdb`, `cidr`, `pcre`, `ldap`, `proxy` and more. A set-group-id program is no place for
+//! a second reader of them. See `docs/decisions/0010-*`.
 //!
 //! ```text
 //! exit 0, a line          found
@@ -14,7 +14,7 @@
 //! postmap runs with the group's rights, as stock postdrop reads the tables, so a table may be
 //! hidden from users. The user chooses only the key, which is a login name. The environment is the
 //! administrator's (`import_environment`), the working directory is the queue's, and standard input
-//! is `/dev/null`. The kernel keeps the user from tracing it.
+//! is `/dev/null`. The kernel keeps the user from tracing postmap.
 //!
 //! Source: Postfix `postmap(1)`, `dict_open(3)`, `clean_env(3)`.
 
@@ -28,19 +28,19 @@ use crate::instance::Instance;
 use crate::list::{items, without_braces};
 use crate::log::{Log, Severity};
 
-/// Whether a key must be made lower case for tables with lower-case keys.
+/// Party that makes a key lower case, for tables with lower-case keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folding {
-    /// The table does so.
+    /// The table makes the key lower case.
     ByTable,
-    /// The caller has done so.
+    /// The caller has made the key lower case.
     Done,
 }
 
-/// Failure of a table to answer. It is neither "found" nor "not found".
+/// Failure of a table to answer, which is neither "found" nor "not found".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unanswered {
-    /// Reason, if the table can't be opened. Otherwise the caller has its own words.
+    /// Reason, if the table can't be opened; `None` if the lookup itself failed.
     pub unopened: Option<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    /// Returns the entry of `table` for `key`.
+    /// Returns the entry of `table` for `key`, or `None` if there is no entry.
     pub fn lookup(
         &self,
         table: &str,

@@ -23,8 +23,8 @@ impl Ticket {
         Self::of(uid, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
-    /// Makes a ticket for a message that arrived earlier. Its sender may have taken hours to write
-    /// it, and Redis forgets old ids by the time in them.
+    /// Makes a ticket for a message that arrived earlier. The id has the current time: writing the
+    /// message may take hours, and Redis forgets old ids by the time in them.
     pub fn of(uid: u32, arrival: Duration) -> Result<Self, Failure> {
         let id = MessageId::new()
             .map_err(|error| Failure::temporary(format!("random numbers: {error}")))?;

@@ -1,4 +1,4 @@
-//! Runs postdrop for users who can't: see `postdrop_rs::postdropd`.
+//! Serves processes that lack postdrop's rights: see `postdrop_rs::postdropd`.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! Listening socket: from the service manager, or made here.
+//! Listening socket: from the service manager, or made by this process.
 //!
-//! A lock beside the socket decides which of two servers has it. The lock ends with its process. So
-//! the server that has the lock may replace any socket that lies there.
+//! A lock beside the socket decides which of two servers has the socket. The kernel ends the lock
+//! with its process. So the server that has the lock may replace any socket at that path.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -17,13 +17,13 @@ use nix::sys::socket::{Backlog, listen};
 
 use crate::sys;
 
-/// Mode of the socket: every user may connect. Only root can change the folder.
+/// Mode of the socket: every user may connect. Only root can change the socket's folder.
 const SOCKET_MODE: u32 = 0o666;
 const FOLDER_MODE: u32 = 0o755;
 /// Mode of the lock: no other user can take it and so prevent the start.
 const LOCK_MODE: u32 = 0o600;
 
-/// A listening socket. One that was made here is removed when this is dropped.
+/// Listening socket. Dropping the value removes a socket that this process has made.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: UnixListener,
@@ -37,7 +37,8 @@ struct Own {
 }
 
 impl Listener {
-    /// Takes the service manager's socket, or makes one at `path`.
+    /// Takes the service manager's socket, or makes one at `path`. Fails if another postdropd has
+    /// the lock, or others than root can change the folder.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let (socket, own) = match sys::socket_of_service_manager() {
             Some(descriptor) => (UnixListener::from(descriptor), None),
@@ -55,7 +56,7 @@ impl Listener {
         match self.socket.accept() {
             Ok((connection, _)) => Ok(Some(connection)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            // The peer has gone again.
+            // The peer has closed the connection already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
             Err(error) => Err(error),
         }

@@ -14,14 +14,14 @@
 //!
 //! # Why the server is small
 //!
-//! The server judges nothing. The kernel names the user who has connected. The child becomes that
-//! user for good, and then is the program that this user could have started in a shell: the
+//! The server judges nothing. The kernel names the user who has connected. The child takes on that
+//! user for good, and then runs the program that this user could have started in a shell: the
 //! installed, set-group-id postdrop. Policy, filter, limits, Redis, the maildrop file and its owner
 //! are postdrop's. The server reads no byte from a peer. It writes to a peer only if a postdrop
 //! ended without an answer: an attribute list with that postdrop's last words on standard error.
 //!
-//! A user without an entry in any passwd file is just a number. A peer in a user namespace is its
-//! user outside of it: the "root" of an unprivileged container is the user who made the container.
+//! A user without an entry in any passwd file is just a number. A peer in a user namespace counts
+//! as its user outside: the "root" of an unprivileged container is the user who made the container.
 //! Where the namespace maps a user to no number of the host, the kernel says 65534, and so does the
 //! server. All such peers share one user, `nobody`, and its limit of connections.
 //!
@@ -42,11 +42,12 @@
 //!
 //! # Shares
 //!
-//! When all connections are taken, a user who has fewer than another by two or more gets one of the
-//! other's. The oldest connection of the user with most is *dismissed*: its postdrop reads only
-//! what has been sent. A complete message is submitted and answered as ever, and an unfinished one
-//! is not submitted. So a dismissal leaves a message in doubt only if its user stops postdrop,
-//! which is then killed after [`DRAIN`]. There are at most as many dismissed connections again.
+//! When all connections are taken, a user with at least two fewer connections than another gets one
+//! of the other's. The oldest connection of the user with most is *dismissed*: its postdrop reads
+//! only what has been sent. A complete message is submitted and answered as ever, and an unfinished
+//! one is not submitted. So a dismissal leaves a message in doubt only if its user stops postdrop,
+//! which is then killed after [`DRAIN`]. Dismissed connections don't count in the limit; they may
+//! at most double it.
 //!
 //! # Deaths
 //!
@@ -70,14 +71,14 @@
 //!   itself), no `nosuid` over `$command_directory`, no `User=`. Children must be able to become
 //!   any user and then gain the group. Where that is impossible, the server says so and ends.
 //!   `CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE` suffices.
-//! * Children need in their view: `/etc`, the queue directory writable, Redis's socket or network,
+//! * Children must see `/etc`, a writable queue directory, Redis's socket or network, and
 //!   `/dev/log`.
 //! * Best with a socket unit (`ListenStream=/var/spool/postfix/optimus/submit`, `SocketMode=0666`,
 //!   `DirectoryMode=0755`, `Accept=no`, `Backlog=4096`): the socket then stays while the service
 //!   restarts, and no peer is turned away meanwhile.
 //!
-//! Into a container mount the socket's folder, not the socket, so that a new socket after a restart
-//! is seen there, too.
+//! Into a container, mount the socket's folder and not the socket. The container then sees the new
+//! socket after a restart, too.
 
 mod become_peer;
 mod listener;
@@ -110,12 +111,12 @@ use listener::Listener;
 use options::Options;
 use session::{Peer, Postdrop, Session, refuse};
 
-/// Time for conversations to end when the server must: postdrop's own time limits, and a slow disk.
-/// Shorter than the 90 s of service managers.
+/// Time that sessions have to end when the server must end. It covers postdrop's own time limits
+/// and a slow disk, and is shorter than the 90 s of service managers.
 pub const DRAIN: Duration = Duration::from_secs(30);
-/// Connections that are accepted before existing ones are attended to.
+/// Most connections that are accepted before the existing ones are served.
 const ACCEPTED_AT_ONCE: usize = 64;
-/// Pause of accepting when the system has no descriptors.
+/// Pause in accepting after an error, such as a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Shortest time between two logged refusals. Otherwise refused peers could fill the disk.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -161,7 +162,8 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
         path: PathBuf::from(instance.text("command_directory")).join("postdrop"),
         mail_config: elsewhere.then(|| instance.config_directory.clone()),
     };
-    // Postfix's daemons do this too: the folder of the start can then be unmounted.
+    // Postfix's daemons do so, too: the folder in which postdropd was started can then be
+    // unmounted.
     let _ = std::env::set_current_dir(instance.text("queue_directory"));
     let listener = Some(listener);
     let crowd = Crowd {
@@ -174,7 +176,7 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
     Ok(Server { crowd, signals, listener, paused_until: None })
 }
 
-/// Checks for troubles that would otherwise be reported to each caller.
+/// Checks for faults of the installation, which each peer would otherwise meet.
 fn can_work() -> Result<(), Failure> {
     if !geteuid().is_root() {
         return Err(Failure::temporary("postdropd must be run by root"));
@@ -187,7 +189,7 @@ fn can_work() -> Result<(), Failure> {
     become_peer::trouble().map_or(Ok(()), |trouble| Err(Failure::temporary(trouble)))
 }
 
-/// Raises the limit of descriptors. A service usually starts with 1024 and may have many more.
+/// Raises the limit of open descriptors. A service usually starts with 1024 and may have many more.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
@@ -212,7 +214,7 @@ fn trouble(socket: &Path, error: &io::Error) -> Failure {
     Failure::temporary(format!("submission socket {}: {error}", socket.display()))
 }
 
-/// The server: one thread, one owner.
+/// Server, which has one thread.
 struct Server {
     crowd: Crowd,
     signals: SignalFd,
@@ -238,7 +240,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for something to do.
+    /// Waits for output, a signal, a connection or a deadline.
     fn wait(&mut self) -> nix::Result<()> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
@@ -251,7 +253,7 @@ impl Server {
         let next =
             self.crowd.sessions.iter().map(Session::next_look).chain(self.paused_until).min();
         let timeout = next.map_or(PollTimeout::NONE, |next| {
-            // The wait is rounded up, so that the time has come when it ends.
+            // The wait is rounded up, so that it ends after the deadline and not just before.
             let wait_ms = next.saturating_duration_since(now).as_millis().saturating_add(1);
             PollTimeout::try_from(wait_ms).unwrap_or(PollTimeout::MAX)
         });
@@ -323,8 +325,8 @@ impl Crowd {
         let path = self.postdrop.path.display();
         let of_this_user = || self.connections_of(peer.uid);
         if self.sessions.iter().any(|session| session.process_id() == peer.process_id) {
-            // A loop would never end: the peer came here for rights that it lacks because it runs
-            // from here.
+            // The peer is a postdrop of this server and has come because it lacks rights. Serving
+            // it would make a loop without end.
             Some(format!(
                 "{path}, run for user ID {}, is without the rights of its group: is it \
                     set-group-id?",
@@ -395,7 +397,7 @@ impl Crowd {
     }
 }
 
-/// Refusals, logged now and then.
+/// Throttle of logged refusals.
 #[derive(Debug, Default)]
 struct Complaint {
     last: Option<Instant>,

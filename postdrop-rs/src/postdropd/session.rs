@@ -19,16 +19,17 @@ use crate::death::IN_DOUBT;
 use crate::log::{Log, Severity};
 use crate::sys;
 
-/// Pause before the next look whether a postdrop that has closed all its files is gone, for which
-/// the kernel needs some microseconds.
+/// Pause before the next check that a postdrop has ended. The kernel needs some microseconds to end
+/// a process after closing its files.
 const ENDING: Duration = Duration::from_millis(2);
-/// Bytes that are kept of a postdrop's standard error: the end, which has the reason.
+/// Most bytes that are kept of a postdrop's standard error. The end is kept, because it has the
+/// reason.
 const WORDS_BYTES_MAX: usize = 4_096;
 /// Reason why a connection was dismissed.
 const DISMISSED: &str = "the submission socket is busy, and others wait";
 /// Word before the reason on standard error.
 const FATAL: &str = "fatal: ";
-/// Number by which the kernel names a user that it can't map. No process can become it.
+/// User number by which the kernel says "no user". No process can take on this number.
 const NOBODY_AT_ALL: u32 = u32::MAX;
 
 /// The postdrop to run, and its environment.
@@ -54,7 +55,7 @@ impl From<UnixCredentials> for Peer {
     }
 }
 
-/// A conversation, which ends with postdrop's standard error.
+/// Conversation of a peer with its postdrop. The end of postdrop's standard error ends the session.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) peer: Peer,
@@ -104,7 +105,7 @@ impl Session {
         i32::try_from(self.child.id()).unwrap_or_default()
     }
 
-    /// Returns the descriptor to wait for.
+    /// Returns the descriptor to wait for: postdrop's standard error, until it ends.
     pub(super) fn speaker(&self) -> Option<BorrowedFd<'_>> {
         (!self.ended).then(|| self.stderr.as_fd())
     }
@@ -129,7 +130,7 @@ impl Session {
         }
     }
 
-    /// Kills the postdrop after its time.
+    /// Kills the postdrop, whose time is over.
     pub(super) fn kill(&mut self) {
         if !self.killed {
             self.killed = true;
@@ -150,8 +151,9 @@ impl Session {
         self.dismissed
     }
 
-    /// Returns the exit status of postdrop, if it has ended. One that waits for a broken disk can't
-    /// even be killed. So the server doesn't wait for it, but looks again soon.
+    /// Returns the exit status of postdrop, if it has ended. A postdrop that waits for a broken
+    /// disk can't even be killed. So the server doesn't wait for the end, but checks again after
+    /// [`ENDING`].
     pub(super) fn outcome(&mut self, now: Instant) -> Option<io::Result<ExitStatus>> {
         if !self.ended {
             return None;
@@ -160,7 +162,7 @@ impl Session {
         self.child.try_wait().transpose()
     }
 
-    /// Tells the peer what postdrop could not.
+    /// Ends the session. If postdrop gave no answer, tells the peer the reason.
     pub(super) fn finish(self, outcome: io::Result<ExitStatus>, log: &Log) {
         let reason = match outcome {
             Ok(status) => self.reason(status),
@@ -175,8 +177,8 @@ impl Session {
         }
     }
 
-    /// Returns the words for a postdrop that gave no answer. One that has answered exits without a
-    /// word. One that was killed may have left the message in doubt.
+    /// Returns the reason if postdrop gave no answer. A postdrop that has answered prints no fatal
+    /// error. One that was killed may have left the message in doubt.
     fn reason(&self, status: ExitStatus) -> Option<String> {
         match (self.killed, status.signal()) {
             (true, _) if self.dismissed => Some(format!("{IN_DOUBT}: {DISMISSED}")),
@@ -217,7 +219,7 @@ fn run(
     if let Some(directory) = &postdrop.mail_config {
         command.env("MAIL_CONFIG", directory);
     }
-    // Signals of this server's terminal must not reach it.
+    // Signals of this server's terminal must not reach postdrop.
     command.process_group(0);
     sys::with_no_signal_blocked(&mut command);
     let mut child = command.spawn().map_err(host::limit::starting)?;
