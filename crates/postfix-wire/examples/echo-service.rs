@@ -1,9 +1,9 @@
-//! The smallest service of master. It answers each line with its process id, the configuration, and
-//! the line.
+//! Smallest service of master: it answers each line with its process id, `syslog_name`, and the
+//! line.
 //!
 //! The entry in master.cf: `echo unix - - n - 1 echo-service -o syslog_name=postfix/$service_name`.
-//! The line `die` makes it exit with a failure. master doesn't throttle a service for that after
-//! the process has been used.
+//! The line `die` makes the process exit with a failure. master doesn't throttle a service for such
+//! an exit of a process that has been used.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -36,7 +36,7 @@ fn run() -> Result<ExitCode> {
     args.configure(&mut main_cf)?;
     while wait(&inherited.link, &listeners)? {
         for listener in &listeners {
-            // Another process of the service may have been faster.
+            // Another process of the service may have taken the client.
             let Ok((client, _)) = listener.accept() else { continue };
             inherited.link.notify(Availability::Taken)?;
             if serve(&client, &main_cf)? == Outcome::Die {
@@ -48,7 +48,7 @@ fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for a client. Returns whether one came: false means that master is gone.
+/// Waits for a client. Returns whether a client came: false means that master is gone.
 fn wait(link: &MasterLink, listeners: &[UnixListener]) -> Result<bool> {
     let descriptors = std::iter::once(link.as_fd()).chain(listeners.iter().map(AsFd::as_fd));
     let mut fds: Vec<_> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();

@@ -1,7 +1,7 @@
 //! Addresses outside of headers, in Postfix's form.
 
-/// Quotes an address's local part where RFC 822 requires that. A source route before it stays as it
-/// is.
+/// Returns the address with its local part quoted where RFC 822 requires quotes. A source route
+/// before the local part stays unchanged.
 ///
 /// Source: `quote_822_local(3)`.
 pub fn externalize(address: &[u8]) -> Vec<u8> {
@@ -14,7 +14,7 @@ pub fn externalize(address: &[u8]) -> Vec<u8> {
     [route, &local, domain].concat()
 }
 
-/// Whether a local part is atoms between single dots.
+/// Returns whether a local part is atoms between single dots.
 fn is_dot_string(local: &[u8]) -> bool {
     let is_atom_text = |byte: &u8| !byte.is_ascii_control() && !b" ()<>@,;:\\\"[]".contains(byte);
     local.split(|&byte| byte == b'.').all(|atom| !atom.is_empty() && atom.iter().all(is_atom_text))

@@ -1,8 +1,8 @@
 //! Attribute lists: the language of Postfix's internal sockets.
 //!
-//! `name` NUL `value` NUL, any number of times, then a lone NUL: an empty name ends the list.
-//! A list doesn't tell its length, so a reader must look for the end. [`decode`] asks for more
-//! bytes until it is there, and gives up at a limit.
+//! `name` NUL `value` NUL, any number of times, then a lone NUL: an empty name ends the list. A
+//! list doesn't begin with its length, so a reader must look for the end. [`decode`] asks for more
+//! bytes until the end is there, and gives up at a limit.
 //!
 //! Nested lists (names `{` and `}` around a table) are an error: OPTIMUS talks to no service that
 //! uses them.
@@ -11,12 +11,12 @@
 
 use std::fmt::Display;
 
-/// Limit of a list, bytes. The longest real one has cleanup's reason, of a line or two.
+/// Most bytes of a list. The longest real list has a reason of cleanup, of a line or two.
 pub const MAX_LIST_BYTES: usize = 64 * 1024;
-/// Limit of attributes in a list, as in Postfix (`ATTR_HASH_LIMIT`).
+/// Most attributes in a list, as in Postfix (`ATTR_HASH_LIMIT`).
 pub const MAX_ATTRIBUTES: usize = 1024;
 
-/// Bytes that are no attribute list. The peer is at fault; the connection can't be used any more.
+/// Error in an attribute list. The peer is at fault, and the connection can't be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttrError {
     /// The list has no end within [`MAX_LIST_BYTES`].
@@ -25,13 +25,13 @@ pub enum AttrError {
     /// The list has more than [`MAX_ATTRIBUTES`].
     #[error("attribute list with more than {MAX_ATTRIBUTES} attributes")]
     TooMany,
-    /// The list has a list inside.
+    /// The list contains another list.
     #[error("nested attribute list")]
     Nested,
-    /// The list lacks an attribute that this conversation needs.
+    /// The list lacks an attribute that the caller requires.
     #[error("attribute {0} is missing")]
     Missing(&'static str),
-    /// An attribute has a value that this conversation can't use.
+    /// An attribute has a value that the caller can't use.
     #[error("attribute {name} has the value {value:?}")]
     Value {
         /// Name of the attribute.
@@ -41,23 +41,24 @@ pub enum AttrError {
     },
 }
 
-/// The attributes of a list, in their order. Bytes that are not UTF-8 become U+FFFD, since values
-/// are numbers, ids and log lines.
+/// Attributes of a list, in their order. Bytes that are not UTF-8 become U+FFFD, since values are
+/// numbers, ids and log lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes(Vec<(String, String)>);
 
 impl Attributes {
-    /// Returns the value of the first attribute of that name.
+    /// Returns the value of the first attribute of this name, or `None` if the list has none.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
-    /// Returns the value of a required attribute.
+    /// Returns the value of a required attribute. Fails if the attribute is missing.
     pub fn require(&self, name: &'static str) -> Result<&str, AttrError> {
         self.get(name).ok_or(AttrError::Missing(name))
     }
 
-    /// Returns the value of a required attribute, as a number.
+    /// Returns the value of a required attribute, as a number. Fails if the attribute is missing or
+    /// no number.
     pub fn require_u32(&self, name: &'static str) -> Result<u32, AttrError> {
         let value = self.require(name)?;
         value.parse().map_err(|_| AttrError::Value { name, value: value.to_owned() })
@@ -69,9 +70,9 @@ impl Attributes {
     }
 }
 
-/// Appends one list, its end included.
+/// Appends one list with its end.
 ///
-/// Names and values are C strings to the peer: each stops before its first NUL, so that a value
+/// Names and values are C strings to the peer. So each stops before its first NUL, and a value
 /// can't smuggle in an attribute. An attribute without a name would end the list and is left out.
 pub fn encode(out: &mut Vec<u8>, attrs: &[(&str, &str)]) {
     for (name, value) in attrs {
@@ -96,8 +97,8 @@ pub fn encode_one(out: &mut Vec<u8>, name: &str, value: impl Display) {
     out.pop();
 }
 
-/// Reads one list from the start of `buf`. Returns the attributes and the number of bytes read;
-/// `None` if more bytes are needed.
+/// Reads one list from the start of `buf`. Returns the attributes and the number of bytes read, or
+/// `None` if more bytes are needed. Fails if the bytes can't begin a list.
 pub fn decode(buf: &[u8]) -> Result<Option<(Attributes, usize)>, AttrError> {
     let mut attributes = Vec::new();
     let mut strings = Strings { buf, offset: 0 };

@@ -18,20 +18,20 @@ use crate::constants as c;
 /// Value of `protocol` in cleanup's greeting.
 pub const PROTOCOL: &str = "cleanup_protocol";
 
-/// Flags of a request to cleanup, beside the message itself.
+/// Flags of a request to cleanup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CleanupFlags(u32);
 
 impl CleanupFlags {
     /// No flag.
     pub const NONE: Self = Self(c::CLEANUP_FLAG_NONE);
-    /// Bounce what can't be accepted.
+    /// Bounce a message that can't be accepted.
     pub const BOUNCE: Self = Self(c::CLEANUP_FLAG_BOUNCE);
     /// Apply header and body checks.
     pub const FILTER: Self = Self(c::CLEANUP_FLAG_FILTER);
     /// Put the finished file in the hold queue.
     pub const HOLD: Self = Self(c::CLEANUP_FLAG_HOLD);
-    /// Discard silently.
+    /// Discard the message silently.
     pub const DISCARD: Self = Self(c::CLEANUP_FLAG_DISCARD);
     /// Add automatic BCC recipients.
     pub const BCC_OK: Self = Self(c::CLEANUP_FLAG_BCC_OK);
@@ -45,7 +45,7 @@ impl CleanupFlags {
     pub const SMTPUTF8: Self = Self(c::CLEANUP_FLAG_SMTPUTF8);
     /// Find out whether the message needs SMTPUTF8.
     pub const AUTOUTF8: Self = Self(c::CLEANUP_FLAG_AUTOUTF8);
-    /// The flags of mail from outside: checks, Milters, BCC, mapping.
+    /// Flags of mail from outside: checks, Milters, BCC, mapping.
     pub const EXTERNAL: Self = Self(c::CLEANUP_FLAG_MASK_EXTERNAL);
 
     const NAMES: [(Self, &str); 10] = [
@@ -66,12 +66,12 @@ impl CleanupFlags {
         self.0
     }
 
-    /// Whether all of `other` is set.
+    /// Returns whether all of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Returns these flags with `other` as well.
+    /// Returns these flags and those of `other`.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -109,12 +109,13 @@ impl fmt::Display for CleanupFlags {
     }
 }
 
-/// A word in `receive_override_options` that Postfix doesn't know.
+/// Error: Postfix doesn't know this word of `receive_override_options`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("receive_override_options: unknown option {0:?}")]
 pub struct UnknownOverride(pub String);
 
-/// Reduces `flags` by the value of `receive_override_options`.
+/// Returns `flags` without those that the value of `receive_override_options` switches off. Fails
+/// if Postfix doesn't know one of its words.
 ///
 /// Words are separated by commas and blanks, and case matters, as in Postfix.
 pub fn apply_receive_override_options(
@@ -134,7 +135,7 @@ pub fn apply_receive_override_options(
     Ok(flags)
 }
 
-/// Status of cleanup. Displayed in Postfix's words.
+/// Status of cleanup, displayed as Postfix's text for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CleanupStatus(u32);
 
@@ -162,7 +163,7 @@ impl CleanupStatus {
     /// A bare line feed was received.
     pub const BARE_LF: Self = Self(c::CLEANUP_STAT_BARE_LF);
 
-    /// Statuses with their SMTP code and text, the severest first.
+    /// Statuses and Postfix's texts for them, the severest status first.
     const DETAILS: [(Self, &str); 10] = [
         (Self::DEFER, "service unavailable"),
         (Self::PROXY, "queue file write error"),
@@ -186,18 +187,18 @@ impl CleanupStatus {
         self.0
     }
 
-    /// Whether cleanup has accepted the message.
+    /// Returns whether cleanup has accepted the message.
     pub const fn is_ok(self) -> bool {
         self.0 == c::CLEANUP_STAT_OK
     }
 
-    /// Whether all of `other` is set.
+    /// Returns whether all of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether stock pickup would keep the message and try again later. It does so for any status
-    /// but a broken record stream or no recipients, which cleanup can never accept.
+    /// Returns whether stock pickup would keep the message and try again later. It gives up only on
+    /// a broken record stream and a message without recipients, which cleanup can never accept.
     pub const fn may_retry(self) -> bool {
         !self.is_ok() && self.0 & (Self::BAD.0 | Self::RCPT.0) == 0
     }

@@ -13,8 +13,8 @@
 //! | [`showq`] | listings of a queue | `showq(8)`, `postqueue(1)` |
 //! | [`master`] | being a service that master(8) starts | `multi_server.c`, `master_proto.h` |
 //!
-//! Parsers read foreign bytes and never panic on them; each has a named limit, a property test and
-//! a fuzz target. Postfix's numbers and letters come from its headers, in [`constants`].
+//! Parsers read foreign bytes and never panic on them. Each parser has a named limit, a property
+//! test and a fuzz target. Postfix's numbers and letters come from its headers, in [`constants`].
 
 pub mod address;
 pub mod attr;

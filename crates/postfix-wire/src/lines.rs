@@ -1,20 +1,20 @@
 //! Logical lines of `main.cf` and `master.cf`.
 //!
-//! A line that starts with whitespace continues the line before. Empty and blank lines, and those
-//! whose first non-blank character is `#`, are skipped, even before a continuation. A continuation
-//! without a line before it is ignored, as Postfix does with a warning.
+//! A line that starts with whitespace continues the line before. Blank lines and comments (first
+//! non-blank character `#`) are skipped, even before a continuation. A continuation without a line
+//! before is ignored; Postfix also logs a warning.
 //!
 //! Source: `readlline(3)`.
 
-/// A logical line: its text, and the number of its first physical line, from 1.
+/// Logical line: its text, and the number of its first physical line, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogicalLine {
     pub(crate) number: usize,
     pub(crate) text: String,
 }
 
-/// Returns all logical lines of a file. A line ends at its first NUL, because it is a C string to
-/// Postfix.
+/// Returns all logical lines of a file. A line ends at its first NUL, because Postfix keeps lines
+/// as C strings.
 pub(crate) fn logical_lines(text: &str) -> Vec<LogicalLine> {
     let mut lines: Vec<LogicalLine> = Vec::new();
     let mut stray = false;
@@ -41,12 +41,13 @@ pub(crate) fn logical_lines(text: &str) -> Vec<LogicalLine> {
     lines
 }
 
-/// Whether C's `isspace` holds in the C locale.
+/// Returns the result of C's `isspace` in the C locale.
 pub(crate) fn is_space(ch: char) -> bool {
     matches!(ch, ' ' | '\t' | '\r' | '\n' | '\x0b' | '\x0c')
 }
 
-/// Splits `name = value` as Postfix does. An error has Postfix's text.
+/// Splits `name = value` as Postfix does. Fails with Postfix's text if the name or the `=` is
+/// missing.
 pub(crate) fn split_nameval(text: &str) -> Result<(&str, &str), &'static str> {
     let text = text.trim_start_matches(is_space);
     let end = text.find(|ch| is_space(ch) || ch == '=').unwrap_or(text.len());

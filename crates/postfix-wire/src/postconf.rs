@@ -1,4 +1,4 @@
-//! The installed Postfix's own reading of its configuration, for comparison in tests.
+//! Runner of the installed Postfix's `postconf`, with whose output the tests compare.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,8 @@ use crate::{main_cf, master_cf};
 
 const POSTCONF: &str = "/usr/sbin/postconf";
 
-/// Runs postconf on the configuration in `folder`. Returns the values by name, or its error.
+/// Runs postconf on the configuration in `folder`. Returns the values by name, or the error that
+/// postconf prints.
 pub(crate) fn postconf<'a>(
     folder: &Path,
     arguments: impl IntoIterator<Item = &'a str>,
@@ -32,8 +33,8 @@ pub(crate) fn words(text: &str) -> String {
         .join(" ")
 }
 
-/// Makes a configuration directory. Its `main.cf` is dated back, because Postfix waits with one
-/// that changed this very second.
+/// Makes a configuration directory. The time of its `main.cf` is set back, because Postfix waits
+/// before it reads a file that changed in this very second.
 pub(crate) fn folder_with(main_cf: &str, master_cf: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [(main_cf::FILE_NAME, main_cf), (master_cf::FILE_NAME, master_cf)] {

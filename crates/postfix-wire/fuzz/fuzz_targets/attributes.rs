@@ -1,5 +1,5 @@
-//! Attribute lists: decoded bytes are encoded and decoded to the same, and a prefix never says more
-//! than the whole.
+//! Attribute lists: a decoded list that is encoded decodes to the same list, and a list without its
+//! last byte asks for more bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(decode(&bytes[..consumed - 1]), Ok(None));
     let mut again = Vec::new();
     encode(&mut again, &list.iter().collect::<Vec<_>>());
-    // Each byte that was no text became three bytes, so the result may be too long.
+    // Decoding makes three bytes of each byte that is not UTF-8, so the result may be too long.
     if let Ok(decoded) = decode(&again) {
         assert_eq!(decoded, Some((list, again.len())));
     }

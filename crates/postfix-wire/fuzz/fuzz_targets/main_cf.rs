@@ -1,5 +1,5 @@
-//! Texts as `main.cf`: each is a configuration or an error, in bounded time. In a configuration all
-//! parameters that Postfix's programs need have a value.
+//! Texts as `main.cf`: each text gives a configuration or an error, in bounded time. Each
+//! configuration has a value for every parameter that Postfix's programs need.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Command lines of a service: each is read or refused, and no operand is lost.
+//! Command lines of a service: the reader accepts or refuses each line, and loses no operand.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

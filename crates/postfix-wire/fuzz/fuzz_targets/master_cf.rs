@@ -1,5 +1,5 @@
-//! Texts as `master.cf`: each is a list of services or an error, and each service's socket stays in
-//! its directory.
+//! Texts as `master.cf`: each text gives a list of services or an error, and each service's socket
+//! stays in its directory.
 #![no_main]
 
 use std::path::Path;

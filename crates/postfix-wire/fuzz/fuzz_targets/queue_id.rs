@@ -1,4 +1,4 @@
-//! Queue ids: letters and digits that keep their text, with a path that stays in its queue.
+//! Queue ids: each accepted text is letters and digits, and its path stays in its queue.
 #![no_main]
 
 use std::path::{Component, Path};

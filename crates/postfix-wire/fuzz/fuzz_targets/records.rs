@@ -1,4 +1,4 @@
-//! Records: a stream gives the same as a slice, and records that were read are written back.
+//! Records: a stream gives the same records as a slice, and written back they take no more bytes.
 #![no_main]
 
 use std::io::{BufReader, Cursor};
@@ -26,6 +26,6 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     assert!(matches!(reader.next(&mut data), Ok(None)));
-    // A length may be padded. Written again it is not longer.
+    // The input may pad a length. A written length is never padded.
     assert!(again.len() <= bytes.len());
 });

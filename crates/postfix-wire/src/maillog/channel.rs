@@ -1,4 +1,4 @@
-//! A socket to a log, and the lines that wait for it.
+//! Socket to a log, and the lines that wait for it.
 //!
 //! ```text
 //! line ──▶ waiting ── sent ──▶ log
@@ -15,10 +15,11 @@ use nix::sys::socket::{
 };
 
 /// Most lines that may wait, each of at most some 2 KiB. The kernel's queue has room for ten
-/// datagrams by default. A burst fills it faster than a log daemon on another processor wakes up.
+/// datagrams by default. A burst of lines fills that queue faster than a log daemon on another
+/// processor wakes up.
 pub const WAITING_MAX: usize = 256;
 
-/// Lines on their way to one socket, which may disappear and come back.
+/// Queue of lines to one socket, which may disappear and come back.
 #[derive(Debug)]
 pub struct Channel {
     path: PathBuf,
@@ -31,7 +32,7 @@ pub struct Channel {
 #[derive(Debug)]
 struct Connected {
     fd: OwnedFd,
-    /// Whether the socket is a stream, which needs an end for each line: NUL, as of syslog(3).
+    /// Whether the socket is a stream, in which NUL ends each line, as in syslog(3).
     is_stream: bool,
 }
 
@@ -41,7 +42,8 @@ impl Channel {
         Self { path, connected: None, waiting: VecDeque::new(), lost: 0 }
     }
 
-    /// Sends the line, or keeps it, or loses it. `notice` makes the line that reports losses.
+    /// Sends the line. A line that can't be sent waits or, if too many wait, is lost and counted.
+    /// `notice` makes the line that reports a number of losses.
     pub fn send(&mut self, line: String, notice: impl Fn(u64) -> String) {
         self.flush(&notice);
         if self.waiting.len() < WAITING_MAX && self.lost == 0 {
@@ -64,7 +66,7 @@ impl Channel {
         }
     }
 
-    /// Whether this number of lines was lost and not yet reported.
+    /// Returns whether this number of lines was lost and not yet reported.
     #[cfg(test)]
     pub(super) fn lost_is(&self, lines: u64) -> bool {
         self.lost == lines
@@ -77,7 +79,7 @@ impl Channel {
             // The log has no room now.
             Err(Errno::EAGAIN | Errno::ENOBUFS) => false,
             Err(_) => {
-                // The log daemon may have been started again since.
+                // The log daemon may have been restarted since the connection was made.
                 self.connected = None;
                 was_connected && self.try_to_send(line).is_ok()
             }
@@ -97,7 +99,8 @@ impl Channel {
             &bytes,
             MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
         )?;
-        // A part of a line is in the stream. The connection's end shows the reader where it stops.
+        // The stream has a part of a line. Closing the connection shows the reader where that part
+        // stops.
         if sent < bytes.len() { Err(Errno::ECONNRESET) } else { Ok(()) }
     }
 }

@@ -1,4 +1,4 @@
-//! The mail log: lines to syslog or to postlogd, in Postfix's form, without ever waiting.
+//! Mail log: lines to syslog or to postlogd, in Postfix's form, without ever waiting.
 //!
 //! ```text
 //! syslog     /dev/log        <22>Nov 21 09:20:13 postfix/sendmail[4711]: fatal: ...
@@ -6,10 +6,11 @@
 //! ```
 //!
 //! A log that is full, missing or of the wrong type must neither delay mail nor decide its fate.
-//! The C library's syslog(3) waits while `/dev/log` has no reader. Here every socket is
+//! The C library's syslog(3) waits while `/dev/log` has no reader. In this module every socket is
 //! non-blocking. A line that can't be sent waits in memory until the next line or
-//! [`MailLog::flush`]. At most [`channel::WAITING_MAX`] lines wait. Others are lost and counted,
-//! and a later line tells their number. A program that ends at once loses its waiting lines.
+//! [`MailLog::flush`]. At most [`channel::WAITING_MAX`] lines wait. Further lines are lost and
+//! counted, and a later line reports their number. A program that ends at once loses its waiting
+//! lines.
 //!
 //! Source: `maillog_client(3)`, `msg_logger(3)`, `msg_syslog(3)`, `mail_params.c`.
 
@@ -25,14 +26,14 @@ use channel::Channel;
 /// Socket to which the C library's syslog(3) sends lines.
 const SYSLOG_SOCKET: &str = "/dev/log";
 
-/// Longest text of a line, bytes, as Postfix sends it to postlogd.
+/// Most bytes of a line's text, as in Postfix's lines to postlogd.
 pub const TEXT_BYTES_MAX: usize = 2000;
 
-/// Number of the facility `mail`, which lines have until `main.cf` is read.
+/// Number of the facility `mail`, which is used until `main.cf` is read.
 const FACILITY_MAIL: u8 = 2;
 
-/// Facilities for `syslog_facility`, with their numbers in syslog(3). Postfix takes `kern`, whose
-/// number is 0, for an unknown name.
+/// Names for `syslog_facility`, and their numbers in syslog(3). Postfix takes `kern`, whose number
+/// is 0, for an unknown name.
 const FACILITIES: [(&str, u8); 19] = [
     ("user", 1),
     ("mail", FACILITY_MAIL),
@@ -69,7 +70,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Returns the word that starts the line, with its colon; none for [`Severity::Info`].
+    /// Returns the word that starts a line, with its colon; empty for [`Severity::Info`].
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Info => "",
@@ -90,7 +91,8 @@ impl Severity {
     }
 }
 
-/// A setting of the mail log that stock Postfix refuses. Nothing was changed; mend `main.cf`.
+/// Error: stock Postfix refuses a setting of the mail log. Lines go on to the former log; the
+/// administrator must correct `main.cf`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MailLogError {
     /// `syslog_facility` names no facility.
@@ -109,7 +111,7 @@ pub enum MailLogError {
     },
 }
 
-/// One program's way to the mail log. Clones share the socket and the waiting lines.
+/// Mail log of one program. Clones share the socket and the waiting lines.
 #[derive(Debug, Clone)]
 pub struct MailLog {
     program: &'static str,
@@ -134,7 +136,7 @@ impl MailLog {
     }
 
     /// Logs from now on as `main_cf` says: `syslog_name`, `syslog_facility`, `maillog_file`. After
-    /// an error the log is unchanged.
+    /// an error the lines go to the same socket as before.
     pub fn configure(&mut self, main_cf: &MainCf) -> Result<(), MailLogError> {
         let text = |name| main_cf.get(name).unwrap_or_default();
         let path = main_cf.config_directory().join("main.cf");
@@ -160,7 +162,7 @@ impl MailLog {
         self.channel = Arc::new(Mutex::new(Channel::to(socket)));
     }
 
-    /// Logs a line, made harmless, or keeps it for later.
+    /// Logs a line, with [`harmless`] text, or keeps the line for later.
     pub fn line(&self, severity: Severity, text: &str) {
         let line = |severity, text: &str| self.form(severity, text);
         let text = format!("{}{}", severity.prefix(), harmless(&host::limit::explained(text)));
@@ -170,7 +172,7 @@ impl MailLog {
         });
     }
 
-    /// Sends waiting lines, as far as that needs no waiting.
+    /// Sends waiting lines, as far as the log takes them at once.
     pub fn flush(&self) {
         let notice =
             |lost| self.form(Severity::Warning, &format!("warning: {lost} log lines were lost"));
@@ -195,8 +197,8 @@ fn facility(name: &str) -> Option<u8> {
     FACILITIES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
-/// Returns the text with `?` for control characters and for bytes that were no text, so that nobody
-/// forges a line. It is cut to [`TEXT_BYTES_MAX`], so that nobody floods the log.
+/// Returns the text with `?` for control characters and for U+FFFD, so that nobody can forge a
+/// line. Cuts the text to [`TEXT_BYTES_MAX`], so that nobody can flood the log.
 pub fn harmless(text: &str) -> String {
     let is_bad = |ch: char| ch.is_control() || ch == char::REPLACEMENT_CHARACTER;
     let fits = |&(at, ch): &(usize, char)| at + ch.len_utf8() <= TEXT_BYTES_MAX;

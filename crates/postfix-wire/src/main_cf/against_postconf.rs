@@ -1,6 +1,6 @@
-//! OPTIMUS's reading of `main.cf` against that of the installed Postfix's `postconf`.
+//! Comparison of OPTIMUS's reader of `main.cf` with the installed Postfix's `postconf`.
 //!
-//! `postconf` prints values with collapsed blanks, so they are compared in that form.
+//! `postconf` prints values with collapsed blanks, so the tests compare values in that form.
 
 use std::path::Path;
 
@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::postconf::{folder_with, postconf, words};
 
-/// Returns every parameter with a known value. The version depends on the installed Postfix.
+/// Returns every parameter whose default doesn't depend on the installed Postfix, as the version
+/// does.
 fn known() -> Vec<&'static str> {
     let special = ["config_directory", "myhostname", "mydomain"];
     let table = defaults::PARAMETERS.iter().map(|parameter| parameter.name);
@@ -125,8 +126,8 @@ fn a_refused_configuration_is_refused_by_postfix() {
     assert_eq!(accepted_by_postconf(&texts), [""; 0]);
 }
 
-/// Returns the texts that postconf accepts as a `main.cf`. All are tried at once, because postconf
-/// sleeps for a second when it refuses.
+/// Returns the texts that postconf accepts as a `main.cf`. All texts are tried at once, because
+/// postconf sleeps for a second when it refuses one.
 fn accepted_by_postconf(texts: &[String]) -> Vec<&str> {
     let accepts = |text: &str| postconf(folder_with(text, "").path(), ["-x", "always_bcc"]).is_ok();
     std::thread::scope(|scope| {

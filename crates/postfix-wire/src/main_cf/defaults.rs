@@ -1,15 +1,16 @@
-//! The parameters that OPTIMUS reads, with Postfix's defaults and the kinds of their values.
+//! Table of the parameters that OPTIMUS reads, with Postfix's defaults and the kinds of their
+//! values.
 //!
-//! Paths and names are those of Debian's build. Defaults that depend on the machine, `myhostname`
-//! and `mydomain`, are made elsewhere. Source: `mail_params.h`, `mail_params.c`; the tests compare
-//! with the installed `postconf -d`.
+//! Paths and names are those of Debian's build. The defaults of `myhostname` and `mydomain` depend
+//! on the machine; [`super::MainCf`] makes them. Source: `mail_params.h`, `mail_params.c`; the
+//! tests compare the table with the installed `postconf -d`.
 
 /// Kind of value that a parameter must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Any text.
     Text,
-    /// Any text but the empty one.
+    /// Any text except the empty one.
     NonEmpty,
     /// `yes` or `no`.
     Bool,
@@ -19,7 +20,7 @@ pub(super) enum Kind {
     Time { min_s: u64, max_s: u64 },
 }
 
-/// A parameter.
+/// Parameter, its default, and the kind of its value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
@@ -31,7 +32,7 @@ const fn p(name: &'static str, default: &'static str, kind: Kind) -> Parameter {
     Parameter { name, default, kind }
 }
 
-/// Returns the known parameter of this name.
+/// Returns the parameter of this name, or `None` if the table lacks it.
 pub(super) fn find(name: &str) -> Option<&'static Parameter> {
     PARAMETERS.binary_search_by(|parameter| parameter.name.cmp(name)).ok().map(|at| &PARAMETERS[at])
 }
@@ -43,7 +44,8 @@ const fn int(min: i32) -> Kind {
     Kind::Int { min: min as i64, max: i32::MAX as i64 }
 }
 
-/// Kind of any number that fits C's `long`. Postfix's bound of 0 means none, so negative ones pass.
+/// Kind of any number that fits C's `long`. Postfix's bound of 0 means no bound, so negative
+/// numbers pass.
 const LONG: Kind = Kind::Int { min: i64::MIN, max: i64::MAX };
 
 const fn time(min_s: u64, max_s: u64) -> Kind {
@@ -107,7 +109,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("local_login_sender_maps", "static:*", Text),
     p("mail_name", "Postfix", NonEmpty),
     p("mail_owner", "postfix", NonEmpty),
-    // The version is compiled into Postfix's programs; this is Debian 12's.
+    // The version is compiled into Postfix's programs. These are Debian 12's values.
     p("mail_release_date", "20240304", NonEmpty),
     p("mail_version", "3.7.11", NonEmpty),
     p("maillog_file", "", Text),

@@ -4,7 +4,7 @@
 //! text     = { literal | "$$" | "$" name | "${" expr "}" | "$(" expr ")" }
 //! expr     = name                            its value, expanded
 //!          | test "?" branch                 if the test is not empty
-//!          | test ":" branch                 if it is empty or undefined
+//!          | test ":" branch                 if the test is empty or undefined
 //!          | test "?{" text "}" ":" branch   either
 //!          | relation                        "true" or nothing
 //! test     = name | relation
@@ -13,11 +13,11 @@
 //! branch   = text | "{" text "}"
 //! ```
 //!
-//! A test reads the value as it was written, unexpanded, as Postfix does. Parentheses are matched
-//! by counting their own kind only. An undefined name is empty.
+//! A test reads the unexpanded value, as in Postfix. The matching bracket is found by counting
+//! brackets of its own kind only. An undefined name is empty.
 //!
-//! A file may refer to itself, and doubling references grow exponentially. So depth, steps and size
-//! have limits, and the error names them. Postfix limits only the depth.
+//! A parameter may refer to itself, and references that double grow exponentially. So depth, steps
+//! and size have limits, which the errors name. Postfix limits only the depth.
 //!
 //! Source: `mac_parse(3)`, `mac_expand(3)`, `compat_level(3)`.
 
@@ -28,13 +28,13 @@ use std::cmp::Ordering;
 pub const MAX_DEPTH: usize = 100;
 /// Most literals and references that the expansion of one value may take.
 pub const MAX_STEPS: usize = 100_000;
-/// Longest expanded value, bytes.
+/// Most bytes of an expanded value.
 pub const MAX_EXPANDED_BYTES: usize = 1024 * 1024;
 
 /// Blanks that may surround operands.
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// A value that can't be expanded. Postfix would log the same and stop.
+/// Error: a value can't be expanded. Postfix would log the same text and stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandError {
     /// `${` or `$(` has no end.
@@ -66,18 +66,18 @@ pub enum ExpandError {
     /// References are nested deeper than [`MAX_DEPTH`]: most likely a parameter refers to itself.
     #[error("unreasonable macro call nesting: {0:?}")]
     Depth(String),
-    /// The expansion takes more than [`MAX_STEPS`] or [`MAX_EXPANDED_BYTES`].
+    /// The expansion takes more than [`MAX_STEPS`] steps or [`MAX_EXPANDED_BYTES`] bytes.
     #[error("expands to more than {MAX_EXPANDED_BYTES} bytes or in more than {MAX_STEPS} steps")]
     Size,
 }
 
 /// Source of unexpanded values.
 pub trait Lookup {
-    /// Returns the value as it was written; `None` if the name is not defined.
+    /// Returns the unexpanded value, or `None` if the name is not defined.
     fn raw(&self, name: &str) -> Option<Cow<'_, str>>;
 }
 
-/// Expands `text`.
+/// Returns `text` with all references expanded. Fails at a syntax error or a limit.
 pub fn expand(text: &str, lookup: &dyn Lookup) -> Result<String, ExpandError> {
     let mut steps = 0;
     Expander { lookup, steps: &mut steps, out: String::new() }.run(text, 0)
@@ -133,7 +133,7 @@ impl Expander<'_> {
         if *self.steps > MAX_STEPS { Err(ExpandError::Size) } else { Ok(()) }
     }
 
-    /// Expands the reference behind a `$`. Returns the text behind it.
+    /// Expands the reference after a `$`. Returns the text after the reference.
     fn reference<'t>(
         &mut self,
         whole: &str,
@@ -173,7 +173,7 @@ impl Expander<'_> {
         }
     }
 
-    /// Expands the branches behind a `?`: `text`, or `{text}` with an optional `:text`.
+    /// Expands the branches after a `?`: `text`, or `{text}` with an optional `:text`.
     fn branches(&mut self, is_set: bool, rest: &str, depth: usize) -> Result<(), ExpandError> {
         let (if_set, rest) = branch(rest)?;
         let if_unset = match rest.strip_prefix(':') {
@@ -188,7 +188,7 @@ impl Expander<'_> {
         self.text(if is_set { if_set } else { if_unset }, depth + 1)
     }
 
-    /// Reads a name with the operator behind it. Returns the rest, too.
+    /// Reads a name and the operator after it. Returns the rest of the text, too.
     fn named<'t>(&self, text: &'t str) -> Result<Test<'t>, ExpandError> {
         let end = text.find(|ch| !is_name(ch)).unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
@@ -196,7 +196,7 @@ impl Expander<'_> {
         Ok((self.lookup.raw(name).map(|value| value.into_owned().into()), operator, rest))
     }
 
-    /// Reads a relation with the operator behind it. Returns the rest, too.
+    /// Reads a relation and the operator after it. Returns the rest of the text, too.
     fn relation<'t>(&mut self, text: &'t str, depth: usize) -> Result<Test<'t>, ExpandError> {
         let (left, rest) = payload(text)?;
         let (relation, rest) = Relation::parse(rest)?;
@@ -212,10 +212,10 @@ impl Expander<'_> {
     }
 }
 
-/// Value under test, operator behind it, and the rest.
+/// Value under test, operator after it, and the rest of the text.
 type Test<'t> = (Option<Cow<'t, str>>, Option<char>, &'t str);
 
-/// Reads `?` or `:` behind blanks, or the text's end. Returns the rest, too.
+/// Reads `?` or `:` after blanks, or the end of the text. Returns the rest of the text, too.
 fn operator(text: &str) -> Option<(Option<char>, &str)> {
     let text = text.trim_start_matches(BLANKS);
     match text.chars().next() {
@@ -225,20 +225,22 @@ fn operator(text: &str) -> Option<(Option<char>, &str)> {
     }
 }
 
-/// Returns the text in `{text}` and the rest, or all of the text.
+/// Returns the inside of the braces and the rest, or all of a text without braces.
 fn branch(text: &str) -> Result<(&str, &str), ExpandError> {
     let trimmed = text.trim_start_matches(BLANKS);
     if trimmed.starts_with('{') { payload(trimmed) } else { Ok((text, "")) }
 }
 
-/// Returns the text in the braces that `text` starts with, and the text behind them and any blanks.
+/// Returns the inside of the braces that `text` starts with, and the rest without its leading
+/// blanks.
 fn payload(text: &str) -> Result<(&str, &str), ExpandError> {
     let (inner, rest) =
         balanced(text, '{', '}').ok_or_else(|| ExpandError::Unbalanced(excerpt(text)))?;
     Ok((inner, rest.trim_start_matches(BLANKS)))
 }
 
-/// Returns the text between the `open` that `text` starts with and its `close`, and the rest.
+/// Returns the text between the `open` that `text` starts with and the matching `close`, and the
+/// rest. Returns `None` if the `close` is missing.
 pub(crate) fn balanced(text: &str, open: char, close: char) -> Option<(&str, &str)> {
     let mut level = 0usize;
     for (at, ch) in text.char_indices() {
@@ -266,15 +268,15 @@ fn expected(expected: &'static str, at: &str) -> ExpandError {
     ExpandError::Expected { expected, at: excerpt(at) }
 }
 
-/// Returns the part of `text` for an error.
+/// Returns the part of `text` that an error shows.
 fn excerpt(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// Test of the operands' order by a comparison.
+/// Check whether a comparison holds for this order of its operands.
 type Accepts = fn(Ordering) -> bool;
 
-/// A comparison of two operands.
+/// Comparison of two operands.
 #[derive(Debug, Clone, Copy)]
 struct Relation {
     accepts: Accepts,
@@ -291,7 +293,7 @@ impl Relation {
         (">", Ordering::is_gt),
     ];
 
-    /// Reads the operator at the start of `text`. Returns the rest, too.
+    /// Reads the operator at the start of `text`. Returns the rest of the text, too.
     fn parse(text: &str) -> Result<(Self, &str), ExpandError> {
         let end = text.find(|ch| !"<>!=?+-*/~&|%".contains(ch)).unwrap_or(text.len());
         let (symbol, rest) = text.split_at(end);

@@ -1,13 +1,13 @@
-//! Names that Postfix accepts for a host, in `myhostname`, `mydomain` and of the machine.
+//! Check of host names: those in `myhostname` and `mydomain`, and the machine's own.
 //!
 //! Source: `valid_hostname(3)`.
 
-/// Longest name, bytes (RFC 1035).
+/// Most bytes of a name (RFC 1035).
 const NAME_BYTES_MAX: usize = 255;
-/// Longest part of a name between dots, bytes (RFC 1035).
+/// Most bytes of a part of a name between dots (RFC 1035).
 const LABEL_BYTES_MAX: usize = 63;
 
-/// Returns the mistake in a name, in words.
+/// Returns the reason why Postfix refuses a name, or `None` if it accepts the name.
 pub(super) fn complaint(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("must not be empty");

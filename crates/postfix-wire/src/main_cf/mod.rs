@@ -1,12 +1,12 @@
 //! `main.cf`: Postfix's parameters.
 //!
 //! A parameter's value is the last one given: by `-o` in `master.cf`, else in the file, else the
-//! default. Values may refer to others by `$name` ([`expand`]). References are resolved at each
-//! read of a value, so an override changes all values that refer to it.
+//! default. Values may refer to other parameters by `$name` ([`expand`]). References are resolved
+//! at each read of a value, so an override changes all values that refer to it.
 //!
 //! A parameter in the table of `defaults` is checked when the file is read or an override is
-//! applied. A value that Postfix would refuse is an error, which names file and line. Other
-//! parameters have no default here, but their value in `main.cf` can be read all the same.
+//! applied. A value that Postfix would refuse is an error, which names file and line. Parameters
+//! outside the table have no default, but their value in `main.cf` can be read all the same.
 //!
 //! Source: `mail_conf(3)`, `dict(3)`, `postconf(5)`.
 
@@ -28,7 +28,8 @@ use crate::lines::{is_space, logical_lines, split_nameval};
 /// Name of the file.
 pub const FILE_NAME: &str = "main.cf";
 
-/// A configuration that can't be used. Nothing was changed; correct the file and try again.
+/// Error: the configuration can't be used. No parameter was changed; the administrator must correct
+/// the file.
 #[derive(Debug, thiserror::Error)]
 pub enum MainCfError {
     /// The file can't be read.
@@ -44,7 +45,7 @@ pub enum MainCfError {
     Syntax {
         /// File and line, or the option.
         place: String,
-        /// Mistake, in Postfix's words.
+        /// Mistake, as Postfix words it.
         reason: &'static str,
         /// The line.
         text: String,
@@ -79,12 +80,12 @@ pub enum MainCfError {
         /// The mistake.
         reason: &'static str,
     },
-    /// The parameter is neither set nor has a default here.
+    /// The parameter is not set, and the table of `defaults` lacks it.
     #[error("parameter {0} is not set")]
     NotSet(String),
 }
 
-/// A parameter that was set.
+/// Value of a parameter that was set, and the place where.
 #[derive(Debug, Clone)]
 struct Setting {
     value: String,
@@ -92,7 +93,7 @@ struct Setting {
     place: String,
 }
 
-/// The parameters of one Postfix instance.
+/// Parameters of one Postfix instance.
 #[derive(Debug, Clone)]
 pub struct MainCf {
     config_directory: PathBuf,
@@ -101,7 +102,8 @@ pub struct MainCf {
 }
 
 impl MainCf {
-    /// Reads `main.cf` in `config_directory`. Bytes that are not UTF-8 become U+FFFD.
+    /// Reads `main.cf` in `config_directory`. Bytes that are not UTF-8 become U+FFFD. Fails if the
+    /// file can't be read or has a value that Postfix refuses.
     pub fn load(config_directory: &Path) -> Result<Self, MainCfError> {
         let path = config_directory.join(FILE_NAME);
         let text = read_config(&path)?;
@@ -109,7 +111,8 @@ impl MainCf {
         Self::parse(&text, config_directory, host_name.as_deref().unwrap_or("localhost"))
     }
 
-    /// Reads the text of a `main.cf`, on a machine of this name.
+    /// Reads the text of a `main.cf`, as on a machine named `host_name`. Fails if the text has a
+    /// value that Postfix refuses.
     pub fn parse(
         text: &str,
         config_directory: &Path,
@@ -128,25 +131,28 @@ impl MainCf {
         Ok(this)
     }
 
-    /// Sets a parameter as `-o name=value` does.
+    /// Sets a parameter as `-o name=value` does. Fails if Postfix refuses the value.
     pub fn override_with(&mut self, assignment: &str) -> Result<(), MainCfError> {
         self.assign(assignment, format!("option -o {assignment}"))?;
         self.check()
     }
 
-    /// Sets a parameter that the program knows better than the file, such as `service_name`.
+    /// Sets a parameter whose value the program knows, such as `service_name`. The file can't
+    /// override it.
     pub fn set(&mut self, name: &str, value: &str) {
         let place = "set by the program".to_owned();
         self.settings.insert(name.to_owned(), Setting { value: value.to_owned(), place });
     }
 
-    /// Returns the parameter's value, expanded. `None` if it is neither set nor has a default here,
-    /// or can't be expanded. Only parameters outside the table can have that last fault.
+    /// Returns the parameter's expanded value. Returns `None` if the parameter has no value, or a
+    /// value that can't be expanded, which only a parameter outside the table of `defaults` can
+    /// have.
     pub fn get(&self, name: &str) -> Option<String> {
         self.try_get(name).ok().flatten()
     }
 
-    /// Returns the parameter's value, expanded.
+    /// Returns the parameter's expanded value, or `None` if it has no value. Fails if the value
+    /// can't be expanded.
     pub fn try_get(&self, name: &str) -> Result<Option<String>, MainCfError> {
         let Some(raw) = expand::Lookup::raw(self, name) else { return Ok(None) };
         let value = expand::expand(&raw, self).map_err(|source| MainCfError::Expand {
@@ -161,29 +167,30 @@ impl MainCf {
         }
     }
 
-    /// Expands the parameters in a text.
+    /// Returns the text with all parameters in it expanded.
     pub fn expand(&self, text: &str) -> Result<String, ExpandError> {
         expand::expand(text, self)
     }
 
-    /// Whether the file or an override sets the parameter.
+    /// Returns whether the file or an override sets the parameter.
     pub fn is_set(&self, name: &str) -> bool {
         self.settings.contains_key(name)
     }
 
-    /// Returns a parameter that is `yes` or `no`.
+    /// Returns whether a parameter is `yes`. Fails if it is neither `yes` nor `no`.
     pub fn get_bool(&self, name: &str) -> Result<bool, MainCfError> {
         let value = self.require(name)?;
         value::parse_bool(&value).ok_or_else(|| self.bad_value(name, value, "must be yes or no"))
     }
 
-    /// Returns a parameter that is a number.
+    /// Returns the number that a parameter has. Fails if the value is no number.
     pub fn get_int(&self, name: &str) -> Result<i64, MainCfError> {
         let value = self.require(name)?;
         value::parse_int(&value).ok_or_else(|| self.bad_value(name, value, "is not a number"))
     }
 
-    /// Returns a parameter that is a time, in seconds. Without a unit, that of the default counts.
+    /// Returns the time in seconds that a parameter has. A number without a unit has the unit of
+    /// the default. Fails if the value is no time.
     pub fn get_time_s(&self, name: &str) -> Result<u64, MainCfError> {
         let value = self.require(name)?;
         let unit = defaults::find(name).map_or('s', |parameter| value::unit_of(parameter.default));
@@ -191,7 +198,7 @@ impl MainCf {
             .ok_or_else(|| self.bad_value(name, value, "is not a time"))
     }
 
-    /// Returns a parameter that is a path, and not empty.
+    /// Returns the path that a parameter has. Fails if the value is empty.
     pub fn get_path(&self, name: &str) -> Result<PathBuf, MainCfError> {
         match self.require(name)? {
             value if value.is_empty() => Err(self.bad_value(name, value, "must not be empty")),
@@ -265,7 +272,7 @@ impl MainCf {
         self.settings.get(name).map_or_else(file, |setting| setting.place.clone())
     }
 
-    /// Returns the first line of a file named in Debian's `myorigin = /etc/mailname`.
+    /// Returns the first line of the file that `myorigin` names, such as Debian's `/etc/mailname`.
     fn origin_file(&self, path: &str) -> Result<String, MainCfError> {
         let text = read_config(Path::new(path))?;
         match text.lines().next().unwrap_or_default().trim_matches(is_space) {
@@ -274,8 +281,8 @@ impl MainCf {
         }
     }
 
-    /// Returns the machine's name with a domain: `mydomain` if that is set, else Postfix's
-    /// stand-in.
+    /// Returns the machine's name with a domain: its own, else `mydomain` if that is set, else
+    /// [`DEFAULT_DOMAIN`].
     fn default_myhostname(&self) -> String {
         if self.host_name.contains('.') {
             return self.host_name.clone();
@@ -287,7 +294,7 @@ impl MainCf {
         format!("{}.{}", self.host_name, domain.as_deref().unwrap_or(DEFAULT_DOMAIN))
     }
 
-    /// Returns the part of `myhostname` behind the first dot.
+    /// Returns the part of `myhostname` after the first dot, or [`DEFAULT_DOMAIN`] without a dot.
     fn default_mydomain(&self) -> String {
         let without = Without { main_cf: self, name: "mydomain" };
         let host = match self.settings.get("myhostname") {
@@ -298,7 +305,7 @@ impl MainCf {
     }
 }
 
-/// Domain of a machine whose name has none.
+/// Postfix's domain for a machine whose name has no domain.
 const DEFAULT_DOMAIN: &str = "localdomain";
 
 impl expand::Lookup for MainCf {
@@ -315,7 +322,8 @@ impl expand::Lookup for MainCf {
     }
 }
 
-/// All parameters but one. The defaults of `myhostname` and `mydomain` are derived from each other.
+/// All parameters but one. The defaults of `myhostname` and `mydomain` depend on each other, so
+/// each is made without itself.
 struct Without<'a> {
     main_cf: &'a MainCf,
     name: &'static str,
@@ -335,8 +343,8 @@ pub(crate) fn read_config(path: &Path) -> Result<String, MainCfError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Returns every value that `main.cf` gives to one of `names`, as it is written. Nothing is
-/// expanded, wrong lines are skipped, and a later value doesn't replace an earlier one.
+/// Returns every value that `main.cf` gives to one of `names`, unexpanded. Wrong lines are skipped,
+/// and a later value doesn't replace an earlier one. Fails if the file can't be read.
 ///
 /// Postfix decides by these values which other configurations it may trust (`mail_conf_checkdir`).
 pub fn written_values(config_directory: &Path, names: &[&str]) -> Result<Vec<String>, MainCfError> {

@@ -1,4 +1,4 @@
-//! Values of parameters as numbers, times, and yes or no.
+//! Reading of parameters' values as numbers, times, and yes or no.
 
 use super::defaults::Kind;
 
@@ -13,13 +13,13 @@ pub(super) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// Reads a decimal number. As with C's `strtol`, blanks and a sign may come first.
+/// Reads a decimal number. As with C's `strtol`, blanks and a sign may precede the digits.
 pub(super) fn parse_int(text: &str) -> Option<i64> {
     text.trim_start_matches(crate::lines::is_space).parse().ok()
 }
 
-/// Reads a time in seconds: a number and a unit, `s`, `m`, `h`, `d` or `w`. Text behind the unit is
-/// ignored, as in Postfix.
+/// Reads a time: a number and a unit, `s`, `m`, `h`, `d` or `w`. Returns seconds. Text after the
+/// unit is ignored, as in Postfix.
 pub(super) fn parse_time_s(text: &str, default_unit: char) -> Option<u64> {
     let text = text.trim_start_matches(crate::lines::is_space);
     let sign = usize::from(text.starts_with(['+', '-']));
@@ -38,12 +38,13 @@ pub(super) fn parse_time_s(text: &str, default_unit: char) -> Option<u64> {
     (seconds == 1 || number < i32::MAX as u64 / seconds).then_some(number * seconds)
 }
 
-/// Returns the unit for a time without one: that of the parameter's default.
+/// Returns the unit of a parameter's default, which a time without a unit gets.
 pub(super) fn unit_of(default: &str) -> char {
     default.chars().find(char::is_ascii_alphabetic).unwrap_or('s')
 }
 
-/// Returns the mistake in `text` as a value of this kind, in words.
+/// Returns the reason why Postfix refuses `text` as a value of this kind, or `None` if it accepts
+/// the value.
 pub(super) fn complaint(kind: Kind, default: &str, text: &str) -> Option<String> {
     match kind {
         Kind::Text => None,

@@ -1,12 +1,12 @@
-//! Options that master gives to every service.
+//! Command line that master gives to a service.
 
 use crate::constants as c;
 use crate::main_cf::{MainCf, MainCfError};
 
-/// Arguments that make no sense. master or `master.cf` is at fault.
+/// Error in a service's arguments. master or `master.cf` is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MasterArgsError {
-    /// No service has that option.
+    /// No service has this option.
     #[error("invalid option: {0}")]
     Unknown(char),
     /// The option needs a value.
@@ -22,7 +22,7 @@ pub enum MasterArgsError {
 pub struct MasterArgs {
     /// Name of the program, without directories.
     pub process_name: String,
-    /// `-n`: name of the service in `master.cf`; else the program's.
+    /// `-n`: name of the service in `master.cf`; the program's name without this option.
     pub service_name: String,
     /// `-t`: transport of clients: `unix`, `inet`, `pass`, `fifo`, `unix-dgram`.
     pub transport: Option<String>,
@@ -36,25 +36,26 @@ pub struct MasterArgs {
     pub alone: bool,
     /// `-z`: any number of processes of this service.
     pub unlimited: bool,
-    /// `-d`: not as a daemon.
+    /// `-d`: run in the foreground, not as a daemon.
     pub foreground: bool,
     /// `-D`: start the debugger.
     pub debugger: bool,
     /// `-S`: the client is on standard input and output.
     pub stdio: bool,
-    /// `-v`: number of times that it was given.
+    /// `-v`: number of these options.
     pub verbose: u32,
     /// `-V`: log to standard error too.
     pub log_to_stderr: bool,
-    /// `-o name=value`, and the parameters that `-i` and `-m` stand for, in their order.
+    /// `-o name=value`, and the parameters that `-i` and `-m` set, in the order of the options.
     pub overrides: Vec<String>,
-    /// Words behind the options.
+    /// Operands, which follow the options.
     pub operands: Vec<String>,
 }
 
 impl MasterArgs {
-    /// Reads the command line, the program's name first, in `getopt`'s manner: options may be
-    /// joined, the first operand or `--` ends them.
+    /// Reads a command line that begins with the program's name, as `getopt` does: options may be
+    /// joined, and the first operand or `--` ends them. Fails at an unknown option or a wrong
+    /// value.
     pub fn parse(
         argv: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<Self, MasterArgsError> {
@@ -63,12 +64,12 @@ impl MasterArgs {
         this.read(&mut argv).map(|()| this)
     }
 
-    /// Returns the overrides, whatever else the command line has.
+    /// Returns the overrides of a command line, which may be wrong otherwise.
     pub(crate) fn overrides_of(argv: impl IntoIterator<Item = String>) -> Vec<String> {
         let mut this = Self::named("");
         let mut argv = argv.into_iter();
-        // Mistakes are reported by the service when it starts. Each error uses up an argument, so
-        // this ends.
+        // The service reports mistakes when it starts. Each error uses up an argument, so the loop
+        // ends.
         while this.read(&mut argv).is_err() {}
         this.overrides
     }
@@ -109,8 +110,8 @@ impl MasterArgs {
         }
     }
 
-    /// Reads one argument's letters. The first that needs a value takes the rest, or the next
-    /// argument.
+    /// Reads one argument's letters. The first letter that needs a value takes the other letters as
+    /// its value, or the next argument.
     fn options(
         &mut self,
         letters: &str,
@@ -170,7 +171,8 @@ impl MasterArgs {
     }
 }
 
-/// Reads the environment's `GENERATION`; 0 without one.
+/// Reads the value of the environment's `GENERATION`; 0 if it is not set. Returns `None` if it is
+/// no octal number.
 pub(super) fn generation(value: Option<&str>) -> Option<u32> {
     match value {
         None => Some(0),
@@ -181,7 +183,7 @@ pub(super) fn generation(value: Option<&str>) -> Option<u32> {
     }
 }
 
-/// Returns the variable's name.
+/// Returns the name of the environment's `GENERATION`.
 pub(super) fn generation_variable() -> &'static str {
     let name = c::MASTER_GEN_NAME;
     std::str::from_utf8(&name[..name.len() - 1]).unwrap_or("GENERATION")

@@ -8,8 +8,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Gives the descriptors `numbers` to the caller, closed on exec. `Err` names one that is not open.
-/// Works once per process; later calls get `None`.
+/// Returns the descriptors `numbers` as owned values, closed on exec. Fails with the number of one
+/// that is not open. Works once per process; later calls return `None`.
 pub(super) fn take(
     numbers: impl IntoIterator<Item = RawFd>,
 ) -> Option<Result<Vec<OwnedFd>, RawFd>> {
@@ -20,8 +20,8 @@ pub(super) fn take(
     if let Some(&closed) = numbers.iter().find(|&&number| close_on_exec(number).is_err()) {
         return Some(Err(closed));
     }
-    // SAFETY: each was open a moment ago, and by master's protocol no other code of this process
-    // owns them. `TAKEN` ensures that they are given out only once.
+    // SAFETY: each descriptor was open a moment ago, and by master's protocol no other code of this
+    // process owns it. `TAKEN` ensures that each is given out only once.
     Some(Ok(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()))
 }
 

@@ -1,4 +1,4 @@
-//! Inherited descriptors, and the messages over them.
+//! Descriptors that a service inherits from master, and the messages over them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -17,7 +17,7 @@ const FLOW_WRITE_FD: RawFd = c::MASTER_FLOW_WRITE as RawFd;
 /// Most sockets on which a service may listen.
 pub const MAX_SOCKETS: usize = 1024;
 
-/// A process that is no service of master.
+/// Error: this process is no service of master, or its descriptors can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterLinkError {
     /// A descriptor that master always gives is not open: the program was started by hand.
@@ -41,12 +41,13 @@ pub struct Inherited {
     pub link: MasterLink,
     /// Pipe for flow control.
     pub flow: FlowPipe,
-    /// Listening sockets, as `-s` says, blocking or not as master made them.
+    /// Listening sockets, as many as `-s` says, in the blocking mode that master set.
     pub sockets: Vec<OwnedFd>,
 }
 
 impl Inherited {
-    /// Takes the descriptors that master left to this process. Works once.
+    /// Takes the descriptors that master left to this process. Works once; fails if one of them is
+    /// not open.
     pub fn take(args: &MasterArgs) -> Result<Self, MasterLinkError> {
         let variable = std::env::var(generation_variable()).ok();
         let generation = generation(variable.as_deref())
@@ -87,7 +88,8 @@ pub enum Availability {
     Available,
 }
 
-/// Link to master. It is readable when master is gone; master never writes.
+/// Link to master. Its descriptor becomes readable only when master is gone, because master never
+/// writes.
 #[derive(Debug)]
 pub struct MasterLink {
     status: OwnedFd,
@@ -95,12 +97,13 @@ pub struct MasterLink {
 }
 
 impl MasterLink {
-    /// Makes a link of the status descriptor and the process's generation.
+    /// Makes a link from the status descriptor and the process's `GENERATION`.
     pub fn new(status: OwnedFd, generation: u32) -> Self {
         Self { status, generation }
     }
 
-    /// Tells master whether this process serves a client. An error means that master is gone: exit.
+    /// Tells master whether this process serves a client. An error means that master is gone, so
+    /// the process must exit.
     pub fn notify(&self, availability: Availability) -> io::Result<()> {
         let message = status_message(std::process::id(), self.generation, availability);
         // The message is shorter than PIPE_BUF, so it is written whole or not at all.
@@ -117,13 +120,13 @@ impl MasterLink {
         self.notify(Availability::Available)
     }
 
-    /// Whether master is gone. Doesn't wait.
+    /// Returns whether master is gone, without waiting.
     pub fn is_gone(&self) -> io::Result<bool> {
         self.poll(PollTimeout::ZERO)
     }
 
-    /// Waits until master is gone. For a thread of its own; a driver can watch [`AsFd::as_fd`] for
-    /// reading instead.
+    /// Waits until master is gone, so it needs a thread of its own. A driver can watch
+    /// [`AsFd::as_fd`] for reading instead.
     pub fn wait_until_gone(&self) -> io::Result<()> {
         while !self.poll(PollTimeout::NONE)? {}
         Ok(())
@@ -158,8 +161,8 @@ fn status_message(pid: u32, generation: u32, availability: Availability) -> [u8;
     message
 }
 
-/// Pipe whose bytes are tokens. A process reads one for each message that it takes in, and writes
-/// one for each that leaves.
+/// Pipe whose bytes are tokens. A process reads one token for each message that it takes in, and
+/// writes one for each message that leaves.
 #[derive(Debug)]
 pub struct FlowPipe {
     read: OwnedFd,
@@ -167,7 +170,7 @@ pub struct FlowPipe {
 }
 
 impl FlowPipe {
-    /// Takes up to `count` tokens without waiting. Returns their number.
+    /// Takes up to `count` tokens without waiting. Returns the number of tokens taken.
     pub fn take(&self, count: usize) -> io::Result<usize> {
         let mut fds = [PollFd::new(self.read.as_fd(), PollFlags::POLLIN)];
         let mut taken = 0;

@@ -9,16 +9,16 @@
 //! | 5 | status: written to tell master "taken" or "available"; readable (end of file) when master is gone |
 //! | 6… | the listening sockets, `-s` of them, shared with all processes of the service |
 //!
-//! It also gets `GENERATION`, octal, in its environment. A status message repeats that, so that
-//! master ignores one from an earlier process with the same pid. By status messages master counts
-//! the idle processes.
+//! The child also gets `GENERATION`, octal, in its environment. A status message repeats this
+//! number, so that master ignores messages of an earlier process with the same pid. master counts
+//! the idle processes by status messages.
 //!
 //! Two rules follow.
 //!
 //! - master throttles a service for a minute ("bad command startup") when an unused process of it
 //!   exits with another code than 0. A process is used when master has read "taken" and then
 //!   "available" from it: "taken" alone does not count. So a process that keeps its clients for
-//!   long says both as soon as it has one ([`MasterLink::count_use`]).
+//!   long says both as soon as it has a client ([`MasterLink::count_use`]).
 //! - A process must not outlive master: on end of file it exits.
 //!
 //! Source: `master_proto.h`, `master_spawn.c`, `master_status.c`, `multi_server.c`, `mail_flow.c`.

@@ -9,7 +9,7 @@ use crate::main_cf::expand::balanced;
 /// Characters between fields.
 const SEPARATORS: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// The fields of one entry.
+/// Reader of the fields of one entry.
 pub(super) struct Fields<'a> {
     pub(super) path: &'a Path,
     pub(super) line: usize,
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the number that a field starts with.
+    /// Returns the number that a field starts with, or `None` for `-`.
     fn number(&self, field: &'static str, text: &str) -> Result<Option<u32>, MasterCfError> {
         if text == "-" {
             return Ok(None);
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
         digits.parse().map(Some).map_err(|_| self.bad(field, text))
     }
 
-    /// Returns the arguments; blanks in braces separate nothing.
+    /// Returns the arguments. Blanks inside braces don't separate them.
     fn arguments(&self) -> Result<Vec<String>, MasterCfError> {
         let mut arguments = Vec::new();
         let (mut level, mut start) = (0usize, None);

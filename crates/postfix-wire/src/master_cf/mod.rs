@@ -23,7 +23,7 @@ use crate::master::MasterArgs;
 /// Name of the file.
 pub const FILE_NAME: &str = "master.cf";
 
-/// A `master.cf` that can't be used. Nothing was changed; correct the file and try again.
+/// Error: `master.cf` can't be used. The administrator must correct the file.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterCfError {
     /// The file can't be read.
@@ -39,7 +39,7 @@ pub enum MasterCfError {
         /// Name of the field.
         field: &'static str,
     },
-    /// A field's value makes no sense.
+    /// The value of a field is not valid.
     #[error("{}: line {line}: field {field:?}: bad value: {value:?}", path.display())]
     Value {
         /// The file.
@@ -81,7 +81,7 @@ impl ServiceType {
     }
 }
 
-/// A service.
+/// Service that master runs: an entry of `master.cf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Line where its entry starts.
@@ -94,10 +94,10 @@ pub struct Service {
     pub private: bool,
     /// Whether the service runs as `mail_owner`.
     pub unprivileged: bool,
-    /// Whether the service is confined to the queue directory. `None`: as the compatibility level
-    /// says.
+    /// Whether the service is confined to the queue directory. `None`: the compatibility level
+    /// decides.
     pub chroot: Option<bool>,
-    /// Time between two wake-ups by master, seconds; 0 never.
+    /// Time between two wake-ups by master, in seconds; 0 for no wake-ups.
     pub wakeup_s: u32,
     /// Whether master wakes the service only once it was used.
     pub wakeup_if_used: bool,
@@ -111,7 +111,7 @@ pub struct Service {
 
 impl Service {
     /// Returns the parameters that `-o` sets, in their order. Options end at the first operand, as
-    /// with any Postfix daemon. Invalid ones are left out.
+    /// with any Postfix daemon. Invalid options are left out.
     pub fn overrides(&self) -> Vec<(String, String)> {
         let split =
             |text: &String| split_nameval(text).ok().map(|(n, v)| (n.to_owned(), v.to_owned()));
@@ -132,13 +132,14 @@ pub struct MasterCf {
 }
 
 impl MasterCf {
-    /// Reads `master.cf` in `config_directory`. Bytes that are not UTF-8 become U+FFFD.
+    /// Reads `master.cf` in `config_directory`. Bytes that are not UTF-8 become U+FFFD. Fails if
+    /// the file can't be read or an entry is wrong.
     pub fn load(config_directory: &Path) -> Result<Self, MasterCfError> {
         let path = config_directory.join(FILE_NAME);
         Self::parse(&read_config(&path)?, &path)
     }
 
-    /// Reads the text of a `master.cf`; `path` is for errors.
+    /// Reads the text of a `master.cf`; errors name `path`. Fails if an entry is wrong.
     pub fn parse(text: &str, path: &Path) -> Result<Self, MasterCfError> {
         let entry = |line: &crate::lines::LogicalLine| {
             Fields { path, line: line.number, rest: &line.text }.service().transpose()
@@ -162,7 +163,8 @@ impl MasterCf {
             .find(|service| service.name == name && service.service_type == service_type)
     }
 
-    /// Returns the configuration for this service.
+    /// Returns the configuration for this service: `main_cf` with the overrides of `-o`. Fails if
+    /// Postfix refuses an override.
     pub fn configuration_of(
         &self,
         service: &Service,

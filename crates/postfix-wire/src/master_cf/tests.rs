@@ -111,7 +111,7 @@ fn fields_are_postfixs() {
         let kind = if service.service_type == ServiceType::Inet { "inet" } else { "unix" };
         for (field, value) in shown(service) {
             let their = &theirs[&format!("{}/{kind}/{field}", service.name)];
-            // postconf shows the text of the file; `-` in these fields stands for the value here.
+            // postconf shows the file's text, in which `-` stands for the default.
             let default = if field == "wakeup" { "0" } else { "y" };
             let their = if their == "-" && value == default { default } else { their };
             assert_eq!(value, their, "{} {field}", service.name);
@@ -119,7 +119,7 @@ fn fields_are_postfixs() {
     }
 }
 
-/// Returns arguments, some in braces, some broken.
+/// Returns a strategy for arguments, some in braces, some broken.
 fn arguments() -> impl Strategy<Value = String> {
     let argument = prop_oneof![
         4 => "-o [a-c]{1,2}=[a-z0-9,=]{0,5}",

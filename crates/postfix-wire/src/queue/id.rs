@@ -6,8 +6,8 @@
 //! | long (`enable_long_queue_ids`) | base 52, 6 digits or more | base 52, 4 digits | `z` | base 51, so without `z` |
 //!
 //! The inode makes an id unique while the file exists. A short id comes again later, a long one
-//! does not. Only names of these two forms are ids. Names of temporary files, of flush logs and
-//! anything with a slash or a dot are not, so a path made from an id stays in its queue.
+//! does not. Only names of these two forms are ids. Names of temporary files and flush logs, and
+//! names with a slash or a dot, are no ids. So a path made from an id stays in its queue.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::safe_base;
 use crate::constants as c;
 
-/// Longest id, bytes: a long one with the largest numbers.
+/// Most bytes of an id: those of a long id with the largest numbers.
 pub const MAX_ID_BYTES: usize = 64;
 
 const SHORT_USEC_DIGITS: usize = c::MQID_SH_USEC_PAD as usize;
@@ -29,12 +29,12 @@ const LONG_TIME_BASE: u64 = c::MQID_LG_SEC_BASE as u64;
 const LONG_INODE_BASE: u64 = c::MQID_LG_INUM_BASE as u64;
 const LONG_SEPARATOR: char = c::MQID_LG_INUM_SEP as char;
 
-/// A well-formed queue id.
+/// Well-formed queue id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct QueueId(String);
 
-/// A text that is no queue id.
+/// Error: the text is no queue id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a queue id: {0:?}")]
 pub struct QueueIdError(pub String);
@@ -60,7 +60,7 @@ impl QueueId {
         &self.0
     }
 
-    /// Whether the id has the long form.
+    /// Returns whether the id has the long form.
     pub fn is_long(&self) -> bool {
         self.0.contains(LONG_SEPARATOR) && !is_short(&self.0)
     }
@@ -84,8 +84,8 @@ impl QueueId {
     }
 
     /// Returns the text whose first characters name the subdirectories of a hashed queue. For a
-    /// short id it is the id. For a long one it is the microseconds as a short id would have them,
-    /// because its own first characters hardly ever change.
+    /// short id, the text is the id. For a long id, the text is the microseconds as in a short id,
+    /// because a long id's first characters hardly ever change.
     pub(super) fn hash_text(&self) -> String {
         match self.time() {
             Some(time) => format!("{:05X}", time.subsec_micros()),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::QueueId;
 use crate::main_cf::{MainCf, MainCfError};
 
-/// A queue, which is a directory of the queue directory.
+/// Queue, which is a directory in the queue directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "each is named as its directory")]
 pub enum QueueName {
@@ -64,7 +64,7 @@ impl fmt::Display for QueueName {
     }
 }
 
-/// A name that no queue of Postfix has.
+/// Error: no queue of Postfix has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no queue has the name {0:?}")]
 pub struct UnknownQueue(pub String);
@@ -78,7 +78,7 @@ impl FromStr for QueueName {
     }
 }
 
-/// The queues with subdirectories, and their depth: `hash_queue_names` and `hash_queue_depth`.
+/// Queues with subdirectories, and their depth: `hash_queue_names` and `hash_queue_depth`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueLayout {
     hashed: Vec<QueueName>,
@@ -94,7 +94,8 @@ impl QueueLayout {
         Self { hashed: hashed.into_iter().collect(), depth: depth.clamp(1, Self::MAX_DEPTH) }
     }
 
-    /// Returns the layout of a configuration. Unknown queue names change nothing, as in Postfix.
+    /// Returns the layout of a configuration. Unknown queue names are ignored, as in Postfix. Fails
+    /// if the depth is no number.
     pub fn of(main_cf: &MainCf) -> Result<Self, MainCfError> {
         let names = main_cf.get("hash_queue_names").unwrap_or_default();
         let depth = main_cf.get_int("hash_queue_depth")?;
@@ -120,7 +121,7 @@ impl QueueId {
     /// Returns the file's path in `queue`, relative to the queue directory, below `hash_depth`
     /// levels of subdirectories.
     ///
-    /// Each level is the next character of the id (see `hash_text`), or `_` when there are no more.
+    /// Each level is the next character of `hash_text`, or `_` when no character is left.
     pub fn path(&self, queue: QueueName, hash_depth: usize) -> PathBuf {
         let mut path = PathBuf::from(queue.as_str());
         let text = self.hash_text();

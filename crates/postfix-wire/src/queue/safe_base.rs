@@ -3,7 +3,7 @@
 /// Digits of bases up to 52.
 const ALPHABET: &[u8; 52] = b"0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
 
-/// Returns `value` in `base`, with at least `width` digits; no digits for zero without a width.
+/// Returns `value` in `base`, with at least `width` digits. Without a width, zero has no digits.
 pub(super) fn encode(mut value: u64, base: u64, width: usize) -> String {
     let mut digits = Vec::new();
     while value != 0 {
@@ -14,8 +14,8 @@ pub(super) fn encode(mut value: u64, base: u64, width: usize) -> String {
     digits.iter().rev().map(|&digit| char::from(digit)).collect()
 }
 
-/// Returns the number of `digits` in `base`; `None` if there are none, one is no digit, or the
-/// number exceeds 64 bits.
+/// Returns the number that `digits` has in `base`. Returns `None` if the text is empty, a character
+/// is no digit of `base`, or the number exceeds 64 bits.
 pub(super) fn decode(digits: &str, base: u64) -> Option<u64> {
     if digits.is_empty() {
         return None;

@@ -4,7 +4,7 @@ use crate::constants as c;
 
 macro_rules! record_types {
     ($($(#[$doc:meta])* $name:ident = $constant:ident,)*) => {
-        /// Type of a record, named as in `rec_type.h`. Exhaustive: any other byte is no record.
+        /// Type of a record, named as in `rec_type.h`. No other byte begins a record.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum RecordType {
@@ -19,8 +19,8 @@ macro_rules! record_types {
         impl TryFrom<u8> for RecordType {
             type Error = u8;
 
-            /// Fails with the byte if it names no type. That includes NUL, which C's `strchr` would
-            /// find in any set.
+            /// Fails with the byte if it names no type. NUL names no type, though C's `strchr`
+            /// would find NUL in any set.
             fn try_from(byte: u8) -> Result<Self, u8> {
                 match byte {
                     $(c::$constant => Ok(Self::$name),)*
@@ -38,19 +38,19 @@ record_types! {
     Time = REC_TYPE_TIME,
     /// Creation time of the queue file.
     Ctime = REC_TYPE_CTIME,
-    /// The sender's full name.
+    /// Full name of the sender.
     Full = REC_TYPE_FULL,
     /// Inspection transport; historical.
     Insp = REC_TYPE_INSP,
     /// Envelope sender.
     From = REC_TYPE_FROM,
-    /// A recipient that needs no more delivery.
+    /// Recipient that needs no more delivery.
     Done = REC_TYPE_DONE,
     /// A recipient.
     Rcpt = REC_TYPE_RCPT,
-    /// The recipient as it was before rewriting.
+    /// Recipient before rewriting.
     Orcp = REC_TYPE_ORCP,
-    /// A recipient that was cancelled.
+    /// Cancelled recipient.
     Drcp = REC_TYPE_DRCP,
     /// Time to warn the sender of a delay.
     Warn = REC_TYPE_WARN,
@@ -60,7 +60,7 @@ record_types! {
     Kill = REC_TYPE_KILL,
     /// Redirection of all recipients.
     Rdr = REC_TYPE_RDR,
-    /// Flags of cleanup.
+    /// Flags of the request to cleanup.
     Flgs = REC_TYPE_FLGS,
     /// Delay that cleanup must observe.
     Delay = REC_TYPE_DELAY,
@@ -106,8 +106,8 @@ impl From<RecordType> for u8 {
 }
 
 impl RecordType {
-    /// Whether the data may have any byte. All other types are text of one line, where CR, LF or
-    /// NUL is an injection.
+    /// Returns whether the data may have any byte. All other types have one line of text, where CR,
+    /// LF or NUL would be an injection.
     pub fn is_content(self) -> bool {
         matches!(self, Self::Norm | Self::Cont | Self::Dtxt)
     }
@@ -116,11 +116,11 @@ impl RecordType {
 /// Segment of a message; there are three, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Segment {
-    /// From the start to `M`.
+    /// Records from the start to `M`.
     Envelope,
-    /// From `M` to `X`.
+    /// Records from `M` to `X`.
     Content,
-    /// From `X` to `E`.
+    /// Records from `X` to `E`.
     Extracted,
 }
 
@@ -134,7 +134,7 @@ impl Segment {
         }
     }
 
-    /// Returns the segment behind this one.
+    /// Returns the segment after this one.
     pub fn next(self) -> Option<Self> {
         match self {
             Self::Envelope => Some(Self::Content),
@@ -143,7 +143,7 @@ impl Segment {
         }
     }
 
-    /// Whether Postfix expects `kind` in the segment, its end included.
+    /// Returns whether Postfix expects `kind` in the segment, which includes its end.
     pub fn accepts(self, kind: RecordType) -> bool {
         let set: &[u8] = match self {
             Self::Envelope => c::REC_TYPE_ENVELOPE,
@@ -153,7 +153,8 @@ impl Segment {
         set.contains(&kind.into())
     }
 
-    /// Whether postdrop accepts `kind` in the segment from a local user, its end included.
+    /// Returns whether postdrop accepts `kind` from a local user in the segment, which includes its
+    /// end.
     pub fn accepts_from_user(self, kind: RecordType) -> bool {
         let set: &[u8] = match self {
             Self::Envelope => c::REC_TYPE_POST_ENVELOPE,

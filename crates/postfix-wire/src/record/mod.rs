@@ -7,16 +7,16 @@
 //! └──────┴────────────────────────────┴──────┘
 //! ```
 //!
-//! Beyond the framing, Postfix's later hardening made these rules explicit, and every reader here
-//! obeys them:
+//! Besides the framing, later Postfix versions check these rules, and so does every reader of this
+//! module:
 //! - a byte that names no type is an error, NUL too;
 //! - CR, LF and NUL are errors in all but content records: they would end a header or an envelope
 //!   line early;
 //! - a length has at most five bytes and fits 31 bits, as in C.
 //!
 //! One state machine reads type and length. The slice iterator [`Records`] and the streaming
-//! [`RecordReader`] differ only in their source of bytes. After an error neither goes on: the
-//! framing is lost.
+//! [`RecordReader`] differ only in their source of bytes. Neither goes on after an error, because
+//! the framing is lost.
 //!
 //! Source: `record(3)`, `rec_type.h`.
 
@@ -32,10 +32,10 @@ pub use slice::{Record, Records};
 
 /// Most bytes of a length: five times seven bits cover C's `int`.
 pub const MAX_LENGTH_BYTES: u32 = 5;
-/// Most data of a record, bytes: the largest value of C's `int`.
+/// Most bytes of a record's data: the largest value of C's `int`.
 pub const MAX_DATA_BYTES: usize = i32::MAX as usize;
 
-/// Bytes that are no records. Their maker is at fault, except for `Io`.
+/// Error in a stream of records. The writer of the stream is at fault, except for `Io`.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The bytes could not be read.
@@ -52,15 +52,15 @@ pub enum RecordError {
     TooLong {
         /// Type of the record.
         kind: RecordType,
-        /// Length of the record, bytes.
+        /// Length of the record, in bytes.
         length: usize,
-        /// Limit of the reader, bytes.
+        /// Limit of the reader, in bytes.
         limit: usize,
     },
     /// The bytes end within a record.
     #[error("truncated record")]
     Truncated,
-    /// CR, LF or NUL would end a line early there.
+    /// The data has CR, LF or NUL, which would end a line early.
     #[error("record {kind:?}: byte {byte} is not allowed there")]
     ControlCharacter {
         /// Type of the record.
@@ -98,8 +98,8 @@ struct Framing {
 }
 
 impl Framing {
-    /// Takes the next byte. Returns the header when it is complete, and is then ready for the next
-    /// one.
+    /// Takes the next byte. Returns the header when it is complete; the next byte then begins
+    /// another header.
     fn push(&mut self, byte: u8) -> Result<Option<Header>, RecordError> {
         let Some(kind) = self.kind else {
             self.kind = Some(RecordType::try_from(byte).map_err(RecordError::UnknownType)?);
@@ -125,13 +125,13 @@ impl Framing {
         Ok(Header { kind, length })
     }
 
-    /// Whether the reader is between two records.
+    /// Returns whether the reader is between two records.
     fn at_boundary(&self) -> bool {
         self.kind.is_none()
     }
 }
 
-/// Checks the rule on CR, LF and NUL.
+/// Fails if data that is not content has CR, LF or NUL.
 fn check(kind: RecordType, data: &[u8]) -> Result<(), RecordError> {
     if kind.is_content() {
         return Ok(());

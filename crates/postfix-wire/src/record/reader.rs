@@ -1,11 +1,11 @@
-//! Records from a stream.
+//! Reader of records from a stream.
 
 use std::io::{self, BufRead, Read};
 
 use super::{Framing, Header, RecordError, RecordType, check};
 
-/// Reader of records one by one, with a limit on each. Its memory grows with the received data, not
-/// with the announced length.
+/// Reader of records one by one, with a limit on each record. The reader's memory grows with the
+/// received data, not with the announced length.
 #[derive(Debug)]
 pub struct RecordReader<R> {
     stream: R,
@@ -18,10 +18,10 @@ impl<R: BufRead> RecordReader<R> {
         Self { stream, limit_bytes }
     }
 
-    /// Reads the next record's data into `buf`, which is emptied first. `None`: the stream ended
-    /// between records.
+    /// Reads the next record's data into `buf`, which is emptied first. Returns the record's type,
+    /// or `None` if the stream ended between two records.
     ///
-    /// After an error the stream has no defined position; don't read on.
+    /// After an error the position in the stream is lost, and the reader must not be used again.
     pub fn next(&mut self, buf: &mut Vec<u8>) -> Result<Option<RecordType>, RecordError> {
         buf.clear();
         let Some(Header { kind, length }) = self.header()? else { return Ok(None) };

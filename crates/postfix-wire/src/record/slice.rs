@@ -1,8 +1,8 @@
-//! Records in memory.
+//! Iterator over records in memory.
 
 use super::{Framing, RecordError, RecordType, check};
 
-/// One record.
+/// Record in a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Type of the record.
@@ -11,8 +11,7 @@ pub struct Record<'a> {
     pub data: &'a [u8],
 }
 
-/// Iterator over the records of a slice, to the slice's end: `E` does not stop it. An error is the
-/// last item.
+/// Iterator over all records of a slice, also those after `E`. An error is the last item.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     bytes: &'a [u8],

@@ -25,7 +25,7 @@ fn encode(records: &[(RecordType, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
-/// Returns all records of a slice, and the error that ended them.
+/// Returns all records of a slice, and the error after them, if any.
 fn whole(bytes: &[u8]) -> (Vec<(RecordType, Vec<u8>)>, Option<String>) {
     let mut records = Vec::new();
     for record in Records::new(bytes) {
@@ -37,7 +37,8 @@ fn whole(bytes: &[u8]) -> (Vec<(RecordType, Vec<u8>)>, Option<String>) {
     (records, None)
 }
 
-/// Reads a stream that gives `chunk` bytes at a time.
+/// Returns all records of a stream that gives `chunk` bytes at a time, and the error after them, if
+/// any.
 fn streamed(bytes: &[u8], chunk: usize) -> (Vec<(RecordType, Vec<u8>)>, Option<String>) {
     let mut reader =
         RecordReader::new(BufReader::with_capacity(chunk, Cursor::new(bytes)), MAX_DATA_BYTES);
@@ -94,7 +95,7 @@ fn every_letter_of_the_headers_is_a_type() {
         assert!(RecordType::try_from(value.parse::<u8>().unwrap()).is_ok(), "{line}");
         letters += 1;
     }
-    // FILT and CONT share a letter.
+    // The types FILT and CONT share a letter.
     assert_eq!(letters, RecordType::ALL.len() + 1);
 }
 

@@ -1,4 +1,4 @@
-//! A listing as `postqueue -j` prints it: one object per line.
+//! Printer of a listing as JSON, as of `postqueue -j`: one object per line.
 
 use super::{Entry, Recipient};
 
@@ -26,8 +26,8 @@ fn recipient(recipient: &Recipient) -> String {
     }
 }
 
-/// Returns a quoted string. An [`Entry`] that was read has no control characters; others may have
-/// them.
+/// Returns a quoted string. An [`Entry`] from a listing has no control characters; one that this
+/// program made may have some.
 fn string(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

@@ -7,10 +7,10 @@
 //! end
 //! ```
 //!
-//! Each line is an attribute list (see [`crate::attr`]); an empty one is the end. Unlike other
-//! lists these have no bound, because a message may have any number of recipients. So [`Report`]
-//! reads string by string and bounds each. Addresses and reasons are text for printing: quoted as
-//! RFC 822 requires, without control characters.
+//! Each line is an attribute list (see [`crate::attr`]); an empty list is the end. Unlike other
+//! lists, those of a listing have no bound, because a message may have any number of recipients. So
+//! [`Report`] reads string by string and bounds each string. Addresses and reasons are text for
+//! printing: quoted as RFC 822 requires, without control characters.
 //!
 //! Source: `showq(8)`, `postqueue(1)`, `showq_compat.c`, `showq_json.c`.
 
@@ -26,56 +26,57 @@ pub use text::TextListing;
 
 use crate::attr::encode_one;
 
-/// First word of the service.
+/// Value of `protocol` in showq's greeting.
 const PROTOCOL: &str = "mail_queue_list_protocol";
-/// Longest string of a listing, bytes: a reason for a delay is a line of an SMTP server.
+/// Most bytes of a string in a listing. The longest real string is a reason for a delay: a reply of
+/// an SMTP server.
 const STRING_BYTES_MAX: usize = 64 * 1024;
 
-/// A listing that can't be read further. The peer is at fault, or gone.
+/// Error: a listing can't be read further. The peer is at fault, or gone.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowqError {
     /// The connection failed, or ended too early.
     #[error("queue listing: {0}")]
     Io(#[from] io::Error),
-    /// Another name came in the place of the expected attribute.
+    /// The listing has another name in the place of the expected attribute.
     #[error("queue listing: {expected} expected, {found:?} found")]
     Unexpected {
         /// Name that the protocol requires here.
         expected: &'static str,
-        /// Name that came.
+        /// Name in the listing.
         found: String,
     },
 }
 
-/// A message in a listing.
+/// Message in a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Queue: `active`, `deferred`, ...
     pub queue: String,
     /// Queue id of the message.
     pub id: String,
-    /// Time of the arrival, Unix seconds.
+    /// Time of the arrival, in seconds since the Unix epoch.
     pub arrival_s: i64,
-    /// Size of the content in bytes, or of the file where the former isn't known yet.
+    /// Size of the content in bytes, or of the file while the content's size isn't known.
     pub bytes: u64,
     /// Whether the message was told to expire at the next attempt.
     pub is_expired: bool,
     /// Sender; `MAILER-DAEMON` for the null sender.
     pub sender: String,
-    /// Recipients that are left.
+    /// Recipients that still need delivery.
     pub recipients: Vec<Recipient>,
 }
 
-/// A recipient of a message.
+/// Recipient of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
     /// Address in printed form.
     pub address: String,
-    /// Reason for the delay; empty when nobody has tried.
+    /// Reason for the delay; empty before the first attempt.
     pub reason: String,
 }
 
-/// Returns the service's bytes before the first entry.
+/// Returns the bytes that a service sends before the first entry.
 pub fn greeting() -> Vec<u8> {
     let mut out = Vec::new();
     encode_one(&mut out, "protocol", PROTOCOL);
@@ -83,7 +84,7 @@ pub fn greeting() -> Vec<u8> {
     out
 }
 
-/// The service's bytes behind the last entry.
+/// Bytes that a service sends after the last entry.
 pub const END: &[u8] = b"\0";
 
 impl Entry {
@@ -103,12 +104,12 @@ impl Entry {
     }
 }
 
-/// A listing read from a service.
+/// Reader of a listing from a service.
 #[derive(Debug)]
 pub struct Report<R>(R);
 
 impl<R: BufRead> Report<R> {
-    /// Reads the greeting.
+    /// Reads the greeting. Fails if the peer is no showq.
     pub fn open(reader: R) -> Result<Self, ShowqError> {
         let mut report = Self(reader);
         match report.value("protocol")?.as_str() {
@@ -117,7 +118,8 @@ impl<R: BufRead> Report<R> {
         }
     }
 
-    /// Returns the next message, or `None` after the last.
+    /// Returns the next message, or `None` after the last. Fails if the listing breaks off or is
+    /// malformed.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, ShowqError> {
         match self.string()?.as_str() {
             "" => return Ok(None),

@@ -1,8 +1,8 @@
-//! Bytes of an envelope as text that can't harm a terminal or break a line.
+//! Conversion of an envelope's bytes to text that can't harm a terminal or break a line.
 
 use crate::address::externalize;
 
-/// Charset that the listing's reader understands: `smtputf8_enable`.
+/// Charset that the reader of a listing understands, as `smtputf8_enable` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charset {
     /// ASCII alone.
@@ -11,7 +11,7 @@ pub enum Charset {
     Utf8,
 }
 
-/// Returns an envelope's address as listings show it.
+/// Returns an envelope's address in the form of listings.
 pub fn address(raw: &[u8], charset: Charset) -> String {
     text(&externalize(raw), charset)
 }

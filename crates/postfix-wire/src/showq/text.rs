@@ -1,4 +1,4 @@
-//! A listing as `mailq` and `postqueue -p` print it.
+//! Printer of a listing as text, as of `mailq` and `postqueue -p`.
 
 use super::{Entry, Recipient};
 
@@ -19,7 +19,8 @@ impl TextListing {
         Self { has_long_ids, messages: 0, bytes: 0 }
     }
 
-    /// Returns one message's lines. `local_time` formats Unix seconds as `Sat Nov 21 09:20:13`.
+    /// Returns one message's lines. `local_time` formats seconds since the Unix epoch as
+    /// `Sat Nov 21 09:20:13`.
     pub fn entry(&mut self, entry: &Entry, local_time: impl Fn(i64) -> String) -> String {
         let mut lines = match (self.messages, self.has_long_ids) {
             (0, true) => {
@@ -42,8 +43,7 @@ impl TextListing {
         lines
     }
 
-    /// Appends recipients. A reason is printed once for all recipients behind it that share it;
-    /// others have none.
+    /// Appends recipients. A reason is printed once, before the recipients in a row that share it.
     fn recipients(&self, lines: &mut String, recipients: &[Recipient]) {
         let mut said = "";
         for Recipient { address, reason } in recipients {
@@ -67,7 +67,7 @@ impl TextListing {
         }
     }
 
-    /// Returns the last line.
+    /// Returns the last line: the totals, or the text for an empty queue.
     pub fn summary(&self) -> String {
         match self.messages {
             0 => "Mail queue is empty\n".to_owned(),

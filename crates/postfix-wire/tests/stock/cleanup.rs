@@ -1,4 +1,4 @@
-//! Conversations with stock cleanup, which both sides understand.
+//! Tests of conversations with stock cleanup.
 
 use std::io::BufReader;
 use std::os::unix::fs::MetadataExt;
@@ -16,13 +16,14 @@ use crate::conversation::{converse, message};
 
 const HELD: CleanupFlags = CleanupFlags::EXTERNAL.with(CleanupFlags::HOLD);
 
-/// Reads all records of a queue file, and checks that they are where Postfix expects them.
+/// Reads all records of a queue file, and checks that each is in a segment where Postfix expects
+/// it.
 pub(crate) fn queue_file(path: &Path) -> Result<Vec<(RecordType, Vec<u8>)>> {
     let mut reader = RecordReader::new(BufReader::new(std::fs::File::open(path)?), 100_000);
     let (mut records, mut data, mut segment) = (Vec::new(), Vec::new(), Some(Segment::Envelope));
     while let Some(kind) = reader.next(&mut data)? {
         let part = segment.with_context(|| format!("{kind:?} after the end"))?;
-        // A pointer to parts that are edited in later may be anywhere.
+        // A pointer to text that is inserted later may be in any segment.
         ensure!(part.accepts(kind) || kind == RecordType::Ptr, "{kind:?} in {part:?}");
         segment = if kind == part.end() { part.next() } else { segment };
         records.push((kind, data.clone()));

@@ -1,4 +1,4 @@
-//! A conversation with cleanup, with every byte of it.
+//! Conversation with cleanup that keeps every byte of both sides.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use postfix_wire::record::put;
 use postfix_wire::{CleanupFlags, CleanupStatus, QueueId, RecordType};
 use testbed::Postfix;
 
-/// Limit far above the time of any answer on a busy machine.
+/// Limit of a wait, far above the time of any answer on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Bytes of both sides of a conversation, and its outcome.
@@ -75,7 +75,7 @@ pub(crate) fn message(recipients: &[&str], lines: &[&[u8]]) -> Vec<u8> {
         put(&mut records, RecordType::Rcpt, recipient.as_bytes());
     }
     put(&mut records, RecordType::Mesg, b"");
-    // Without it cleanup takes the client for a broken one.
+    // Without this header, cleanup takes the client for a broken one.
     put(&mut records, RecordType::Norm, b"Received: by testbed");
     for line in lines {
         put(&mut records, RecordType::Norm, line);

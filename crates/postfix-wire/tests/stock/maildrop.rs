@@ -1,4 +1,4 @@
-//! Maildrop files of stock sendmail and postdrop.
+//! Tests with maildrop files of stock sendmail and postdrop.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ pub(crate) fn submit(postfix: &Postfix, arguments: &[&str], message: &[u8]) -> R
     postfix.queue_files("maildrop").pop().context("nothing in maildrop")
 }
 
-/// Checks that bytes are a maildrop file, and that writing its records gives the same bytes.
+/// Checks that `bytes` are a maildrop file, and that writing its records gives the same bytes.
 pub(crate) fn check(bytes: &[u8]) -> Result<Vec<(RecordType, Vec<u8>)>> {
     let (mut segment, mut records, mut again) = (Some(Segment::Envelope), Vec::new(), Vec::new());
     for record in Records::new(bytes) {

@@ -1,4 +1,5 @@
-//! Formats and protocols against a running stock Postfix: the real cleanup, sendmail and master.
+//! Tests of formats and protocols against a running stock Postfix: the real cleanup, sendmail and
+//! master.
 
 mod cleanup;
 mod conversation;

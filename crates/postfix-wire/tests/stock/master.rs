@@ -1,4 +1,4 @@
-//! An example service under the real master.
+//! Tests of an example service under the real master.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -31,7 +31,7 @@ fn start() -> Result<Postfix> {
         .start()
 }
 
-/// Sends a line. Returns the answer; `None` when the service hung up.
+/// Sends a line. Returns the answer, or `None` when the service closed the connection.
 fn ask(postfix: &Postfix, line: &str) -> Result<Option<String>> {
     ask_service(postfix, "echo", line)
 }
@@ -65,8 +65,8 @@ fn master_starts_a_service_and_clients_reach_it() -> Result<()> {
 fn a_process_that_was_used_may_die_without_being_throttled() -> Result<()> {
     let postfix = start()?;
     let first = ask(&postfix, "hello")?.context("no answer")?;
-    // The second answer shows that the process has said "available" after the first. Before it
-    // starts another service, master has read everything that was waiting.
+    // The second answer shows that the process has said "available" after the first answer. master
+    // reads all waiting status messages before it starts another service.
     ask(&postfix, "again")?.context("no answer")?;
     ask_service(&postfix, "other", "hello")?.context("no answer")?;
     ensure!(ask(&postfix, "die")?.is_none());

@@ -1,4 +1,4 @@
-//! Listings, read from the real showq(8) and printed as by the real postqueue(1).
+//! Tests of listings, read from the real showq(8) and compared with those of the real postqueue(1).
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use postfix_wire::showq::{Entry, Report, TextListing, json_line};
 use testbed::{Postfix, until};
 
-/// Limit far above the time of any step on a busy machine.
+/// Limit of a wait, far above the time of any step on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Senders and recipients that are hard to print.

@@ -1,4 +1,5 @@
-//! Files of stock Postfix, both kept in `tests/vectors` and made anew: the same holds for both.
+//! Tests with files of stock Postfix: those kept in `tests/vectors`, and new ones from the
+//! installed Postfix.
 //!
 //! With `OPTIMUS_MAKE_VECTORS` set, new files replace the kept ones.
 
@@ -47,7 +48,7 @@ const NAMES: [&str; 6] = [
     "cleanup-verdict",
 ];
 
-/// A folder of such files.
+/// Folder of files of stock Postfix.
 struct Vectors(PathBuf);
 
 impl Vectors {
