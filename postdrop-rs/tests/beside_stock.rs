@@ -1,5 +1,5 @@
-//! Sentences of `docs/differences.md` that no differential case can show, each measured beside
-//! stock.
+//! Tests of sentences in `docs/differences.md` that no differential case can show. Each test runs
+//! stock's program, too.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 
@@ -57,7 +57,7 @@ fn only_our_program_finds_a_relative_configuration_directory_of_root() {
     assert_eq!(code(&ours), 0, "{}", stderr(&ours));
 }
 
-/// Neither program notices a missing table or file behind the first match.
+/// Checks that neither program notices a missing table or file after the first match.
 #[test]
 fn a_missing_table_or_file_counts_only_when_the_search_reaches_it() {
     for (list, is_refused) in [
@@ -70,7 +70,7 @@ fn a_missing_table_or_file_counts_only_when_the_search_reaches_it() {
         site.postfix.set_main(&[&format!("authorized_submit_users = {list}")]).unwrap();
         let redis = site.redis.as_ref().unwrap().socket();
         std::fs::set_permissions(redis, PermissionsExt::from_mode(0o777)).unwrap();
-        // Root may always submit.
+        // Root may always submit, so an ordinary user runs the program.
         let script = r#"mount --bind "$1" /etc/postfix && exec setpriv --reuid 65534 --clear-groups "$2" bob"#;
         let outputs = both(&site, |site, program| {
             let mut command = site.command("unshare", &["-m", "sh", "-c", script, "sh"]);
@@ -89,7 +89,7 @@ fn a_limit_of_file_size_stops_stock_alone() {
     assert_eq!((code(&stocks), code(&ours)), (75, 0), "{}{}", stderr(&stocks), stderr(&ours));
 }
 
-/// timeout(1) ends the stock program.
+/// Checks how both programs end. timeout(1) ends the stock program.
 #[test]
 fn stock_tries_for_ever_with_four_open_files_and_our_program_ends_with_75() {
     let site = Site::with_redis();
@@ -99,7 +99,8 @@ fn stock_tries_for_ever_with_four_open_files_and_our_program_ends_with_75() {
     assert!(stderr(&ours).contains("RLIMIT_NOFILE"), "{}", stderr(&ours));
 }
 
-/// The kernel moves the stack, so our program ends at another point in each run.
+/// Runs each program several times: the kernel moves the stack, so OPTIMUS's program ends at
+/// another point in each run.
 #[test]
 fn too_small_a_stack_ends_stock_by_a_signal_and_our_program_leaves_no_file() {
     let site = Site::with_redis();
@@ -127,7 +128,7 @@ fn a_log_tag_in_the_environment_does_not_change_the_name_in_the_log() {
     let log = UnixDatagram::bind(site.postfix.queue_dir().join("public/postlog")).unwrap();
     log.set_nonblocking(true).unwrap();
     for program in [STOCK_SENDMAIL, OUR_SENDMAIL] {
-        // No recipient: an error that both log.
+        // Both programs log an error about the missing recipient.
         let output = run(site.command(program, &["-f", "a@b"]).env("MAIL_LOGTAG", "other"), b"");
         assert_ne!(code(&output), 0, "{}", stderr(&output));
         let line = logged_as(&log);
@@ -135,7 +136,8 @@ fn a_log_tag_in_the_environment_does_not_change_the_name_in_the_log() {
     }
 }
 
-/// A command that root's `sendmail -q` runs gets what both programs set, and root's own variables.
+/// Checks that a command of root's `sendmail -q` gets the variables that both programs set, and
+/// root's own.
 #[test]
 fn a_value_in_import_environment_is_set_for_commands_as_with_stock() {
     let site = Site::with_redis();
@@ -158,7 +160,8 @@ fn a_value_in_import_environment_is_set_for_commands_as_with_stock() {
     }
 }
 
-/// Some sites install it so by mistake. Both programs give the right up, say so, and go on.
+/// Checks that both programs give up the right of root, warn, and go on. Some sites install
+/// `sendmail` in this way by mistake.
 #[test]
 fn a_sendmail_that_is_set_user_id_root_says_so_in_fewer_lines_than_stock() {
     let installed = Installed::with_redis();

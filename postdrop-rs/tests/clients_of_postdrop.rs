@@ -1,5 +1,5 @@
-//! `postdrop` and its clients: stock `sendmail`, `smtpd -S`, and clients that don't wait for an
-//! answer. `tests/differential` compares the resulting records with stock's.
+//! Tests of `postdrop` with its clients: stock `sendmail`, `smtpd -S`, and clients that don't wait
+//! for an answer. `tests/differential` compares the resulting records with stock's.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -12,8 +12,8 @@ use postfix_wire::attr;
 use postfix_wire::record::RecordType::{Norm, Rcpt};
 use support::{OUR_POSTDROP, STOCK_POSTDROP, Site, code, message, run, said, stderr};
 
-/// Later Postfix refuses such a record. 3.7 takes it, and writes a file that its own tools can't
-/// read.
+/// Checks that the filter refuses such a record, as later Postfix does. Postfix 3.7 takes the
+/// record, and writes a file that its own tools can't read.
 #[test]
 fn a_record_of_type_nul_is_none() {
     let mut site = Site::with_redis();
@@ -28,8 +28,8 @@ fn a_record_of_type_nul_is_none() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-/// Stock `sendmail` and `smtpd -S` submit through our postdrop without knowing it. Other tests rely
-/// on that.
+/// Checks that stock `sendmail` and `smtpd -S` submit through OPTIMUS's postdrop as through
+/// stock's. Other tests rely on this.
 #[test]
 fn serves_stock_sendmail_and_smtpd() {
     let mut site = Site::with_redis();
@@ -54,7 +54,7 @@ fn serves_stock_sendmail_and_smtpd() {
     assert!(said(&message.records).contains(&(Norm, "body".to_owned())));
 }
 
-/// Stock `sendmail` is told the reason when nothing can be stored.
+/// Checks that stock `sendmail` prints the reason when no message can be stored.
 #[test]
 fn tells_stock_sendmail_why_not() {
     let site = Site::new();
@@ -72,7 +72,7 @@ fn tells_stock_sendmail_why_not() {
     assert!(words.contains("; maildrop: create "), "{words}");
 }
 
-/// A client that doesn't wait for its answer has submitted its message nevertheless.
+/// Checks that a client that doesn't wait for its answer has submitted its message nevertheless.
 #[test]
 fn a_client_that_has_gone_is_no_reason_to_lose_its_message() {
     let mut site = Site::with_redis();

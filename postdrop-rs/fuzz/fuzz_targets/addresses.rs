@@ -1,5 +1,5 @@
-//! Any text gives addresses, in time that grows with the text. No address can end a record or a
-//! line.
+//! Addresses: any text gives some, in time that grows with the text. No address can end a record or
+//! a line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes into postdrop give a message, a refusal or an error, within the limits. A message
+//! Input of postdrop: any bytes give a message, a refusal or an error, within the limits. A message
 //! passes a second time unchanged, except for its time record, which the filter writes.
 #![no_main]
 

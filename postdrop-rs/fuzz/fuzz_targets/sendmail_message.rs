@@ -1,4 +1,4 @@
-//! Any command line and standard input into sendmail: the resulting message passes postdrop.
+//! Command line and standard input of sendmail: postdrop's filter accepts any resulting message.
 #![no_main]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The real cron daemon, which mails the output of a job.
+//! Test with the real cron daemon, which mails the output of a job.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -9,7 +9,7 @@ use testbed::until;
 use crate::machine::{Daemon, LIMIT, Machine, needs};
 use crate::support::installed::{USER, user};
 
-/// Gives cron its own table and lock, and no memory of an earlier start.
+/// Shell commands that give cron its own table and lock, and no memory of an earlier start.
 const PLACES: &str = r#"
 mount -t tmpfs none /run && mount --bind "$home/crontabs" /var/spool/cron/crontabs && mount --bind "$home/empty" /etc/cron.d &&
     mount --bind /dev/null /etc/crontab && mount --bind "$home/pam" /etc/pam.d/cron"#;

@@ -1,5 +1,5 @@
-//! The whole way: a client, our `sendmail`, Redis, the agents, pickup-rs, stock Postfix, and the
-//! delivered message.
+//! Test of the whole way: a client, OPTIMUS's `sendmail`, Redis, the agents, pickup-rs, stock
+//! Postfix, and the delivered message.
 
 use testbed::{Postfix, Sink, until};
 
@@ -10,7 +10,7 @@ use crate::support::installed::{Installed, USER, user};
 const SCRIPT: &str = r#"<?php
 exit(mail("bob@example.org", "Hello", "one\r\n.\r\ntwo\r\n", "From: Ann <ann@example.org>\r\nBcc: eve@example.org") ? 0 : 1);"#;
 
-/// One message goes with the rights of the group, and one through postdropd.
+/// Sends one message with the rights of the group, and one through postdropd.
 #[test]
 fn mail_of_php_is_delivered() {
     needs("php-cli", "/usr/bin/php");

@@ -1,4 +1,4 @@
-//! `git send-email`, which finds `sendmail` by itself.
+//! Test with `git send-email`, which finds `sendmail` by itself.
 
 use crate::machine::{Machine, needs};
 

@@ -1,4 +1,4 @@
-//! logwatch, which sends its report through `sendmail -t`.
+//! Test with logwatch, which sends its report through `sendmail -t`.
 
 use crate::machine::{Machine, needs, succeeded};
 use crate::support::run;
@@ -15,8 +15,8 @@ fn logwatch_mails_its_report() {
     std::fs::create_dir(machine.home.join("logs")).unwrap();
     machine.write("logs/mail.log", LOG);
     machine.write("logs/maillog", LOG);
-    // logwatch makes names in its settings lower case, and so would not find a temporary folder of
-    // ours.
+    // logwatch makes names in its settings lower case, and so would not find the test's temporary
+    // folder.
     let also = r#"mount -t tmpfs none /var/cache && mkdir /var/cache/logwatch && mount --bind "$home/logs" /var/log"#;
     let words =
         ["logwatch", "--output", "mail", "--mailto", "bob@example.org", "--service", "postfix"];

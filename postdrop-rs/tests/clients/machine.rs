@@ -1,4 +1,4 @@
-//! A machine with our programs installed, for the eyes of its users.
+//! Machine on which users find OPTIMUS's programs installed.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use testbed::until;
 use crate::support::installed::{Installed, user};
 use crate::support::{OUR_POSTDROPD, run, said};
 
-/// Longest wait, far beyond any need of a busy machine.
+/// Longest wait, far longer than a busy machine needs.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Mounts our programs over the machine's, runs `$4`, and becomes the user of `$5` to run the other
-/// arguments.
+/// Script that mounts OPTIMUS's programs over the machine's, runs `$4`, and becomes the user of
+/// `$5` to run the other arguments.
 const ON_THIS_MACHINE: &str = r#"
 mount --bind "$1" /etc/postfix && mount --bind "$2/sendmail" /usr/sbin/sendmail &&
     mount --bind "$2/postdrop" /usr/sbin/postdrop || exit 99
@@ -35,13 +35,13 @@ pub fn needs(package: &str, path: &str) {
     );
 }
 
-/// A machine with our programs, and a home for its ordinary user.
+/// Machine with OPTIMUS's programs, and a home for its ordinary user.
 pub struct Machine {
     pub installed: Installed,
     pub home: PathBuf,
 }
 
-/// A submitted message, in a form that can be compared.
+/// Submitted message, in a form that tests can compare.
 #[derive(Debug)]
 pub struct Mail {
     pub uid: u32,
@@ -94,8 +94,8 @@ impl Machine {
         self.command_as(&who, "", words)
     }
 
-    /// Returns a command. `who` has setpriv's options, and `also` has shell commands to run as root
-    /// before.
+    /// Returns a command. `who` has setpriv's options, and `also` has shell commands that root runs
+    /// first.
     pub fn command_as(&self, who: &str, also: &str, words: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", ON_THIS_MACHINE, "sh"]);
@@ -152,7 +152,7 @@ impl Machine {
     }
 }
 
-/// A program that runs until this is dropped.
+/// Program that runs until this value is dropped.
 pub struct Daemon(Child);
 
 impl Daemon {

@@ -1,4 +1,4 @@
-//! mutt and s-nail, used as scripts use them.
+//! Tests with mutt and s-nail, called as scripts call them.
 
 use crate::machine::{Machine, needs};
 

@@ -1,7 +1,9 @@
-//! Programs that send people's mail, unchanged, with our `sendmail` where they look for it.
+//! Tests with unchanged programs that send mail, and with OPTIMUS's `sendmail` in the place where
+//! they look for `sendmail`.
 //!
-//! Each runs in a mount namespace of its own, with our programs over those in `/usr/sbin`, and the
-//! site's configuration over `/etc/postfix`. The machine's own are never touched.
+//! Each client runs in a mount namespace of its own, with OPTIMUS's programs over those in
+//! `/usr/sbin`, and the site's configuration over `/etc/postfix`. The machine's own files are never
+//! touched.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 

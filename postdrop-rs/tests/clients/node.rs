@@ -1,4 +1,4 @@
-//! Nodemailer's sendmail transport.
+//! Tests with Nodemailer's sendmail transport.
 
 use crate::machine::{Machine, needs};
 

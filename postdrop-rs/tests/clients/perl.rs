@@ -1,4 +1,4 @@
-//! Perl's Email::Sender, which uses `sendmail` by default.
+//! Test with Perl's Email::Sender, which uses `sendmail` by default.
 
 use crate::machine::{Machine, needs};
 

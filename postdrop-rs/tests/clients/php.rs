@@ -1,4 +1,4 @@
-//! PHP's `mail()`.
+//! Tests with PHP's `mail()`.
 
 use crate::machine::{Machine, needs};
 use crate::support::run;
@@ -25,7 +25,7 @@ fn assert_it_arrived(machine: &mut Machine) {
     assert_eq!(mail.recipients, ["bob@example.org", "eve@example.org", "zed@example.org"]);
     assert_eq!(mail.header("To"), Some("Bob <bob@example.org>"));
     assert_eq!(mail.header("From"), Some("Ann <ann@example.org>"));
-    // Stock cleanup removes it later.
+    // Stock cleanup removes Bcc later.
     assert!(mail.header("Bcc").is_some() && !mail.content.contains('\r'), "{}", mail.content);
     // PHP adds a line end of its own.
     assert_eq!(mail.body(), "one\n.\ntwo\n\n");
@@ -38,7 +38,7 @@ fn php_mail() {
     assert_it_arrived(&mut machine);
 }
 
-/// The surroundings are those of a php-fpm service that systemd has hardened.
+/// Calls `mail()` in the surroundings of a php-fpm service that systemd has hardened.
 #[test]
 fn php_mail_without_new_privileges() {
     let mut machine = Machine::new();
@@ -47,7 +47,7 @@ fn php_mail_without_new_privileges() {
     assert_it_arrived(&mut machine);
 }
 
-/// PHP sees nothing of a failure but the exit code.
+/// Checks the failure that PHP sees, which is the exit code alone.
 #[test]
 fn php_mail_that_is_not_sent_says_so() {
     let mut machine = Machine::new();

@@ -1,4 +1,4 @@
-//! Symfony's mailer: its default, which is SMTP on standard input, and `-t`.
+//! Tests with Symfony's mailer: its default, which is SMTP on standard input, and `-t`.
 
 use crate::machine::{Machine, needs};
 
@@ -37,7 +37,7 @@ fn send(machine: &mut Machine, dsn: &str) {
     }
 }
 
-/// Both messages go through one conversation, which stock smtpd leads.
+/// Sends two messages in one conversation with stock smtpd.
 #[test]
 fn symfony_mailer_with_smtp_on_standard_input() {
     let mut machine = Machine::new();

@@ -1,5 +1,5 @@
-//! Command lines: every option, with its value attached and separate, alone and in conflict.
-//! Arguments are bytes, not texts.
+//! Cases of command lines: every option, with its value attached and separate, alone and in
+//! conflict. Arguments are bytes, not texts.
 
 use super::case::{Case, sendmail};
 use super::differences::{LINE_BREAKS, ONE_PROGRAM, VERBOSE_LOG};
@@ -206,7 +206,7 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["-bd", "-q10m", "bob"],
 ];
 
-/// Other names of the program, each with options.
+/// Other names under which `sendmail` runs, each with options.
 const NAMES: &[(&str, &[&str])] = &[
     ("mailq", &["bob"]),
     ("mailq", &["-Z"]),

@@ -1,5 +1,5 @@
-//! Two installations of one configuration, stock's programs and ours, and the outcome of a case in
-//! each.
+//! Two installations of one configuration, with stock's programs and with OPTIMUS's, and the
+//! outcome of a case in each.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,8 +19,8 @@ use super::case::{Case, Configuration, Program, ROOT, Readable, USERS};
 use super::differences::Aspect;
 use super::support::{OUR_POSTDROP, OUR_SENDMAIL, Said, Site, run, without_time};
 
-/// Becomes the user where `$1` is `/etc/postfix` and `$2` is `/etc/passwd`, and runs the other
-/// arguments.
+/// Script that becomes the user where `$1` is `/etc/postfix` and `$2` is `/etc/passwd`, and runs
+/// the other arguments.
 const AS_USER: &str = r#"
 mount --bind "$1" /etc/postfix && mount --bind "$2" /etc/passwd || exit 99
 uid=$3
@@ -55,8 +55,8 @@ impl Outcome {
     }
 }
 
-/// Our programs, installed once for all threads. A file that one thread is copying can't be run
-/// after another thread has forked.
+/// OPTIMUS's programs, installed once for all threads. If threads copied them, a fork in another
+/// thread could keep a copy open, and the kernel would not run it.
 pub struct Programs {
     folder: TempDir,
 }
@@ -76,7 +76,7 @@ impl Programs {
     }
 }
 
-/// A site with one configuration.
+/// Site with one configuration.
 pub struct Bench<'a> {
     pub site: Site,
     ours: &'a Path,
@@ -232,7 +232,7 @@ fn outcome(case: &Case, output: &Output, records: Option<Said>) -> Outcome {
         Program::Sendmail => vec![output.stdout.escape_ascii().to_string()],
         Program::Postdrop => answers(&output.stdout),
     };
-    // Where it is depends on who runs it.
+    // The program's path depends on the user who runs it.
     let stderr = output.stderr.escape_ascii().to_string().replace("\\n", "\n");
     Outcome { exit, stdout, stderr, records }
 }

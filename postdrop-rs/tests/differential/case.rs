@@ -1,14 +1,14 @@
-//! A case: program, user, standard input and configuration of one run.
+//! Case: program, user, standard input and configuration of one run.
 
 use super::differences::Difference;
 
-/// A `main.cf`, and the files that it names.
+/// Configuration: a `main.cf`, and the files that it names.
 #[derive(Debug)]
 pub struct Configuration {
     /// Lines of `main.cf` beyond the testbed's; `-name` removes one of those.
     pub main: &'static [&'static str],
-    /// Files beside it: name, content, and whether all users or only root and the group may read
-    /// them.
+    /// Files beside `main.cf`: name, content, and whether all users or only root and the group may
+    /// read them.
     pub files: &'static [(&'static str, &'static str, Readable)],
     /// Names of files that are made into `hash:` databases.
     pub databases: &'static [&'static str],
@@ -20,10 +20,10 @@ pub enum Readable {
     ByGroup,
 }
 
-/// The testbed's configuration.
+/// Configuration of the testbed alone.
 pub static PLAIN: Configuration = Configuration { main: &[], files: &[], databases: &[] };
 
-/// Returns a configuration of settings alone.
+/// Returns a configuration with these settings and no files.
 pub const fn main_cf(main: &'static [&'static str]) -> Configuration {
     Configuration { main, files: &[], databases: &[] }
 }
@@ -38,15 +38,15 @@ pub struct User {
 }
 
 pub const ROOT: User = User { uid: 0, passwd: Some("root:x:0:0:root:/root:/bin/sh") };
-/// A user with all that a comment field can have.
+/// User with everything that a comment field can have.
 pub const ANN: User =
     User { uid: 7001, passwd: Some("ann:x:7001:7001:&a of & & Co,Room 1,555:/:/bin/sh") };
-/// A user without a comment.
+/// User without a comment.
 pub const BOB: User = User { uid: 7002, passwd: Some("bob:x:7002:7002::/:/bin/sh") };
-/// A user with letters that are not ASCII, and upper case.
+/// User with letters that are not ASCII, and with upper case.
 pub const EVE: User =
     User { uid: 7003, passwd: Some("Eve:x:7003:7003:\u{c9}ve \"the\" (Adv) <e@x>;x:/:/bin/sh") };
-/// A user that is a number alone, as in a container.
+/// User without a name, as in a container.
 pub const NUMBER: User = User { uid: 7999, passwd: None };
 
 pub const USERS: [User; 5] = [ROOT, ANN, BOB, EVE, NUMBER];
@@ -64,12 +64,12 @@ pub struct Case {
     pub input: Vec<u8>,
     pub user: User,
     pub configuration: &'static Configuration,
-    /// Name by which the program is started, if it is another. Only for root.
+    /// Name by which root starts the program, if it differs from the program's own.
     pub called: Option<&'static str>,
     pub environment: Vec<(&'static str, &'static str)>,
-    /// Host name, if it is another.
+    /// Host name, if it differs from the testbed's.
     pub machine: Option<&'static str>,
-    /// Known difference between stock's programs and ours.
+    /// Intended difference between stock's programs and OPTIMUS's.
     pub difference: Option<Difference>,
 }
 

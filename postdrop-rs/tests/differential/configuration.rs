@@ -1,5 +1,5 @@
-//! Settings of `main.cf`: rights to submit and to use senders, limits, VERP, other configurations,
-//! and mistakes.
+//! Cases of settings in `main.cf`: rights to submit and to use senders, limits, VERP, other
+//! configurations, and mistakes.
 
 use super::case::{
     ANN, BOB, Case, Configuration, EVE, NUMBER, ROOT, Readable, User, main_cf, postdrop, sendmail,
@@ -53,7 +53,7 @@ static WHO_MAY_SUBMIT: &[Configuration] = &[
     },
 ];
 
-/// Lists with comments, of which stock warns twice if it reads so far.
+/// Lists with comments. Stock warns twice about a comment that it reads.
 static COMMENTED: &[Configuration] = &[
     main_cf(&["authorized_submit_users = !!ANN eve # root, unknown"]),
     Configuration {
@@ -192,7 +192,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Names that are no host names, and some that are.
+/// Names for a host: some that Postfix refuses, and some that it accepts.
 const NAMES: &[&str] = &[
     "a b",
     "1.2.3.4",
@@ -219,7 +219,7 @@ const NAMES: &[&str] = &[
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
-/// Names of [`NAMES`] that are host names.
+/// Names in [`NAMES`] that Postfix accepts.
 const GOOD_NAMES: &[&str] =
     &["a_b", "1a", "a", "A-1.B", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"];
 static UNNAMED: Configuration = main_cf(&["-myhostname"]);
@@ -249,7 +249,7 @@ fn host_names() -> Vec<Case> {
     cases
 }
 
-/// Lists that name the same directory in other words.
+/// Lists that name the same directory by other texts.
 static LISTED: &[Configuration] = &[
     main_cf(&["alternate_config_directories = /etc/postfix/"]),
     main_cf(&["multi_instance_directories = /etc//postfix, /etc/postfix/."]),
@@ -333,8 +333,8 @@ fn submission(user: User) -> Case {
 }
 
 fn as_whom(sender: &str, user: User) -> Case {
-    // The sender is read as a header. So any text becomes an address, except for the parser's own
-    // signs.
+    // `sendmail` reads the sender as a header. So any text becomes an address, except for the
+    // parser's operators.
     sendmail(&["-f", sender, "bob"], MESSAGE).by(user)
 }
 
@@ -351,7 +351,8 @@ fn to_postdrop(sender: &str, user: User) -> Case {
     postdrop(stream(&records)).by(user)
 }
 
-/// A refused client goes on. Its later records have no effect.
+/// Returns cases in which postdrop refuses a sender and the client goes on. The later records have
+/// no effect.
 fn verdicts_of_postdrop() -> Vec<Case> {
     use RecordType::{End, From, Mesg, Rcpt, Xtra};
     let maps = &AS_WHOM[2];
@@ -370,8 +371,8 @@ fn verdicts_of_postdrop() -> Vec<Case> {
     cases
 }
 
-/// Root may name any directory; other users only a listed one. (`tests/set_group_id/` has listed
-/// ones.)
+/// Returns cases of other configuration directories. Root may name any; other users may name only a
+/// listed one (see `tests/set_group_id/`).
 fn other_directories() -> Vec<Case> {
     let mut cases = vec![
         sendmail(&["-C", "/nonexistent", "bob"], MESSAGE),

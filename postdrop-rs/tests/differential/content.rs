@@ -1,5 +1,5 @@
-//! Messages from standard input: lines, parts of lines, line endings, mailbox lines, the end by a
-//! dot, sizes.
+//! Cases of messages from standard input: lines, parts of lines, line endings, mailbox lines, the
+//! end by a dot, sizes.
 
 use super::case::{Case, Configuration, main_cf, sendmail};
 use super::differences::ONE_PROGRAM;

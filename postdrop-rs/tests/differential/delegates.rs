@@ -1,4 +1,4 @@
-//! Tasks of Postfix's other commands: the command that is run, its arguments, folder and
+//! Tests of tasks that `sendmail` leaves to other commands: the command, its arguments, folder and
 //! environment, and its result.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -110,7 +110,7 @@ fn site_with_aliases(site: Site) -> Site {
     site
 }
 
-/// `-bs` is not among these: `smtpd -S` waits minutes for missing services before it ends.
+/// Runs every task except `-bs`: `smtpd -S` waits minutes for missing services before it ends.
 #[test]
 fn they_do_their_work_while_postfix_is_down() {
     let site = site_with_aliases(Site::new());
@@ -136,7 +136,8 @@ fn they_do_their_work_while_postfix_runs() {
     }
 }
 
-/// `command_directory` leads stock smtpd to our postdrop, as in an installation.
+/// Sends two messages in one conversation. `command_directory` leads stock smtpd to OPTIMUS's
+/// postdrop, as in an installation.
 #[test]
 fn smtp_on_standard_input_lands_in_redis() {
     let mut site = Site::with_redis();
@@ -172,7 +173,7 @@ fn smtp_on_standard_input_lands_in_redis() {
     }
 }
 
-/// The installed programs are run by an ordinary user.
+/// Runs the installed programs as an ordinary user.
 #[test]
 fn a_user_s_smtp_on_standard_input_lands_in_redis() {
     let programs = Programs::install();
@@ -188,7 +189,7 @@ fn a_user_s_smtp_on_standard_input_lands_in_redis() {
     assert!(records.contains(&(RecordType::Norm, "body".to_owned())), "{records:?}");
 }
 
-/// Returns a folder with stock's commands and our postdrop.
+/// Returns a folder with stock's commands and OPTIMUS's postdrop.
 fn private_commands(site: &Site, postdrop: &Path) -> PathBuf {
     let folder = site.folder("commands");
     for name in ["postqueue", "postalias", "postmap", "postfix", "postlog", "postsuper"] {
@@ -210,8 +211,8 @@ fn newaliases_is_sendmail_by_another_name() {
     assert!(site.postfix.config_dir().join("aliases.db").exists());
 }
 
-/// The records differ, since line breaks are only for content. The headers are the same. Redis is
-/// away, so both messages go through the maildrop and stock pickup.
+/// Compares the delivered headers. The records differ, since only content may have line breaks.
+/// Redis is away, so both messages go through the maildrop and stock pickup.
 #[test]
 fn a_full_name_with_line_breaks_makes_the_same_header() {
     let sink = testbed::Sink::start().unwrap();

@@ -1,5 +1,5 @@
-//! Intended differences between stock's programs and ours. `docs/differences.md` gives the reasons,
-//! under the same names.
+//! List of intended differences between stock's programs and OPTIMUS's. `docs/differences.md` gives
+//! the reasons, under the same names.
 
 /// Aspect of an outcome that may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Aspect {
     Records,
 }
 
-/// A difference, and all aspects in which it shows.
+/// Difference, and all aspects of an outcome that show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
     pub name: &'static str,

@@ -1,7 +1,8 @@
-//! Stock `sendmail` and `postdrop` and ours get the same input, and must do the same.
+//! Comparison with stock: its `sendmail` and `postdrop` and those of OPTIMUS get the same input,
+//! and must do the same.
 //!
-//! A case is a command line, a standard input, a user and a configuration. Exit code, standard
-//! output, standard error, and the submitted records are compared, without time and ids. A case
+//! A case is a command line, a standard input, a user and a configuration. The suite compares exit
+//! code, standard output, standard error, and the submitted records without time and ids. A case
 //! names each intended difference. The outcomes must then differ in all aspects of that difference
 //! and in no other. Without this check, a list of differences would become a list of excuses.
 //! `docs/differences.md` has the same list with reasons.
@@ -34,7 +35,7 @@ use case::Case;
 
 /// Fewest cases that this suite may have.
 const CASES_MIN: usize = 300;
-/// Cases that one installation serves; each thread has one at a time.
+/// Number of cases that one installation serves. Each thread has one installation at a time.
 const CASES_PER_BENCH: usize = 16;
 /// Number of threads, which mostly sleep.
 const THREADS: usize = 24;
@@ -60,7 +61,8 @@ fn does_what_stock_does() {
     let cases = all_cases();
     let complaints = complaints(&cases);
     let differing = cases.iter().filter(|case| case.difference.is_some()).count();
-    // Written directly, because the test harness hides the output of a test that passes.
+    // The count is written directly, because the test harness hides the output of a test that
+    // passes.
     let count = cases.len();
     let _ = writeln!(
         std::io::stderr(),
@@ -70,7 +72,8 @@ fn does_what_stock_does() {
     assert!(cases.len() >= CASES_MIN);
 }
 
-/// The list here and the list with the reasons must be equal, and a case must show each difference.
+/// Checks that `differences.rs` and `docs/differences.md` list the same differences, and that a
+/// case shows each.
 #[test]
 fn differences_are_documented_and_shown() {
     let listed: BTreeSet<&str> =

@@ -1,4 +1,4 @@
-//! Record streams, as clients of `postdrop` send them and as no client should.
+//! Cases of record streams, as clients of `postdrop` send them and as no client should.
 
 use super::case::{Case, Configuration, main_cf, postdrop};
 use super::differences::{CONTROL_CHARACTERS, MALFORMED, TRACE_FLAGS};
@@ -122,7 +122,7 @@ fn misplaced() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Returns streams that are no records, or end within one.
+/// Returns streams that are no records, or that end within a record.
 fn malformed() -> Vec<Vec<u8>> {
     let whole = message(&[], &[(Norm, b"x")], &[]);
     vec![
@@ -134,7 +134,7 @@ fn malformed() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Returns streams that later Postfix refuses and 3.7 takes.
+/// Returns streams that Postfix 3.7 takes and later versions refuse.
 fn control_characters() -> Vec<Vec<u8>> {
     vec![
         message(&[(Rcpt, b"a\nb")], &[], &[]),

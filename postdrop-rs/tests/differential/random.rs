@@ -1,9 +1,9 @@
-//! Random cases, from a grammar of texts that mean something to these programs. Cases that failed
-//! once are among the fixed cases.
+//! Random cases, from a grammar of texts that have a meaning for `sendmail` and `postdrop`. Each
+//! case that once failed is now a fixed case.
 //!
-//! The grammar avoids known differences, or the comparison is told of them. `PROPTEST_CASES` sets
-//! the number of cases in each thread. `FUZZ_SECONDS`, which `ci/fuzz` sets, is the time for
-//! further cases.
+//! The grammar avoids intended differences, or the case names them. `PROPTEST_CASES` sets the
+//! number of cases in each thread. `FUZZ_SECONDS`, which `ci/fuzz` sets, is the time for further
+//! cases.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::{complaint, verdict};
 
 /// Number of cases in each thread.
 const CASES: u32 = 20;
-/// Number of threads, which mostly sleep where stock fails.
+/// Number of threads. They mostly wait, because stock sleeps before it ends in failure.
 const THREADS: usize = 8;
 /// Most steps of making a failure smaller. Each may take a second.
 const SHRINKING: u32 = 100;
@@ -128,8 +128,8 @@ const CONTENT: &[&str] = &[
     "Content-Type: message/rfc822\n\n",
 ];
 
-/// Options that neither run another command nor write a log. All that take a value get the same
-/// one.
+/// Options that neither run another command nor write a log. All options that take a value get the
+/// same value.
 const OPTIONS: &[&str] = &[
     "-i",
     "-t",
@@ -226,7 +226,7 @@ fn arguments() -> impl Strategy<Value = Vec<String>> {
     )
 }
 
-/// Whether a case would run `postalias` or `postqueue`, which `delegates.rs` tests.
+/// Returns whether a case would run `postalias` or `postqueue`, which `delegates.rs` tests.
 fn is_delegated(case: &Case) -> bool {
     let aliases = [&b"-I"[..], b"-qRx"];
     case.arguments.iter().any(|argument| aliases.contains(&argument.as_slice()))
@@ -245,7 +245,7 @@ fn any_command_line() {
     );
 }
 
-/// Any text in a recipient header and on the command line.
+/// Compares addresses in a recipient header and on the command line.
 #[test]
 fn any_addresses() {
     in_threads(

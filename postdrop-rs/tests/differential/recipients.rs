@@ -1,5 +1,5 @@
-//! Recipients of a message: lists of addresses in arguments and headers, and the headers that
-//! count.
+//! Cases of recipients: lists of addresses in arguments and headers, and the headers that name
+//! recipients.
 
 use super::case::{Case, sendmail};
 use super::differences::ONE_PROGRAM;

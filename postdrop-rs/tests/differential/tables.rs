@@ -1,4 +1,5 @@
-//! Rights and surroundings with which a lookup table is asked. See decision 0010.
+//! Tests of the rights and surroundings with which `sendmail` asks a lookup table. See decision
+//! 0010.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -14,7 +15,7 @@ print $seen "input: ", <STDIN>, "\n";
 print "ann\@x\n";
 "#;
 
-/// The caller has no rights, and has made surroundings of its own.
+/// Runs `sendmail` for a caller without rights in surroundings of the caller's making.
 #[test]
 fn a_table_is_asked_with_the_group_s_rights_and_nothing_of_the_caller_s() {
     let programs = Programs::install();
@@ -55,7 +56,7 @@ fn a_table_is_asked_with_the_group_s_rights_and_nothing_of_the_caller_s() {
     assert_eq!(seen, expected);
 }
 
-/// postmap may end in any way: without an answer there is no permission.
+/// Checks that any end of postmap without an answer gives no permission.
 #[test]
 fn a_table_without_an_answer_permits_nothing() {
     let programs = Programs::install();

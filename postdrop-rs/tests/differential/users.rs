@@ -1,4 +1,4 @@
-//! Users: the user database and the environment name the sender.
+//! Cases of users: the user database and the environment name the sender.
 
 use super::case::{ANN, BOB, Case, EVE, NUMBER, ROOT, USERS, postdrop, sendmail};
 use super::differences::MALFORMED;

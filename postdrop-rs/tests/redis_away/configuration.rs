@@ -1,5 +1,5 @@
-//! Wrong configurations: a wrong `optimus.toml` sends mail to the maildrop, and a wrong `main.cf`
-//! is a failure.
+//! Tests of wrong configurations: a wrong `optimus.toml` sends mail to the maildrop, and a wrong
+//! `main.cf` is a failure.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Disks that are full, read-only or missing.
+//! Tests with disks that are full, read-only or missing.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -44,7 +44,7 @@ fn a_full_disk_without_redis_gives_75_with_both_reasons_and_leaves_nothing() {
         read_only.contains("code 75\nend\n") && read_only.contains("Read-only file system"),
         "{read_only}"
     );
-    // The caller has set a limit.
+    // The caller has set a limit of file size.
     let limited = in_own_mounts(
         &site,
         r#"ulimit -f 8; head -c 100k /dev/zero | tr '\0' x | "$2" bob; echo "code $?"; ls -A "$1/maildrop"; echo end"#,
@@ -52,7 +52,7 @@ fn a_full_disk_without_redis_gives_75_with_both_reasons_and_leaves_nothing() {
     assert!(limited.contains("code 75\nend\n") && limited.contains("File too large"), "{limited}");
 }
 
-/// The message fails even where Redis has room for it. Stock fails in the same way.
+/// Checks that the message fails even where Redis has room for it, as with stock.
 #[test]
 fn a_large_message_that_can_not_be_put_aside_on_a_full_disk_is_75() {
     let mut site = Site::with_redis();
@@ -100,7 +100,7 @@ fn a_missing_maildrop_without_redis_gives_75() {
     );
 }
 
-/// The test runs as an ordinary user, because root may write to any maildrop.
+/// Runs the program as an ordinary user, because root may write to any maildrop.
 #[test]
 fn a_maildrop_that_can_not_be_written_to_is_75() {
     let installed = Installed::new(Site::new(), 0o2755);
@@ -117,7 +117,7 @@ fn a_maildrop_that_can_not_be_written_to_is_75() {
     assert!(stderr(&output).contains("Not a directory"), "{}", stderr(&output));
 }
 
-/// The disk has room for the file, but none for its name.
+/// Uses a disk that has room for the file's content, but no inode for the file.
 #[test]
 fn a_disk_without_inodes_is_75() {
     let site = Site::new();
@@ -128,7 +128,8 @@ fn a_disk_without_inodes_is_75() {
     assert!(told.contains("code 75\nend\n") && told.contains("No space left on device"), "{told}");
 }
 
-/// Redis ends when it can't write a message that it has taken. The client gets no answer.
+/// Fills the disk of Redis, which ends when it can't write a message that it has taken. The client
+/// gets no answer.
 #[test]
 fn a_redis_whose_disk_is_full_loses_nothing_that_was_said_to_be_sent() {
     let mut site = Site::new();

@@ -1,4 +1,4 @@
-//! Lost answers: whether Redis has the message is unknown until Redis is asked.
+//! Tests of lost answers, after which a message is in doubt until Redis is asked.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -23,8 +23,8 @@ fn a_hashed_maildrop_has_messages_in_doubt_at_its_top() {
     assert_eq!(site.maildrop()[0].0.parent().unwrap(), site.postfix.queue_dir().join("maildrop"));
 }
 
-/// Redis is greeted before it gets a message. So a Redis that answers nothing certainly doesn't
-/// have it.
+/// Checks that a Redis that doesn't answer the greeting has no message. The message follows only
+/// after that answer.
 #[test]
 fn a_stopped_redis_leaves_no_doubt_and_one_copy() {
     let mut site = Site::with_redis();
@@ -38,8 +38,8 @@ fn a_stopped_redis_leaves_no_doubt_and_one_copy() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-/// A Redis takes the message and stops before it answers. The message is in doubt, and Redis has it
-/// in the end.
+/// Swallows every answer of Redis. The message is in doubt in the maildrop, and a lot in Redis has
+/// the same message.
 #[test]
 fn an_answer_that_is_lost_after_a_lot_was_cut_leaves_one_message() {
     let mut site = Site::with_redis();
@@ -58,10 +58,10 @@ fn an_answer_that_is_lost_after_a_lot_was_cut_leaves_one_message() {
     assert_eq!(site.maildrop()[0].1[1..], stored[..]);
 }
 
-/// Treatment of one connection by the proxy.
+/// Action of the proxy on one connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Deed {
-    /// Passes everything on, both ways.
+    /// Passes all bytes on, both ways.
     Pass,
     /// Passes the request on, waits for the answer, and closes the connection without it.
     Swallow,
@@ -76,8 +76,8 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Does `deeds` in turn, the last one again and again. Calls `after_answer` when Redis has
-    /// answered a request whose answer is swallowed.
+    /// Starts a proxy that does `deeds` in turn, and the last one again and again. Calls
+    /// `after_answer` when Redis has answered a request whose answer the proxy swallows.
     fn start(
         site: &Site,
         deeds: &'static [Deed],
@@ -106,7 +106,7 @@ impl Proxy {
     }
 }
 
-/// Serves one connection. Each request and answer fits into one read, because both sides write it
+/// Serves one connection. Each request and each answer fits into one read, because both sides write
 /// in one piece.
 fn serve(mut client: UnixStream, redis: &Path, deed: Deed, after_answer: &dyn Fn()) {
     if deed == Deed::Refuse {
@@ -148,7 +148,7 @@ fn an_answer_that_never_comes_leaves_the_message_in_doubt_and_one_copy() {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     assert!(proxy.connections() > 1);
     let id = in_doubt(&site);
-    // No lot has the message yet. So the maildrop's copy is sent, and those in the inbox are
+    // No lot has the message yet. So the maildrop's copy is sent, and the copies in the inbox are
     // dropped.
     assert_eq!(disown(&mut site, &id), "disowned");
     assert_eq!(site.take_messages().len(), 0);
@@ -163,7 +163,7 @@ fn a_connection_closed_before_redis_reads_leaves_one_copy_and_none_in_redis() {
     let files = site.maildrop();
     assert_eq!(files.len(), 1);
     // Redis has not read a byte. But the program may have written its whole request before it
-    // noticed. Then the message is rightly in doubt, and Redis, when asked, has never heard of it.
+    // noticed the close. The message is then rightly in doubt, and Redis doesn't know it.
     let name = file_name(&files[0].0);
     if name.ends_with(settings::IN_DOUBT_SUFFIX) {
         load_library(&mut site);
@@ -175,7 +175,7 @@ fn a_connection_closed_before_redis_reads_leaves_one_copy_and_none_in_redis() {
 
 const ID_OF_ENTRY: &str = "return redis.call('LINDEX', KEYS[1], ARGV[1]):sub(1, 26)";
 
-/// Redis is killed after it has stored the message and before its answer arrives, and comes back.
+/// Kills Redis after it has stored the message and before its answer arrives, and starts it again.
 #[test]
 fn redis_killed_between_request_and_answer_leaves_one_copy() {
     let mut site = Site::with_redis();
@@ -211,7 +211,7 @@ fn proxy_to(folder: &Path, redis: PathBuf, after_answer: impl Fn() + Send + 'sta
     socket
 }
 
-/// The message is in doubt and there is no maildrop: the user is told exactly that.
+/// Checks the error about a message in doubt that no maildrop can keep.
 #[test]
 fn a_message_in_doubt_without_a_maildrop_gives_75_and_says_so() {
     let mut site = Site::with_redis();

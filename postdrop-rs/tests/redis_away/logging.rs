@@ -1,5 +1,5 @@
-//! Trouble with the log and standard error, which belong to other processes. The message is stored
-//! once in any case, and its sender is told so in time.
+//! Tests of trouble with the log and standard error, which belong to other processes. The message
+//! must be stored once in any case, and the program must end in time.
 
 use std::io::Write;
 use std::os::unix::net::{UnixDatagram, UnixListener};

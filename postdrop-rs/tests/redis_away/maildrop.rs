@@ -1,4 +1,4 @@
-//! Mail in the maildrop, the wake-up of pickup, and warnings that can't be delivered.
+//! Tests of mail in the maildrop, the wake-up of pickup, and warnings that reach nobody.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, lchown, symlink};
@@ -61,7 +61,8 @@ fn the_maildrop_obeys_the_instance_s_queue_settings() {
     );
 }
 
-/// Folders of a hashed maildrop are `mail_owner`'s, and root submits as well.
+/// Puts a link into a folder of a hashed maildrop, which belongs to `mail_owner`, and submits as
+/// root.
 #[test]
 fn a_link_in_a_hashed_maildrop_leads_no_file_of_root_s_elsewhere() {
     let site = Site::new();
@@ -90,7 +91,7 @@ fn full_device() -> Stdio {
     std::fs::File::options().write(true).open("/dev/full").unwrap().into()
 }
 
-/// Two addresses as one sender make sendmail warn.
+/// Gives two addresses as one sender, about which sendmail warns.
 #[test]
 fn a_warning_nobody_can_be_told_of_loses_no_mail() {
     let site = Site::new();
@@ -107,8 +108,7 @@ fn a_warning_nobody_can_be_told_of_loses_no_mail() {
     }
 }
 
-/// The client is told only after the message is stored. A failure to tell the client changes
-/// nothing.
+/// Checks that a failure to tell the client doesn't make a stored message a failure.
 #[test]
 fn an_answer_that_can_not_be_written_leaves_success_success() {
     let site = Site::new();

@@ -1,5 +1,5 @@
-//! Redis is away, slow or full, or goes away during a submission. The message is durable in one
-//! place, or the program ends with 75 and leaves nothing.
+//! Tests with a Redis that is away, slow or full, or goes away during a submission. The message
+//! must be durable in one place, or the program must end with 75 and leave no file.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -24,14 +24,15 @@ use spool::keys;
 use support::Site;
 
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
-/// Timeout for tests in which it runs out: short for quick tests, long enough for a busy machine.
+/// Setting for tests in which the timeout runs out: short for quick tests, long enough for a busy
+/// machine.
 const TIMEOUT: &str = "[submit]\ntimeout_ms = 3000\n";
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Datagram socket in postlogd's place, which receives the programs' log lines.
+/// Datagram socket in postlogd's place. It receives the programs' log lines.
 struct MailLog(UnixDatagram);
 
 impl MailLog {
@@ -64,7 +65,7 @@ fn in_doubt(site: &Site) -> String {
     records[0].1.strip_prefix("optimus_id=").unwrap().to_owned()
 }
 
-/// Answers the greeting of a connection as a master does. The message follows it.
+/// Answers the greeting of a connection as a master does. The message follows the answer.
 fn greet(client: &mut UnixStream) {
     let (mut greeting, mut byte) = (Vec::new(), [0]);
     while !greeting.ends_with(b"HELLO\r\n$1\r\n2\r\n") {

@@ -1,4 +1,4 @@
-//! A Redis that runs and refuses.
+//! Tests with a Redis that runs and refuses messages.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use testbed::{Redis, until};
 use crate::support::{PATIENT, Site, assert_quiet_success};
 use crate::{MESSAGE, MailLog, TIMEOUT, disown, file_name, in_doubt, load_library};
 
-/// Redis refuses for good: no message is in doubt, and the reason is logged.
+/// Checks that no message is in doubt where Redis refuses for good, and that the reason is logged.
 #[test]
 fn a_redis_that_refuses_is_a_reason_for_the_maildrop() {
     let mut site = Site::with_redis();
@@ -38,7 +38,7 @@ fn a_redis_that_refuses_is_a_reason_for_the_maildrop() {
     assert_eq!((site.maildrop(), log.lines()), (Vec::new(), Vec::new()));
 }
 
-/// Submission calls no function, so it waits for no agent either.
+/// Checks that submission calls no function of Redis, so it waits for no agent.
 #[test]
 fn mail_is_submitted_to_a_redis_that_has_no_functions() {
     let mut site = Site::with_redis();
@@ -60,7 +60,8 @@ fn refused(site: &Site, log: &MailLog, reason: &str) {
     site.empty_maildrop();
 }
 
-/// The command that makes Redis refuse, the words of its refusal, and the command that ends that.
+/// Cases of refusal: the command that makes Redis refuse, a part of its error, and the command that
+/// ends the refusal.
 const REFUSALS: [(&[&str], &str, &[&str]); 5] = [
     (&["REPLICAOF", "127.0.0.1", "1"], "not the master", &["REPLICAOF", "NO", "ONE"]),
     (&["SET", keys::INBOX, "x"], "WRONGTYPE", &["DEL", keys::INBOX]),
@@ -84,7 +85,7 @@ fn the_maildrop_takes_a_message_after_any_refusal_of_redis() {
         site.redis().cli(begin).unwrap();
         refused(&site, &log, reason);
         site.redis().cli(end).unwrap();
-        // Redis refuses no more.
+        // Redis takes messages again.
         assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
         assert_eq!(
             (site.take_messages().len(), site.maildrop().len(), log.lines().len()),
@@ -94,7 +95,7 @@ fn the_maildrop_takes_a_message_after_any_refusal_of_redis() {
     }
 }
 
-/// After a snapshot that failed, Redis refuses all writes.
+/// Makes a snapshot fail, after which Redis refuses all writes.
 #[test]
 fn a_redis_that_could_not_save_is_a_reason_for_the_maildrop() {
     let mut site = Site::with_redis();
@@ -109,7 +110,8 @@ fn a_redis_that_could_not_save_is_a_reason_for_the_maildrop() {
     refused(&site, &log, "MISCONF");
 }
 
-/// An endless script keeps Redis busy. Redis is silent first, as a slow one is, and refuses later.
+/// Keeps Redis busy by an endless script. Redis is first silent, like a slow one, and later
+/// refuses.
 #[test]
 fn a_busy_redis_is_a_reason_for_the_maildrop() {
     let mut site = Site::with_redis();
@@ -138,7 +140,8 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     let (files, lines) = (site.maildrop(), log.lines());
     assert_eq!((files.len(), lines.len()), (1, 1), "{lines:?}");
     // Redis leaves its script now and then, but on a busy machine too rarely to answer in time.
-    // Then the greeting gets no answer, and nothing was submitted; or the message gets none.
+    // Then either the greeting gets no answer and no message was submitted, or the message gets no
+    // answer.
     let is_in_doubt = file_name(&files[0].0).ends_with(settings::IN_DOUBT_SUFFIX);
     assert_eq!(lines[0].contains("in doubt"), is_in_doubt, "{lines:?}");
     let is_named = ["BUSY", "the time limit was reached"].iter().any(|it| lines[0].contains(it));
@@ -154,7 +157,7 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-/// The log names the limit of Redis and the remedy.
+/// Checks that the log names the limit of Redis and the remedy.
 #[test]
 fn a_redis_that_has_no_connection_left_is_named_with_the_remedy() {
     let mut site = Site::with_redis();

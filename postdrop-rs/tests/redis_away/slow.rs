@@ -1,4 +1,5 @@
-//! Slow peers, and peers that are no Redis. The program's time has an end in any case.
+//! Tests with slow peers, and with peers that are no Redis. The program must end within its time
+//! limit.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -35,8 +36,7 @@ fn request(client: &mut UnixStream) -> Vec<u8> {
     bytes
 }
 
-/// Checks that a message that was sent and not properly answered is in doubt, and that Redis
-/// doesn't have it.
+/// Checks that a message without a proper answer is in doubt, and that Redis doesn't have it.
 fn leaves_doubt(mut site: Site, reason: &str) {
     let log = MailLog::of(&site);
     load_library(&mut site);
@@ -81,7 +81,7 @@ fn silence_is_no_answer() {
     leaves_doubt(site, "the time limit was reached");
 }
 
-/// This server received nothing but the greeting.
+/// Checks that such a server received only the greeting.
 #[test]
 fn a_server_that_is_no_redis_gets_no_message() {
     let site = Site::with_redis();
@@ -95,7 +95,7 @@ fn a_server_that_is_no_redis_gets_no_message() {
     assert!(lines.len() == 1 && lines[0].contains("this is not Redis"), "{lines:?}");
 }
 
-/// A slow answer is an answer, too.
+/// Checks that the program puts the pieces of an answer together.
 #[test]
 fn an_answer_in_pieces_is_an_answer() {
     let mut site = Site::with_redis();
@@ -115,7 +115,7 @@ fn an_answer_in_pieces_is_an_answer() {
     assert_eq!((site.take_messages().len(), site.maildrop().len()), (1, 0));
 }
 
-/// Returns the answer of a real Redis: two numbers.
+/// Returns the answer of a real Redis, which is two numbers.
 fn answer_of(redis: &Path, request: &[u8]) -> Vec<u8> {
     let mut server = UnixStream::connect(redis).unwrap();
     server.write_all(request).unwrap();
@@ -137,7 +137,7 @@ fn leaves_no_doubt(site: &Site, message: &[u8]) {
     assert!(!file_name(&files[0].0).contains('.'), "{files:?}");
 }
 
-/// The message is larger than the kernel's buffer for it.
+/// Sends a message that is larger than the kernel's buffer.
 #[test]
 fn a_message_that_nobody_reads_goes_to_the_maildrop() {
     let site = Site::new();

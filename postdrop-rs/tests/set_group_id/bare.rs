@@ -1,4 +1,5 @@
-//! Small containers and chroots without devices, /proc, or the program that asks the name service.
+//! Tests in small containers and chroots without devices, /proc, or the program that asks the name
+//! service.
 
 use std::process::{Command, Output};
 
@@ -6,8 +7,8 @@ use crate::MESSAGE;
 use crate::support::installed::{AS_USER, Installed, USER, user};
 use crate::support::{RecordType, assert_quiet_success, code, run, stderr};
 
-/// Replaces getent by a script whose interpreter is missing. For that execve(2) gives the same
-/// error as for a missing getent.
+/// Shell commands that replace getent by a script whose interpreter is missing. execve(2) fails as
+/// for a missing getent.
 const NO_GETENT: &str = r#"printf '#!/nonexistent\n' > "$1/none" && chmod 755 "$1/none" &&
     mount --bind "$1/none" /usr/bin/getent || exit 98
 "#;
@@ -35,7 +36,7 @@ fn submitted(installed: &mut Installed, output: &Output) -> usize {
     installed.site.take_messages().len()
 }
 
-/// Random numbers come from the kernel, and no program needs `/dev/null`.
+/// Checks that random numbers come from the kernel, and that no program needs `/dev/null`.
 #[test]
 fn mail_is_submitted_without_devices_and_proc() {
     let mut installed = Installed::with_redis();
@@ -55,7 +56,7 @@ fn mail_is_submitted_without_devices_and_proc() {
             stderr(&output)
         );
     }
-    // A program asks the name service. Its standard input and error must be open.
+    // getent asks the name service. Its standard input and error must be open.
     let output =
         run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
     assert_eq!(submitted(&mut installed, &output), 1);
@@ -63,7 +64,7 @@ fn mail_is_submitted_without_devices_and_proc() {
     let output =
         run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
     assert_eq!(submitted(&mut installed, &output), 1);
-    // A program reads tables as well.
+    // postmap reads tables, and must run without devices as well.
     let table = "authorized_submit_users = regexp:{{/unknown/ x}}, inline:{unknown=x}";
     installed.site.postfix.set_main(&[table]).unwrap();
     let output =

@@ -1,4 +1,5 @@
-//! Resource limits of a caller. An operation that a limit forbids is reported, and leaves no file.
+//! Tests of resource limits that a caller sets. The program must report an operation that a limit
+//! forbids, and leave no file.
 
 use std::process::Output;
 
@@ -16,8 +17,8 @@ fn limited(installed: &Installed, limit: &str, message: &[u8]) -> Output {
     run(&mut installed.script("sh", "-c", &script), message)
 }
 
-/// Checks that the message is stored once and reported so, or that it is not stored and reported
-/// so.
+/// Checks that the exit code is 0 if the message is stored once, and not 0 if the message is not
+/// stored.
 fn assert_all_or_nothing(installed: &mut Installed, limit: &str, output: &Output) {
     let in_redis =
         if installed.site.redis.is_some() { installed.site.take_messages().len() } else { 0 };
@@ -41,7 +42,7 @@ fn a_limit_of_descriptors_is_named_or_harmless() {
             let output = limited(&installed, &limit, crate::MESSAGE);
             assert_all_or_nothing(&mut installed, &limit, &output);
             match count {
-                // The loader, where there is one, answers.
+                // A dynamically linked program's loader ends with this code.
                 3 if code(&output) == 127 => {}
                 3 => assert_told(&output, "LimitNOFILE="),
                 4..8 => assert!([0, 75].contains(&code(&output))),
@@ -51,7 +52,8 @@ fn a_limit_of_descriptors_is_named_or_harmless() {
     }
 }
 
-/// Without even descriptors for the first three, glibc ends a set-group-id program before `main`.
+/// Sets a limit below the three standard descriptors, for which glibc ends a set-group-id program
+/// before `main`.
 #[test]
 fn a_limit_below_the_standard_descriptors_stops_the_program() {
     let mut installed = installed(true);
@@ -72,7 +74,7 @@ fn installed(redis: bool) -> Installed {
     if redis { Installed::with_redis() } else { Installed::new(Site::new(), 0o2755) }
 }
 
-/// The limit is on files, so a submission to Redis is not affected.
+/// Checks that the limit, which is on files, doesn't affect a submission to Redis.
 #[test]
 fn a_limit_of_file_size_stops_only_the_maildrop() {
     for bytes in [0, 1, 100, 4096] {
@@ -89,7 +91,7 @@ fn a_limit_of_file_size_stops_only_the_maildrop() {
     }
 }
 
-/// The limits go from too little for the start up to enough.
+/// Tries limits from too little memory for the start up to enough.
 #[test]
 fn too_little_memory_submits_all_or_nothing() {
     for redis in [true, false] {
@@ -122,7 +124,8 @@ fn too_little_memory_submits_all_or_nothing() {
     }
 }
 
-/// The kernel moves the stack, so the program ends at another point in each run.
+/// Runs the program many times: the kernel moves the stack, so the program ends at another point in
+/// each run.
 #[test]
 fn too_small_a_stack_submits_all_or_nothing() {
     for redis in [true, false] {
@@ -141,7 +144,7 @@ fn too_small_a_stack_submits_all_or_nothing() {
     }
 }
 
-/// Only other processes are impossible, and the limit is named.
+/// Checks that the program itself works, and that the error about another process names the limit.
 #[test]
 fn a_limit_of_processes_is_named() {
     let mut installed = installed(true);

@@ -1,7 +1,7 @@
-//! Installed programs: set-group-id postdrop, run by an ordinary user with any surroundings.
+//! Tests of installed programs: set-group-id postdrop, run by an ordinary user in any surroundings.
 //!
-//! For that, `/etc/postfix` must be the default configuration, and the machine's own must stay
-//! untouched. So each command runs in a mount namespace with the site's configuration over
+//! For these tests, `/etc/postfix` must be the default configuration, and the machine's own must
+//! stay untouched. So each command runs in a mount namespace with the site's configuration over
 //! `/etc/postfix`.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]

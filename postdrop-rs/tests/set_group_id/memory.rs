@@ -1,4 +1,4 @@
-//! Memory for large messages, which need no more than small ones in any place.
+//! Tests of memory: a large message needs no more than a small one, wherever the message goes.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ fn message(mib: usize) -> Vec<u8> {
     format!("Subject: x\n\n{}", line.repeat(mib << 10)).into_bytes()
 }
 
-/// Takes a message as Redis does, after a greeting that ends in an empty password, and sends
+/// Takes a message in Redis's place, after a greeting that ends in an empty password, and sends
 /// `answer`. Returns the client's peak memory in KiB and the size of the message.
 fn take(mut client: UnixStream, answer: &[u8]) -> Option<(u64, u64)> {
     let (mut some, mut bytes) = (vec![0; 1 << 16], 0);
@@ -76,13 +76,13 @@ fn a_large_message_to_redis_takes_no_more_memory_than_a_small_one() {
     assert!(peaks[2] < peaks[0] + 1024, "{peaks:?} KiB");
 }
 
-/// Submits a message with a limit below half of its size, which is enough for the program itself.
+/// Submits a message with a memory limit below half of its size. The program itself needs less.
 fn limited(installed: &Installed, mib: usize) -> Output {
     let script = "ulimit -S -c 0; exec prlimit --data=12582912 \"$1\" bob";
     run(&mut installed.script("sh", "-c", script), &message(mib))
 }
 
-/// Returns the suffix of the name of the message in the maildrop, and checks that it is whole.
+/// Checks that the maildrop has the whole message, and returns the suffix of its file's name.
 fn in_maildrop(site: &Site, mib: u64) -> String {
     let files = site.postfix.queue_files("maildrop");
     let [file] = &files[..] else { panic!("{files:?}") };

@@ -1,5 +1,5 @@
-//! `mailq` for ordinary users. The group gives them the right to ask servers that can read the
-//! queue.
+//! Tests of `mailq` for ordinary users. The program's group has the right to ask servers that can
+//! read the queue.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -30,7 +30,7 @@ fn listing(end: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends these bytes to every client in a Mail Agent's place, until the test ends.
+/// Serves in a Mail Agent's place: sends `bytes` to every client, until the test ends.
 fn serve(site: &Site, bytes: Vec<u8>) {
     let path = site.postfix.queue_dir().join("public/optimus-showq");
     let listener = UnixListener::bind(&path).unwrap();

@@ -1,4 +1,5 @@
-//! Rights of the group: what users may do with it, and what they may reach.
+//! Tests of the group's rights: the actions that users may take through the programs, and the files
+//! that they may reach.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -41,7 +42,8 @@ fn an_ordinary_user_s_mail_goes_to_the_maildrop_when_redis_is_away() {
     assert_eq!(metadata.mode() & 0o7777, 0o744);
 }
 
-/// Without the bit, the rights of the tests above are missing. So these were the group's.
+/// Checks that the programs lack the rights of the tests above without the bit. So those rights
+/// were the group's.
 #[test]
 fn without_the_set_group_id_bit_neither_is_possible() {
     let mut installed = Installed::with_redis();
@@ -53,7 +55,8 @@ fn without_the_set_group_id_bit_neither_is_possible() {
     assert_eq!((installed.site.take_messages().len(), installed.site.maildrop().len()), (0, 0));
 }
 
-/// With a configuration of its own, a user could make a privileged program write anywhere.
+/// Checks the rule for directories. With a configuration of its own, a user could make a privileged
+/// program write anywhere.
 #[test]
 fn a_configuration_must_be_listed_in_the_default_one() {
     let mut installed = Installed::with_redis();
@@ -84,7 +87,7 @@ fn a_configuration_must_be_listed_in_the_default_one() {
     assert_eq!((inbox.as_str(), installed.site.take_messages().len()), ("2", 0));
 }
 
-/// `-C` is for root, even if the program is not privileged.
+/// Checks that `-C` is for root, even if the program is not privileged.
 #[test]
 fn an_unprivileged_sendmail_too_needs_a_listed_directory_for_its_option() {
     let installed = Installed::new(Site::new(), 0o755);
@@ -106,7 +109,7 @@ open(my $status, "<", "/proc/self/status") or die $!;
 print grep(/^[UG]id:/, <$status>);
 "#;
 
-/// Postfix's own commands are not meant to run with our group's rights, and they take orders of
+/// Checks that Postfix's own commands run without the group's rights, because they take orders from
 /// every user.
 #[test]
 fn other_commands_run_without_the_group() {
@@ -130,7 +133,7 @@ fn other_commands_run_without_the_group() {
             "alias_database = hash:/nonexistent/x",
         ])
         .unwrap();
-    // The ids are real, effective, saved, and for files.
+    // The four ids are the real, effective, saved and file system ids.
     let (uid, gid) = (user().uid, user().gid);
     let expected = format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\n");
     for (program, arguments) in [
@@ -149,9 +152,9 @@ fn other_commands_run_without_the_group() {
     }
 }
 
-/// The program that asks the name service decides who may submit mail. The caller, whose user it
-/// has, must not be able to answer in its place. It runs with the group, so the kernel protects it
-/// as another user's process. Root owns the `/proc` files of a protected process.
+/// Checks that the caller can't reach getent, which names the users who may submit mail and runs as
+/// the caller's user. getent runs with the group, so the kernel protects it like another user's
+/// process. Root owns the `/proc` files of a protected process.
 #[test]
 fn the_program_that_asks_the_name_service_is_out_of_the_caller_s_reach() {
     let mut installed = Installed::with_redis();
@@ -199,7 +202,8 @@ fn the_administrator_chooses_the_users_who_may_submit() {
     assert_eq!(installed.site.take_messages().len(), 1);
 }
 
-/// Set-user-id root is a mistake: the file would be root's, and the program would have all rights.
+/// Checks that the program gives up set-user-id root, with which it would have all rights and the
+/// file would be root's.
 #[test]
 fn set_user_id_root_is_given_up() {
     let installed = Installed::new(Site::new(), 0o6755);

@@ -1,5 +1,5 @@
-//! The password of Redis, which the group may read. The caller must not get it through the program
-//! that it runs.
+//! Tests that keep the password of Redis from a caller. The group may read it, and the caller runs
+//! a program with the group.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -31,7 +31,8 @@ fn settings(installed: &Installed) -> String {
     format!("[redis]\nurl = \"{url}\"\npassword_file = \"optimus-password\"\n{PATIENT}")
 }
 
-/// Memory, environment and descriptors of the program belong to root, and a debugger can't attach.
+/// Checks that memory, environment and descriptors of the program belong to root, and that a
+/// debugger can't attach.
 #[test]
 fn the_caller_can_not_look_into_the_program() {
     let installed = with_password();
@@ -41,7 +42,7 @@ fn the_caller_can_not_look_into_the_program() {
     let is_sendmail =
         || std::fs::read_to_string(format!("{about}/comm")).is_ok_and(|name| name == "sendmail\n");
     until(std::time::Duration::from_secs(60), "sendmail to run", is_sendmail).unwrap();
-    // Otherwise the file would belong to the caller.
+    // Without the protection, the file would belong to the caller.
     assert_eq!(std::fs::metadata(format!("{about}/mem")).unwrap().uid(), 0);
     for file in ["mem", "environ", "maps", "auxv", "io", "fd/0"] {
         let output = run(&mut installed.as_user(&["cat", &format!("{about}/{file}")]), b"");
@@ -58,8 +59,8 @@ fn the_caller_can_not_look_into_the_program() {
     assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""));
 }
 
-/// A signal that usually leaves a core file leaves none. The program ignores a fault that a process
-/// sends, so the test aborts it.
+/// Checks that a signal that usually leaves a core file leaves none. The program ignores a fault
+/// that a process sends, so the test sends SIGABRT.
 #[test]
 fn there_is_no_core_file() {
     let installed = with_password();
@@ -77,7 +78,7 @@ fn there_is_no_core_file() {
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
 }
 
-/// Any failure must keep the password secret.
+/// Checks that no failure shows the password.
 #[test]
 fn no_error_shows_the_password() {
     let mut installed = with_password();

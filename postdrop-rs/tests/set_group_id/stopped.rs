@@ -1,4 +1,5 @@
-//! Programs that their user stops (`SIGSTOP`), and the connections that they occupy meanwhile.
+//! Tests with programs that their user stops (`SIGSTOP`), and with the connections that such
+//! programs hold.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +13,7 @@ use crate::MESSAGE;
 use crate::support::assert_quiet_success;
 use crate::support::installed::Installed;
 
-/// Longest wait, far beyond any need.
+/// Longest wait, far longer than a busy machine needs.
 const LONG: Duration = Duration::from_secs(60);
 /// Fewest connections with which Redis starts.
 const CONNECTIONS: usize = 32;
@@ -22,7 +23,7 @@ fn set(installed: &Installed, setting: &str, value: &str) {
     assert_eq!(redis.cli(&["CONFIG", "SET", setting, value]).unwrap(), "OK");
 }
 
-/// Starts a `sendmail` that has its whole message.
+/// Starts a `sendmail` and gives it its whole message.
 fn sendmail(installed: &Installed) -> Child {
     let mut command: Command = installed.command(&[], "sendmail", &["bob"]);
     let quiet = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -31,7 +32,7 @@ fn sendmail(installed: &Installed) -> Child {
     child
 }
 
-/// Whether the child is `sendmail` already, and has a socket.
+/// Returns whether the child is `sendmail` already, and has a socket.
 fn is_connecting(child: &Child) -> bool {
     let of = |name: &str| format!("/proc/{}/{name}", child.id());
     let is_sendmail = std::fs::read_to_string(of("comm")).is_ok_and(|it| it == "sendmail\n");
@@ -46,13 +47,13 @@ fn signal(children: &[Child], signal: Signal) {
     }
 }
 
-/// One user's processes use up `maxclients`, and other users' mail still reaches Redis.
+/// Checks that other users' mail still reaches Redis when one user's processes use up `maxclients`.
 #[test]
 fn stopped_sendmails_hold_connections_to_redis_for_a_limited_time() {
     let mut installed = Installed::with_redis();
     set(&installed, "maxclients", &CONNECTIONS.to_string());
     set(&installed, "timeout", &spool::SILENCE_LIMIT_S.to_string());
-    // Until Redis goes on, all wait for its first answer.
+    // While Redis is paused, all programs wait for its first answer.
     installed.site.redis().pause();
     let mut stopped: Vec<Child> = (0..2 * CONNECTIONS).map(|_| sendmail(&installed)).collect();
     until(LONG, "all are connecting", || stopped.iter().all(is_connecting)).unwrap();

@@ -1,5 +1,5 @@
-//! Surroundings in which a caller can start the programs: environment, descriptors, folder, umask,
-//! arguments, signals.
+//! Tests of the surroundings in which a caller can start the programs: environment, descriptors,
+//! folder, umask, arguments, signals.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use crate::MESSAGE;
 use crate::support::installed::{Installed, USER};
 use crate::support::{Site, assert_quiet_success, code, run, stderr};
 
-/// No variable changes the place or the content of a submission.
+/// Checks that no variable changes the place or the content of a submission.
 #[test]
 fn a_hostile_environment_changes_nothing() {
     let mut installed = Installed::with_redis();
@@ -61,7 +61,8 @@ fn a_hostile_environment_changes_nothing() {
     assert!(installed.site.take_records().contains(&(Full, "Ann Bcc: eve".to_owned())));
 }
 
-/// A missing standard descriptor must not become the maildrop file or Redis's socket.
+/// Checks that the maildrop file or Redis's socket doesn't get the number of a missing standard
+/// descriptor.
 #[test]
 fn missing_standard_descriptors_are_no_danger() {
     for redis in [true, false] {
@@ -89,7 +90,7 @@ fn only_file(installed: &Installed) -> crate::support::Said {
     files.remove(0).1
 }
 
-/// These standard descriptors are open but unusable.
+/// Uses standard descriptors that are open but unusable.
 #[test]
 fn odd_standard_descriptors_are_told_or_left_alone() {
     let mut installed = Installed::with_redis();
@@ -144,8 +145,8 @@ fn the_caller_s_umask_has_no_effect() {
     }
 }
 
-/// The program is started without a name, with an empty one, and without arguments, so without a
-/// recipient.
+/// Starts the program without any argument, so without name and recipient, and then with unusual
+/// names.
 #[test]
 fn sendmail_needs_no_name() {
     let mut installed = Installed::with_redis();
@@ -170,7 +171,7 @@ fn syscall(script: &str) -> String {
     script.replace(r#"require "syscall.ph"; "#, "").replace("&SYS_execve", &number.to_string())
 }
 
-/// The kernel passes no longer command line on.
+/// Gives nearly as many arguments as the kernel passes on, and then one argument that is too long.
 #[test]
 fn a_hundred_thousand_recipients_are_no_trouble() {
     let mut installed = Installed::with_redis();
@@ -184,7 +185,7 @@ fn a_hundred_thousand_recipients_are_no_trouble() {
     assert_eq!(installed.site.take_messages().len(), 0);
 }
 
-/// All signals that can be blocked or ignored are.
+/// Blocks or ignores all signals that allow it.
 #[test]
 fn inherited_signal_settings_change_nothing() {
     for redis in [true, false] {
@@ -203,7 +204,8 @@ fn inherited_signal_settings_change_nothing() {
     }
 }
 
-/// The name service is asked by a child process, whose end must be reported.
+/// Has the kernel ignore children. The name service is asked by a child process, whose end must be
+/// reported.
 #[test]
 fn ignored_children_are_seen_to_end() {
     let mut installed = Installed::with_redis();
@@ -218,8 +220,8 @@ fn ignored_children_are_seen_to_end() {
     assert_eq!((messages.len(), messages[0].uid), (1, 4711));
 }
 
-/// A timer of the caller goes on in the program. A program that it kills has left nothing, and one
-/// that it doesn't kill has stored the message.
+/// Sets a timer that goes on in the program. A program that the timer kills must leave no file, and
+/// any other must have stored the message.
 #[test]
 fn a_timer_kills_before_there_is_a_file_or_not_at_all() {
     let installed = Installed::new(Site::new(), 0o2755);

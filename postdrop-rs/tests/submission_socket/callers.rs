@@ -1,4 +1,4 @@
-//! Callers without the rights: they see the same as callers with the rights.
+//! Tests that callers without the rights get the same result as callers with the rights.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -31,7 +31,7 @@ fn mail_goes_to_redis_as_the_caller_s() {
     }
 }
 
-/// A caller with the rights doesn't use the socket.
+/// Checks that a caller with the rights doesn't use the socket.
 #[test]
 fn callers_with_the_rights_do_not_ask_the_server() {
     let mut callers = Callers::with_redis();
@@ -62,8 +62,8 @@ fn who_it_is_outside(words: &str) -> String {
         .replace("uid=0:", &format!("uid={}:", user().uid))
 }
 
-/// Checks that code and words of `sendmail` and `postdrop` are the same with the rights as in all
-/// other places.
+/// Checks that exit code and output of `sendmail` and `postdrop` are the same with the rights as in
+/// all other places.
 fn same_everywhere(callers: &Callers, input: &[u8], stream: &[u8], words: &str) {
     let told = |place| {
         let sendmail = callers.run(place, "sendmail", &["-f", "ann", "bob"], input);
@@ -165,7 +165,7 @@ fn without_a_server_the_failure_names_the_socket_and_the_reason() {
     attempt("ECONNREFUSED: Connection refused");
 }
 
-/// Stock smtpd runs our postdrop.
+/// Checks SMTP on standard input, for which stock smtpd runs OPTIMUS's postdrop.
 #[test]
 fn smtp_on_standard_input_goes_through_it_too() {
     let mut callers = Callers::with_redis();

@@ -1,5 +1,5 @@
-//! Deaths of peers, of postdrop and of the server: a message is stored whole or not at all, and the
-//! sender is told so.
+//! Tests of deaths of peers, of postdrop and of the server. A message must be stored whole or not
+//! at all, and the sender must learn which.
 
 use std::io::{Read, Write};
 use std::process::Child;
@@ -12,8 +12,8 @@ use crate::records;
 use crate::server::{Callers, LIMIT, Server, Where};
 use crate::support::{code, spawn};
 
-/// Exit code of postdrop for cleanup's status "queue file write error". Its clients, sendmail and
-/// smtpd, take that for a temporary failure.
+/// Exit code of postdrop for cleanup's status "queue file write error". sendmail and smtpd take
+/// that code for a temporary failure.
 const WRITE_ERROR: i32 = 2;
 
 /// Starts a postdrop that has sent its greeting and has received half of a message.
@@ -64,8 +64,8 @@ fn a_killed_server_and_postdrop_give_a_write_error_and_store_nothing() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), WRITE_ERROR);
     let answer = String::from_utf8_lossy(&output.stdout);
-    // Chance decides whether the socket had room for the second half. Only then is the message in
-    // doubt.
+    // Chance decides whether the socket has room for the second half. The message is in doubt only
+    // if it has.
     let words = ["is not", "may or may not be"]
         .map(|what| format!("the message {what} submitted: submission socket"));
     assert!(words.iter().any(|words| answer.contains(words)), "{answer:?}");
@@ -111,7 +111,7 @@ fn a_peer_that_dies_in_mid_message_stores_nothing() {
     assert_eq!(stored(&mut callers), 0);
 }
 
-/// No accepted peer is turned away.
+/// Checks that the server turns no accepted peer away.
 #[test]
 fn a_server_that_must_end_serves_its_peers_and_removes_its_socket() {
     let mut callers = Callers::with_redis();

@@ -1,4 +1,4 @@
-//! Peers that send no mail but mean harm.
+//! Tests with peers that mean harm instead of sending mail.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -41,7 +41,7 @@ fn others_are_served(callers: &mut Callers) {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// These are more complaints than the queues of the log and of postdropd have room for.
+/// Makes more log lines than the queues of the log and of postdropd have room for.
 #[test]
 fn a_log_that_nobody_reads_makes_one_user_s_complaints_nobody_else_s_trouble() {
     const COMPLAINTS: usize = 300;
@@ -79,7 +79,7 @@ fn silence_has_a_limit() {
     others_are_served(&mut callers);
 }
 
-/// This peer is never silent for long, and never done.
+/// Connects a peer that is never silent for long, and never done.
 #[test]
 fn a_conversation_has_a_limit() {
     let mut callers = Callers::with_redis();
@@ -105,7 +105,7 @@ fn a_message_cut_off_anywhere_is_not_submitted() {
         connection.write_all(&stream[..*length]).unwrap();
         connection.shutdown(Shutdown::Write).unwrap();
     }
-    // Some peers leave without the answer. The one that has sent all waits.
+    // Some peers leave without the answer. The peer that has sent the whole message waits.
     let waits = |length: usize| length % 2 == stream.len() % 2;
     for (connection, length) in connections.into_iter().filter(|(_, length)| waits(*length)) {
         let reason =
@@ -134,7 +134,7 @@ fn nonsense_is_answered() {
     others_are_served(&mut callers);
 }
 
-/// One user takes all connections that it can get. Other users don't notice.
+/// Checks that other users are served while one user takes all connections that it can get.
 #[test]
 fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
     let mut callers = Callers::with_redis();
@@ -159,7 +159,7 @@ fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
     assert_eq!(answers_to(&server.connect()), 1);
 }
 
-/// Script that occupies connections as several users, and reports each.
+/// Script that occupies connections as several users, and prints a line for each.
 const SITTERS: &str = r#"
 use Socket; $| = 1;
 for my $uid (4711 .. 4714) {
@@ -179,7 +179,7 @@ for my $uid (4711 .. 4714) {
 sleep 600;
 "#;
 
-/// The running script, a process group that is killed when this is dropped.
+/// Running script, whose process group is killed when this value is dropped.
 struct Sitters(Child);
 
 impl Sitters {
@@ -197,7 +197,8 @@ impl Drop for Sitters {
     }
 }
 
-/// Four users take all connections and then say nothing. A fifth is served again and again.
+/// Has four users take all connections and then be silent. A fifth user must be served again and
+/// again.
 #[test]
 fn users_who_take_all_connections_lock_nobody_out() {
     let mut callers = Callers::with_redis();
@@ -212,7 +213,8 @@ fn users_who_take_all_connections_lock_nobody_out() {
     server.wait_until_idle();
 }
 
-/// A peer that is dismissed after its last byte has submitted, and is told so.
+/// Checks that a peer that is dismissed after its last byte has submitted its message and learns
+/// so.
 #[test]
 fn a_dismissed_peer_knows_what_became_of_its_message() {
     let mut callers = Callers::with_redis();
@@ -235,7 +237,7 @@ fn a_dismissed_peer_knows_what_became_of_its_message() {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// A user may do anything with its own processes.
+/// Stops a postdrop as its user, who may do anything with the user's own processes.
 #[test]
 fn a_postdrop_that_its_user_has_stopped_stops_nobody_else() {
     let mut callers = Callers::with_redis();
@@ -251,7 +253,7 @@ fn a_postdrop_that_its_user_has_stopped_stops_nobody_else() {
     assert_eq!(callers.installed.site.take_messages().len(), 0);
 }
 
-/// Each connection needs two descriptors, which is more than a service usually has.
+/// Opens connections that need more descriptors than a service usually has. Each needs two.
 #[test]
 fn the_server_has_descriptors_for_all_connections() {
     let callers = Callers::with_redis();
@@ -290,7 +292,7 @@ fn a_busy_server_says_so() {
     }
 }
 
-/// A postdrop with many complaints blocks neither itself nor the server.
+/// Checks that a postdrop that prints many lines blocks neither itself nor the server.
 #[test]
 fn the_server_reads_postdrop_s_complaints() {
     let mut callers = Callers::with_redis();
@@ -308,8 +310,8 @@ fn the_server_reads_postdrop_s_complaints() {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// Script that connects, and stops each process that then belongs to its user: postdrop, or the
-/// program before it.
+/// Script that connects, and stops each process that then belongs to its user: postdrop, or the run
+/// of postdropd before it.
 const STOPPER: &str = r#"
 use Socket; $| = 1;
 for my $try (1 .. 40) {
@@ -338,7 +340,7 @@ fn a_peer_that_stops_its_postdrop_stops_nobody_else() {
     stopper.kill().unwrap();
     stopper.wait().unwrap();
     assert_eq!(line, "done\n");
-    // Processes that have ended were not stopped.
+    // Only processes that still exist were stopped.
     for pid in server.postdrops() {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }

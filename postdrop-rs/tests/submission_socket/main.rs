@@ -1,5 +1,5 @@
-//! `sendmail` and `postdrop` through the submission socket, in places where set-group-id has no
-//! effect. The results are the same as elsewhere.
+//! Tests of `sendmail` and `postdrop` through the submission socket, in places where set-group-id
+//! has no effect. The results must be the same as elsewhere.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 

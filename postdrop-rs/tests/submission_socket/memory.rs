@@ -1,4 +1,4 @@
-//! Memory that messages cost the server.
+//! Tests of the memory that messages need at the server.
 
 use std::io::Write;
 
@@ -48,7 +48,8 @@ fn sixty_large_messages_at_once_take_little_memory() {
     assert!(sum < MESSAGES as u64 * EACH_KIB, "{peaks:?} KiB");
 }
 
-/// A client that can't write to the maildrop uses a folder that is open to every user.
+/// Submits a large message from a client that can't write to the maildrop, and so uses a folder
+/// that is open to every user.
 #[test]
 fn a_large_message_through_the_socket_is_whole() {
     let mut callers = Callers::with_redis();

@@ -1,4 +1,4 @@
-//! A postdropd of a site, and callers for whom set-group-id has no effect.
+//! Server postdropd of a site, and callers for whom set-group-id has no effect.
 
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,13 +14,13 @@ use testbed::until;
 use crate::support::installed::{Installed, user};
 use crate::support::{OUR_POSTDROPD, Site, run};
 
-/// Longest wait, far beyond any need of a busy machine.
+/// Longest wait, far longer than a busy machine needs.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs the other arguments with `$1` as `/etc/postfix`.
+/// Script that runs the other arguments with `$1` as `/etc/postfix`.
 const WITH_CONFIGURATION: &str = r#"mount --bind "$1" /etc/postfix || exit 99; shift; exec "$@""#;
 
-/// Runs a caller's environment and command in one of several places.
+/// Script that runs a caller's command, with its environment, in one of several places.
 const CALLER: &str = r#"
 config=$1 programs=$2 socket_folder=$3 where=$4 user="--reuid $5 --regid $6 --clear-groups"
 shift 6
@@ -46,9 +46,9 @@ pub enum Where {
     NoNewPrivileges,
     Nosuid,
     Container,
-    /// A copy of the program without the bit.
+    /// Copy of the program without the set-group-id bit.
     Copy,
-    /// An ordinary place, in which set-group-id has effect.
+    /// Ordinary place, in which set-group-id has effect.
     Nowhere,
 }
 
@@ -143,7 +143,7 @@ impl Callers {
     }
 }
 
-/// A running postdropd, which ends when this is dropped.
+/// Running postdropd, which ends when this value is dropped.
 pub struct Server {
     pub child: Child,
     log: PathBuf,

@@ -1,4 +1,4 @@
-//! Surroundings of postdropd's children, and the needs of postdropd itself.
+//! Tests of the surroundings of postdropd's children, and of the needs of postdropd itself.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -50,7 +50,7 @@ fn nothing_of_root_is_left_in_its_children() {
     assert!(told.ends_with("; 0 other files; environment: \n"), "{told}");
 }
 
-/// This is the only fact that postdrop is told, and only for another instance.
+/// Checks `MAIL_CONFIG`, the only variable that postdropd sets, and only for another instance.
 #[test]
 fn another_instance_is_named_in_the_environment() {
     let callers = Callers::new(Site::new());
@@ -65,7 +65,7 @@ fn another_instance_is_named_in_the_environment() {
     assert!(told.ends_with(&format!("environment: MAIL_CONFIG={}\n", config.display())), "{told}");
 }
 
-/// Such a postdrop would come to postdropd for its rights, again and again.
+/// Runs a postdrop without the bit, which comes to postdropd for its rights, again and again.
 #[test]
 fn a_postdrop_that_is_not_installed_set_group_id_is_noticed() {
     let callers = Callers::new(Site::new());
@@ -119,7 +119,7 @@ fn the_first_of_two_servers_has_the_socket() {
     assert_quiet_success(&callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE));
 }
 
-/// systemd passes the socket as descriptor 3, with the process id that it is for.
+/// Passes the socket as systemd does: as descriptor 3, with the id of the process that gets it.
 #[test]
 fn a_service_manager_may_hold_the_socket() {
     let mut callers = Callers::with_redis();
@@ -143,7 +143,7 @@ fn a_service_manager_may_hold_the_socket() {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// The setting helps where containers must not see the queue directory.
+/// Checks the setting of the socket's path, for containers that must not see the queue directory.
 #[test]
 fn the_socket_can_lie_elsewhere() {
     let callers = Callers::new(Site::new());
@@ -165,7 +165,8 @@ fn the_socket_can_lie_elsewhere() {
     assert_eq!(callers.installed.site.maildrop().len(), 1);
 }
 
-/// The server needs /proc to become its peers. It says so at once instead of failing each peer.
+/// Checks that the server, which needs /proc to become its peers' users, says so at its start
+/// instead of failing each peer.
 #[test]
 fn a_server_without_proc_ends_and_says_what_to_mount() {
     let callers = Callers::new(Site::new());

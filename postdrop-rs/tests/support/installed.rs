@@ -12,14 +12,15 @@ use settings::EMBEDDED_SUBMITTER;
 use super::{OUR_POSTDROP, OUR_SENDMAIL, PATIENT, Site, run};
 use spool::keys;
 
-/// A user without any rights.
+/// User without any rights.
 pub const USER: &str = "nobody";
 
 pub fn user() -> User {
     User::from_name(USER).unwrap().unwrap()
 }
 
-/// Becomes the user in a namespace where `$1` is `/etc/postfix`, and runs the other arguments.
+/// Script that becomes the user in a namespace where `$1` is `/etc/postfix`, and runs the other
+/// arguments.
 pub const AS_USER: &str = r#"
 mount --bind "$1" /etc/postfix || exit 99
 uid=$2 gid=$3
@@ -76,7 +77,7 @@ impl Installed {
         self.as_user(&[environment, &[&program], arguments].concat())
     }
 
-    /// Returns a command of `words` as the user. The first ones, of the form `NAME=value`, are its
+    /// Returns a command of `words` as the user. The leading words of the form `NAME=value` are its
     /// whole environment.
     pub fn as_user(&self, words: &[&str]) -> Command {
         self.as_uid(user().uid.as_raw(), words)
@@ -91,8 +92,8 @@ impl Installed {
         command
     }
 
-    /// Returns a command that runs a script of a shell or perl, with our `sendmail` as its first
-    /// argument.
+    /// Returns a command that runs a script of a shell or perl, with OPTIMUS's `sendmail` as the
+    /// script's first argument.
     pub fn script(&self, interpreter: &str, option: &str, script: &str) -> Command {
         let sendmail = self.programs.join("sendmail").display().to_string();
         let name = if interpreter == "sh" { &["sh"][..] } else { &[] };

@@ -1,5 +1,5 @@
-//! A Postfix instance that doesn't run, a Redis if wanted, and the programs under test beside
-//! stock's.
+//! Site for tests: a Postfix instance that doesn't run, a Redis if wanted, and the programs under
+//! test beside stock's.
 
 #![allow(
     dead_code,
@@ -38,10 +38,10 @@ pub const OUR_POSTDROPD: &str = match option_env!("OPTIMUS_POSTDROPD") {
 pub const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
 pub const STOCK_POSTDROP: &str = "/usr/sbin/postdrop";
 
-/// Timeout for tests with a Redis, longer than any busy machine needs.
+/// Setting for tests with a Redis: a timeout longer than a busy machine needs.
 pub const PATIENT: &str = "[submit]\ntimeout_ms = 60000\n";
 
-/// Runs a command with another `/dev`, mounted on `$1`, whose `log` is a link to `$2`.
+/// Script that runs a command with another `/dev`, mounted on `$1`, whose `log` is a link to `$2`.
 pub const WITH_LOG: &str = r#"
 dev=$1 log=$2; shift 2
 mount -t tmpfs none "$dev" || exit 99
@@ -52,7 +52,7 @@ ln -s "$log" "$dev/log" && ln -s /proc/self/fd "$dev/fd" && mount --move "$dev" 
 exec "$@"
 "#;
 
-/// Records as pairs that can be compared and read.
+/// Records as pairs that tests can compare and people can read.
 pub type Said = Vec<(RecordType, String)>;
 
 pub struct Site {
@@ -64,7 +64,7 @@ impl Site {
     /// Prepares a site without Redis: no process listens at its socket.
     pub fn new() -> Self {
         let postfix = Postfix::builder().prepare().unwrap();
-        // The FIFO is as if pickup had run and ended. Without one, stock postdrop complains.
+        // A stopped pickup leaves this FIFO. Stock postdrop warns if the FIFO is missing.
         let fifo = postfix.queue_dir().join("public/pickup");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o622)).unwrap();
         Self { postfix, redis: None }
@@ -107,8 +107,8 @@ impl Site {
         run(&mut self.command(OUR_POSTDROP, arguments), stream)
     }
 
-    /// Has Redis cut all submitted messages into lots, as an Info Agent does. Each message comes
-    /// once, and no disowned one.
+    /// Has Redis cut all submitted messages into lots, as an Info Agent does. The lots have each
+    /// message once, and no disowned message.
     pub fn cut_lots(&mut self) {
         let redis = self.redis();
         redis.cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]).unwrap();
@@ -181,7 +181,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
     let mut child = spawn(command);
     let mut pipe = child.stdin.take().unwrap();
     std::thread::scope(|scope| {
-        // The test judges a program that ends without reading everything.
+        // A program may end without reading everything. The test checks its outcome.
         scope.spawn(move || drop(pipe.write_all(input)));
         child.wait_with_output().unwrap()
     })
@@ -212,8 +212,8 @@ pub fn assert_quiet_success(output: &Output) {
     assert_eq!((code(output), stderr(output).as_str()), (0, ""));
 }
 
-/// Reads records without judging them. Stock's may have control characters, which the decoder
-/// refuses.
+/// Reads records without checking them. Stock's records may have control characters, which the
+/// decoder refuses.
 pub fn said(mut stream: &[u8]) -> Said {
     let mut all = Vec::new();
     while let Some((kind, rest)) = stream.split_first() {
@@ -241,7 +241,7 @@ pub fn stream(records: &[(RecordType, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// A record.
+/// Record: its type and its data.
 pub type Raw = (RecordType, &'static [u8]);
 
 /// Encodes a message with further records in its envelope, its content and its extracted part.
