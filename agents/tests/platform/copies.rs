@@ -81,6 +81,12 @@ impl Two {
             .unwrap_or_else(|error| panic!("{error}: {}", self.beside.postfix.log()));
     }
 
+    /// Waits until each of the two directories is a node.
+    fn both_serve(&self) {
+        let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
+        self.original.until_status("two nodes", lives);
+    }
+
     fn received(&self) -> Vec<Delivery> {
         [self.original.sink.received(), self.beside.sink.received()].concat()
     }
@@ -184,8 +190,7 @@ fn a_copy_with_mail_becomes_a_node_of_its_own_when_it_must() {
     let (is_done, told) = two.beside.optimus(&["node", "new", "--even-with-mail"]);
     assert!(is_done && told.contains("from now on"), "{told}");
     assert_ne!(identity(&two.beside), identity(&two.original));
-    let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
-    two.original.until_status("two nodes", lives);
+    two.both_serve();
     deliver(&two.beside);
     assert_eq!(two.original.counted("settled"), 0, "copies are the other Postfix's alone");
     deliver(&two.original);
@@ -215,8 +220,7 @@ fn mail_deleted_on_a_refused_copy_is_deleted_there_alone_and_the_copy_becomes_an
     two.copy_is_refused();
     delete_deferred(&two.beside);
     assert_eq!(deferred(&two.original), 2 * ROUND, "the original's mail was deleted");
-    let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
-    two.original.until_status("two nodes", lives);
+    two.both_serve();
     deliver(&two.original);
     two.original.expect_rest();
     let tally = tally(&two.received(), 2 * ROUND);
@@ -237,8 +241,7 @@ fn an_original_that_is_refused_gives_its_copies_up_and_serves_as_another_node() 
     two.original.start("mail-agent");
     until(LONG, "refusal", || two.original.log("mail-agent").contains(COPY)).unwrap();
     delete_deferred(&two.original);
-    let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
-    two.original.until_status("two nodes", lives);
+    two.both_serve();
     assert_ne!(identity(&two.beside), identity(&two.original));
     deliver(&two.beside);
     two.original.expect_rest();
@@ -306,8 +309,7 @@ fn a_copy_without_mail_takes_a_name_of_its_own_and_both_serve() {
     two.original.submit(ROUND);
     two.original.expect_rest();
     two.start_copy();
-    let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
-    two.original.until_status("two nodes", lives);
+    two.both_serve();
     assert_ne!(identity(&two.beside), identity(&two.original));
     two.beside.postfix.set_main(&["defer_transports ="]).unwrap();
     two.beside.postfix.reload().unwrap();

@@ -5,7 +5,7 @@ use spool::{SpoolId, keys};
 use testbed::{MovingAddress, Redis, until};
 
 use crate::common::{LONG, Platform};
-use crate::redis::{healed, lead_to, named, platform_at, server};
+use crate::redis::{healed, lead_to, named, named_by, platform_at, server};
 
 /// Starts a server that is gone by now.
 fn gone() -> Redis {
@@ -14,9 +14,11 @@ fn gone() -> Redis {
     redis
 }
 
-fn arrived(platform: &mut Platform, count: usize) {
+/// Has some mail delivered. Postfix is done with it: a reload during a delivery would defer it.
+fn arrived(platform: &mut Platform, redis: &Redis, count: usize) {
     platform.submit(count);
     platform.sink_has(count);
+    platform.expect_rest_of(redis);
 }
 
 /// Checks that the inbox or a lot keeps all, and that nothing was put aside.
@@ -25,51 +27,61 @@ fn waits(platform: &Platform, redis: &Redis, count: usize) {
     assert_eq!(platform.sink.distinct(), count, "something was sent");
 }
 
-#[test]
-fn a_pickup_rs_that_alone_can_t_reach_redis_is_named_and_its_mail_waits() {
-    let (redis, gone) = (server(), gone());
-    let name = MovingAddress::to(&gone).unwrap();
-    let mut platform = platform_at(redis.address().unwrap());
-    platform.start("optimus");
-    arrived(&mut platform, 2);
-    lead_to(&platform, name.at());
-    platform.postfix.reload().unwrap();
-    let served = || platform.log("optimus").matches("pickup-rs is gone").count();
-    until(LONG, "the former pickup-rs to end", || served() > 0).unwrap();
-    named(&platform, "redis.url");
-    lead_to(&platform, redis.address().unwrap());
-    platform.submit(3);
-    named(&platform, "nothing is fed: Redis is not available");
-    waits(&platform, &redis, 2);
-    name.move_to(&redis).unwrap();
-    healed(&platform);
-    platform.redis = Some(redis);
-    platform.expect_all_once();
+/// The parts that lose Redis, and the words of these commands then.
+struct Case {
+    agents: bool,
+    pickup_rs: bool,
+    commands: &'static [&'static str],
+    told: &'static [&'static str],
 }
 
+const CASES: [Case; 2] = [
+    Case {
+        agents: false,
+        pickup_rs: true,
+        commands: &["check", "status"],
+        told: &["nothing is fed: Redis is not available", "see to Redis and to redis.url"],
+    },
+    Case {
+        agents: true,
+        pickup_rs: false,
+        commands: &["status"],
+        told: &["no info agent is alive", "no scheduler agent is alive", "no mail agent is alive"],
+    },
+];
+
 #[test]
-fn agents_that_alone_can_t_reach_redis_are_named_and_mail_waits() {
-    let (redis, gone) = (server(), gone());
-    let name = MovingAddress::to(&redis).unwrap();
-    let mut platform = platform_at(name.at());
-    platform.start("optimus");
-    arrived(&mut platform, 2);
-    lead_to(&platform, redis.address().unwrap());
-    platform.postfix.reload().unwrap();
-    name.move_to(&gone).unwrap();
-    name.cut();
-    platform.submit(3);
-    for kind in ["info", "scheduler", "mail"] {
-        let words = format!("no {kind} agent is alive");
-        until(LONG, &words, || platform.optimus(&["status"]).1.contains(&words))
-            .unwrap_or_else(|error| panic!("{error}: {}", platform.optimus(&["status"]).1));
+fn a_part_that_alone_can_t_reach_redis_is_named_and_mail_waits_until_it_can() {
+    for Case { agents, pickup_rs, commands, told } in CASES {
+        let (redis, gone) = (server(), gone());
+        let name = MovingAddress::to(&redis).unwrap();
+        let (by_name, itself) = (name.at(), redis.address().unwrap());
+        let mut platform = platform_at(if agents { by_name } else { itself });
+        platform.start("optimus");
+        arrived(&mut platform, &redis, 2);
+        lead_to(&platform, if pickup_rs { by_name } else { itself });
+        replace_pickup_rs(&platform);
+        name.move_to(&gone).unwrap();
+        name.cut();
+        lead_to(&platform, itself);
+        platform.submit(3);
+        told.iter().for_each(|words| named_by(commands, &platform, words));
+        waits(&platform, &redis, 2);
+        name.move_to(&redis).unwrap();
+        healed(&platform);
+        platform.redis = Some(redis);
+        platform.expect_all_once();
     }
-    assert!(!platform.optimus(&["status"]).0);
-    waits(&platform, &redis, 2);
-    name.move_to(&redis).unwrap();
-    healed(&platform);
-    platform.redis = Some(redis);
-    platform.expect_all_once();
+}
+
+/// Has Postfix start pickup-rs again, and waits until that has read its settings.
+fn replace_pickup_rs(platform: &Platform) {
+    platform.postfix.reload().unwrap();
+    until(LONG, "the Mail Agent to be with another pickup-rs", || {
+        let log = platform.log("optimus");
+        log.rsplit_once("pickup-rs is gone").is_some_and(|(_, later)| later.contains("recovered"))
+    })
+    .unwrap();
 }
 
 /// Another platform's Redis, with an identity of its own.
@@ -78,7 +90,7 @@ fn a_redis_of_another_spool_is_named_by_the_commands_with_both_spools_and_the_re
     let (redis, other) = (server(), server());
     let mut platform = platform_at(redis.address().unwrap());
     platform.start("optimus");
-    arrived(&mut platform, 1);
+    arrived(&mut platform, &redis, 1);
     let theirs = SpoolId::new().unwrap().to_string();
     other.cli(&["SET", &format!("{}spool", keys::SHARD), &theirs]).unwrap();
     let ours = redis.cli(&["GET", &format!("{}spool", keys::SHARD)]).unwrap();

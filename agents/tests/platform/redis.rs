@@ -37,7 +37,12 @@ fn log_says(platform: &Platform, words: &str) {
 
 /// Waits until `optimus check` and `optimus status` fail with these words.
 pub(crate) fn named(platform: &Platform, words: &str) {
-    for command in ["check", "status"] {
+    named_by(&["check", "status"], platform, words);
+}
+
+/// Waits until each of these commands fails with these words.
+pub(crate) fn named_by(commands: &[&str], platform: &Platform, words: &str) {
+    for &command in commands {
         until(LONG, words, || {
             let (is_fine, text) = platform.optimus(&[command]);
             !is_fine && text.contains(words)
