@@ -31,25 +31,25 @@ const ONE_WRITE_BYTES: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CleanupError {
     /// No process answered at the socket.
-    #[error("connect to cleanup: {0}")]
+    #[error("cleanup: can't connect: {0}")]
     Connect(io::Error),
     /// The connection broke: the process died.
-    #[error("connection to cleanup: {0}")]
+    #[error("cleanup: connection broken: {0}")]
     Connection(#[from] io::Error),
     /// Cleanup closed the connection without an answer.
-    #[error("cleanup closed the connection")]
+    #[error("cleanup: connection closed without an answer")]
     Closed,
     /// Cleanup sent nothing for `ipc_timeout`.
-    #[error("cleanup does not answer")]
+    #[error("cleanup: no response within ipc_timeout")]
     Silent,
     /// Cleanup sent something that is no attribute list, or one without an expected attribute.
-    #[error("cleanup: {0}")]
+    #[error("cleanup: answer not understood: {0}")]
     Language(#[from] AttrError),
     /// Cleanup greeted with another protocol's name.
-    #[error("cleanup greets with protocol {0:?}")]
+    #[error("cleanup: unknown protocol {0:?} in its greeting")]
     Protocol(String),
     /// Cleanup gave the message a name that is no queue id.
-    #[error("cleanup: {0}")]
+    #[error("cleanup: queue id not understood: {0}")]
     Name(#[from] QueueIdError),
 }
 

@@ -103,7 +103,7 @@ impl Configuration {
 /// Returns `main.cf` with the options of stock pickup's entry, then those of pickup-rs's own.
 fn own_view(main_cf: &MainCf, master_cf: &MasterCf, args: &MasterArgs) -> Result<MainCf> {
     let mut own = view_of(main_cf, master_cf, &text(main_cf, "pickup_service_name"))?;
-    args.configure(&mut own).context("options of pickup-rs in master.cf")?;
+    args.configure(&mut own).context("master.cf: options of pickup-rs")?;
     Ok(own)
 }
 
@@ -116,7 +116,7 @@ fn view_of(main_cf: &MainCf, master_cf: &MasterCf, service: &str) -> Result<Main
         None => Ok(main_cf.clone()),
         Some(entry) => master_cf
             .configuration_of(entry, main_cf)
-            .with_context(|| format!("options of {service} in master.cf, line {}", entry.line)),
+            .with_context(|| format!("master.cf: line {}: options of {service}", entry.line)),
     }
 }
 

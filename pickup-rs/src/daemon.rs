@@ -60,11 +60,11 @@ fn start(config_directory: &Path) -> Result<()> {
     let (main_cf, args, log) = (main_cf?, args.context("command line")?, log?);
     ensure!(
         !args.chroot,
-        "can't run chrooted: set the chroot field of its entry in master.cf to n"
+        "master.cf: pickup-rs can't run chrooted; set the chroot field of the entry to n"
     );
     ensure!(
         args.operands.is_empty(),
-        "unexpected command-line argument: {}",
+        "command line: unexpected argument {}; remove it from the entry in master.cf",
         args.operands.join(" ")
     );
     let mut inherited = Inherited::take(&args)?;
@@ -75,14 +75,18 @@ fn start(config_directory: &Path) -> Result<()> {
         &[configuration.places.node_directory(), queue.directory(Folder::Prepared)],
     )?;
     queue.check_file_system()?;
-    std::env::set_current_dir(&configuration.places.queue_directory).context("queue_directory")?;
+    std::env::set_current_dir(&configuration.places.queue_directory)
+        .context("queue_directory: can't be entered")?;
     let [listener] = <[_; 1]>::try_from(inherited.unix_listeners()?).map_err(|it| {
         anyhow::anyhow!(
-            "{} listening sockets; its entry in master.cf must be of type unix",
+            "listening sockets: {}, not one; the entry in master.cf must be of type unix",
             it.len()
         )
     })?;
-    let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("event loop: can't be started")?;
     let result = runtime.block_on(serve(configuration, &log, listener, inherited.link));
     runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
     result
@@ -105,7 +109,7 @@ fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) -> Result<
 fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
     let Some(owner) = User::from_name(&name)? else {
-        bail!("mail_owner: no user has the name {name:?}")
+        bail!("mail_owner: no user has the name {name:?}; set mail_owner to a user")
     };
     for folder in folders {
         node::folder::make(folder, owner.uid, owner.gid)?;
@@ -118,7 +122,7 @@ fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
         setgid(owner.gid)?;
         setuid(owner.uid)
     };
-    give_up().with_context(|| format!("become {name}"))
+    give_up().with_context(|| format!("{name}: can't become this user"))
 }
 
 async fn serve(
@@ -169,9 +173,10 @@ async fn serve(
 
 fn log_start(configuration: &Configuration) {
     match configuration.handoff {
-        Handoff::Hold => info!("hand-off in two phases"),
+        Handoff::Hold => info!("two-phase hand-off chosen"),
         Handoff::Direct => {
-            info!("direct hand-off, because of {}", configuration.content_rules.join(", "));
+            let rules = configuration.content_rules.join(", ");
+            info!(content_rules = %rules, "direct hand-off chosen");
         }
     }
 }

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_of_cleanup_decides() {
+    fn the_answer_of_cleanup_decides_the_outcome() {
         assert!(matches!(answered(CleanupStatus::OK, ""), Fed::Taken(_)));
         assert!(matches!(answered(CleanupStatus::RCPT, ""), Fed::Dropped(_)));
         assert!(matches!(
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_answer_is_reported_as_such() {
+    fn a_missing_answer_is_an_outcome_of_its_own() {
         let fed = outcome("4C1B21A0".parse().unwrap(), Err(CleanupError::Closed), None);
         assert!(matches!(fed, Fed::Unanswered(..)));
     }

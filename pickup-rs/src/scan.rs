@@ -95,11 +95,11 @@ pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usiz
 /// Returns the reason for a file without its execute bit in a queue that allows none. Either
 /// cleanup died and `postsuper` moved the file, or its mode was changed.
 fn unfinished() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "unfinished")
+    io::Error::new(io::ErrorKind::InvalidData, "not finished by cleanup")
 }
 
 fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "damaged")
+    io::Error::new(io::ErrorKind::InvalidData, "damaged attributes")
 }
 
 impl Scan {
@@ -121,7 +121,7 @@ impl Scan {
         let unmarked =
             ours.origin.handoff == Handoff::Hold && folder != Folder::Prepared && !released;
         if unmarked && let Err(error) = queue.mark(folder, &id) {
-            warn!("{id}: can't be marked as released: {error}");
+            warn!("{id}: not marked as released: {error}; tried again at the next scan");
         }
         self.ours.insert(id, ours);
     }
@@ -140,7 +140,7 @@ pub(crate) fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
             return Ok(names);
         }
     }
-    Err(io::Error::other("the queue changes faster than it can be read"))
+    Err(io::Error::other("files move faster than pickup-rs can list them"))
 }
 
 fn read_names(directory: &Path, names: &mut HashSet<QueueId>) -> io::Result<()> {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_by_another_name_is_told_apart_and_another_node_s_is_foreign() {
+    fn a_file_under_another_name_is_listed_apart_and_another_node_s_is_foreign() {
         let sample = plain();
         sample.write(QueueName::Hold, 0o700, "4C1B21A1");
         let scan = count(&sample);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_can_t_be_read_is_no_other_file_s_trouble() {
+    fn a_file_that_can_t_be_read_does_not_end_the_scan() {
         let sample = plain();
         sample.write(QueueName::Hold, 0o700, "4C1B21A0");
         // An unfinished file is looked for in every folder, and deferred/4 is no directory.
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_never_rests_is_never_missing() {
+    fn a_file_that_moves_all_the_time_is_never_missing() {
         let sample = plain();
         sample.write(QueueName::Active, 0o701, "4C1B21A0");
         let active = sample.queue.directory(QueueName::Active).join("4C1B21A0");

@@ -97,11 +97,11 @@ async fn read(stream: OwnedReadHalf, listener: impl Listener) {
 fn understand(line: Line) -> Said {
     match line {
         Line::TooLong => {
-            Said::Nonsense(format!("request longer than {REQUEST_LINE_LIMIT_BYTES} bytes"))
+            Said::Nonsense(format!("request: longer than {REQUEST_LINE_LIMIT_BYTES} bytes"))
         }
         Line::Text(text) => match serde_json::from_slice(&text) {
             Ok(request) => Said::Request(request),
-            Err(error) => Said::Nonsense(format!("not a request: {error}")),
+            Err(error) => Said::Nonsense(format!("request: not understood: {error}")),
         },
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn garbage_costs_a_line_and_not_the_connection() {
+    async fn garbage_costs_only_its_line_and_not_the_connection() {
         let (mut peer, _session, mut said) = start();
         peer.write_all(b"hello\n\xff\xfe\n{\"feed\":{}}\n\"ping\"\n").await.unwrap();
         for _ in 0..3 {

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_before_the_answer_is_remembered() {
+    fn a_deletion_before_cleanup_s_answer_is_remembered() {
         let mut tracker = Tracker::default();
         tracker.named(&id());
         assert_eq!(tracker.deleted(QueueName::Active, &id()), None);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn each_deferral_is_told_once() {
+    fn each_deferral_is_reported_once() {
         let mut tracker = tracking(State::Queued);
         let deferred =
             |tracker: &mut Tracker, time| tracker.seen(&id(), &at(QueueName::Deferred, time));

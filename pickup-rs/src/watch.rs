@@ -64,7 +64,7 @@ impl Watch {
     /// Starts to watch.
     pub(crate) fn new(queue: &Queue) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
-            .map_err(|error| context("watch the queue", error))?;
+            .map_err(|error| context("queue", error))?;
         let readiness = readiness::of(&inotify, Interest::READABLE)?;
         let mut watch = Self { inotify, readiness, directories: HashMap::new() };
         for name in QUEUES {
@@ -121,7 +121,7 @@ impl Watch {
                 let path = below.path.clone();
                 if let Err(error) = self.add(below) {
                     warn!(
-                        "{}: can't be watched: {error}; changes go unseen until a rescan",
+                        "{}: not watched: {error}; changes go unseen until the next rescan",
                         path.display()
                     );
                 }
@@ -142,7 +142,7 @@ impl Watch {
     fn add(&mut self, directory: Directory) -> io::Result<()> {
         match self.inotify.add_watch(&directory.path, directory.flags()) {
             Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(context(&format!("watch {}", directory.path.display()), error)),
+            Err(error) => Err(context(&directory.path.display().to_string(), error)),
             Ok(descriptor) => {
                 let below = directory.subdirectories()?;
                 self.directories.insert(descriptor, directory);
@@ -152,8 +152,8 @@ impl Watch {
     }
 }
 
-fn context(what: &str, error: Errno) -> io::Error {
-    io::Error::other(format!("{what}: {}", watching(error)))
+fn context(object: &str, error: Errno) -> io::Error {
+    io::Error::other(format!("{object}: can't be watched: {}", watching(error)))
 }
 
 impl Directory {
@@ -273,7 +273,7 @@ mod tests {
 
     /// Child process of the next test.
     #[tokio::test]
-    async fn watching_with_few() {
+    async fn a_child_watches_with_few_watches() {
         if std::env::var_os(FEW).is_some() {
             let (_directory, queue) = spool();
             println!("told: {}", Watch::new(&queue).unwrap_err());
@@ -291,12 +291,12 @@ mod tests {
             let mut command = std::process::Command::new("unshare");
             command.args(["-Ur", "sh", "-c", &script, "sh"]).arg(std::env::current_exe().unwrap());
             command
-                .args(["--exact", "watch::tests::watching_with_few", "--nocapture"])
+                .args(["--exact", "watch::tests::a_child_watches_with_few_watches", "--nocapture"])
                 .env(FEW, "1");
             let output = command.output().unwrap();
             let told = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(
-                told.contains("told: watch ") && told.contains(remedy),
+                told.contains("can't be watched") && told.contains(remedy),
                 "{limit}: {told} {output:?}"
             );
             assert!(!told.contains("RLIMIT_NOFILE") && !told.contains("make room"), "{told}");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_overflow_is_told() {
+    async fn an_overflow_is_reported() {
         let (directory, queue) = spool();
         let mut watch = Watch::new(&queue).unwrap();
         let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")

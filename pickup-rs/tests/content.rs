@@ -98,7 +98,7 @@ async fn a_message_without_recipients_is_dropped_with_a_warning() {
 }
 
 #[tokio::test]
-async fn a_content_filter_gets_it() {
+async fn a_content_filter_gets_the_message() {
     let site = Site::with(|postfix| postfix.main("content_filter = discard:[x]"));
     site.submit(&Message::new("filtered")).await;
     let mut agent = site.agent().await;
@@ -121,7 +121,7 @@ async fn ruled() -> (Site, Agent) {
     });
     let agent = site.agent().await;
     assert_eq!(agent.handoff(), Handoff::Direct);
-    site.log_has("direct hand-off, because of header_checks");
+    site.log_has("direct hand-off chosen content_rules=header_checks");
     (site, agent)
 }
 
@@ -160,7 +160,7 @@ async fn a_rule_that_holds_mail_still_holds_it() {
 }
 
 #[tokio::test]
-async fn reject_returns_and_discard_drops() {
+async fn a_reject_rule_returns_mail_and_a_discard_rule_drops_it() {
     let (site, mut agent) = ruled().await;
     site.submit(&Message::new("dropped").header("X-Rule: discard")).await;
     consumed(&site, &mut agent).await;

@@ -38,7 +38,7 @@ async fn cleanup_processes_die_while_they_are_fed() {
 }
 
 #[tokio::test]
-async fn redis_away_is_waited_for_and_then_refused_to_be_tried_again() {
+async fn a_message_waits_for_redis_and_is_then_refused_for_a_retry() {
     let mut site = Site::start();
     let id = site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
@@ -115,7 +115,7 @@ fn fill_disk(site: &Site) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_of_once_and_what_waits_is_handed_over_when_there_is_room() {
+async fn a_full_disk_is_logged_once_and_waiting_mail_is_handed_over_when_there_is_room() {
     let disk = |postfix: PostfixBuilder| postfix.queue_disk(1 << 20);
     if disk(Postfix::builder()).prepare().is_err() {
         return eprintln!("not tried: nothing may be mounted here");
@@ -152,7 +152,7 @@ async fn a_full_disk_is_told_of_once_and_what_waits_is_handed_over_when_there_is
     let log = site.postfix.log();
     assert_eq!(log.matches("queue file write error; mail waits").count(), 1, "{log}");
     assert_eq!(
-        log.matches(&format!("cleanup writes again, after {failures} failures")).count(),
+        log.matches(&format!("cleanup wrote again, after {failures} failures")).count(),
         1,
         "{log}"
     );
@@ -257,7 +257,7 @@ async fn a_password_file_for_root_and_postdrop_alone_can_be_read() {
 }
 
 #[tokio::test]
-async fn started_by_hand_it_says_so() {
+async fn pickup_rs_started_by_hand_names_master() {
     let site = Site::prepare(Sink::builder(), common::RARELY_S, |postfix| postfix);
     let output = site.postfix.command(env!("CARGO_BIN_EXE_pickup-rs")).output().unwrap();
     assert!(!output.status.success());

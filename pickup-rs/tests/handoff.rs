@@ -67,7 +67,7 @@ async fn a_message_that_goes_only_to_full_destinations_never_reaches_cleanup() {
 
 /// By then a copy may be the node, with the files that this one would release.
 #[tokio::test]
-async fn a_pickup_that_hears_nothing_of_redis_releases_nothing_until_it_does() {
+async fn a_pickup_rs_that_hears_nothing_from_redis_releases_nothing() {
     let site = Site::start();
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
@@ -90,7 +90,7 @@ async fn a_pickup_that_hears_nothing_of_redis_releases_nothing_until_it_does() {
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     agent.hear_end().await;
-    assert!(site.postfix.log().contains("nothing is fed or released"));
+    assert!(site.postfix.log().contains("feeding and releases stopped"));
     site.redis.resume();
     let mut agent = site.agent().await;
     assert_eq!(agent.inventory().await.len(), 1);
@@ -134,7 +134,7 @@ async fn no_option_of_postsuper_touches_an_undecided_file() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_gone_before_its_release_is_told_as_never_sent() {
+async fn a_file_deleted_before_its_release_is_reported_as_vanished() {
     let site = Site::start();
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
@@ -160,12 +160,12 @@ async fn a_file_that_was_moved_to_the_queue_manager_by_hand_is_not_discarded() {
     let path = |folder: &str| site.postfix.queue_dir().join(folder).join(held.queue_id.as_str());
     std::fs::rename(path(PREPARED), path("incoming")).unwrap();
     agent.send(&Request::Discard { queue_ids: vec![held.queue_id.clone()] }).await;
-    assert!(agent.error().await.contains("it may be sent twice"));
+    assert!(agent.error().await.contains("the message may be sent twice"));
     assert_eq!(agent.discarded().await, []);
 }
 
 #[tokio::test]
-async fn a_deferred_message_is_told_with_its_next_attempt_and_again_when_deleted() {
+async fn a_deferred_message_is_reported_with_its_next_attempt_and_again_when_deleted() {
     let sink = Sink::builder().answer(|_| Answer::TempFail);
     let site = Site::with_sink(sink, |postfix| postfix.main("minimal_backoff_time = 500s"));
     site.submit(&Message::new("one")).await;
@@ -223,7 +223,7 @@ async fn a_released_file_on_hold_stays_the_administrator_s() {
     assert_eq!(agent.recover(&site).await, [], "its file is still there");
     agent.release(&held.queue_id).await;
     agent.send(&Request::Discard { queue_ids: vec![held.queue_id.clone()] }).await;
-    assert!(agent.error().await.contains("in hold, so it is being sent"));
+    assert!(agent.error().await.contains("in hold, so left to Postfix"));
     assert_eq!(site.queue_names("hold"), [held.queue_id.to_string()]);
 
     postsuper(&site, "-d", &held.queue_id);
@@ -231,7 +231,7 @@ async fn a_released_file_on_hold_stays_the_administrator_s() {
 }
 
 #[tokio::test]
-async fn an_undecided_file_that_is_moved_to_the_queue_manager_by_hand_is_seen_to_be_queued() {
+async fn an_undecided_file_moved_to_the_queue_manager_by_hand_is_reported_as_queued() {
     let sink = Sink::builder().answer(|_| Answer::TempFail);
     let site = Site::prepare(sink, 1, |postfix| postfix);
     site.postfix.start().unwrap();
@@ -317,7 +317,7 @@ async fn a_file_that_can_t_be_read_is_not_settled_until_it_is_gone() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_in_corrupt_counts_as_there() {
+async fn a_damaged_file_in_corrupt_is_not_settled() {
     let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);
     let (held, file) = deferred(&site).await;
     site.postfix.kill9_daemon("pickup-rs").unwrap();
@@ -357,7 +357,7 @@ async fn garbage_is_answered_and_the_daemon_goes_on() {
         .await
         .unwrap();
     let mut lines = BufReader::new(stream).lines();
-    for expected in ["not a request", "not a queue id", "pong"] {
+    for expected in ["request: not understood", "not a queue id", "pong"] {
         let line = lines.next_line().await.unwrap().unwrap();
         assert!(line.contains(expected), "{line}");
     }
@@ -431,7 +431,7 @@ async fn a_file_that_cleanup_finishes_after_the_inventory_is_announced() {
 }
 
 #[tokio::test]
-async fn long_queue_ids_and_hashed_queues() {
+async fn long_queue_ids_and_hashed_queues_work() {
     let site = Site::with(|postfix| {
         postfix
             .main("enable_long_queue_ids = yes")
@@ -486,7 +486,7 @@ async fn a_requeued_file_stays_the_administrator_s() {
 }
 
 #[tokio::test]
-async fn a_requeued_copy_is_told_as_postfix_s_own_and_not_as_damaged() {
+async fn a_requeued_copy_is_taken_for_postfix_s_own_and_not_for_damaged() {
     let site = Site::prepare(Sink::builder().answer(|_| Answer::TempFail), 1, |postfix| {
         postfix.service("pickup unix n - n 1 1 pickup")
     });

@@ -74,7 +74,7 @@ async fn a_rescan_follows_a_file_that_another_process_has_renamed() {
 }
 
 #[tokio::test]
-async fn an_inventory_tells_the_other_name_and_settles_nothing() {
+async fn an_inventory_lists_the_other_name_and_settles_nothing() {
     let site = site(RARELY_S);
     let mut agent = site.agent().await;
     let held = on_hold(&site, &mut agent).await;

@@ -174,7 +174,7 @@ fn copy_queue(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Re
 }
 
 /// Words in the log of a copy, with mail and without.
-const REFUSED: [&str; 2] = ["not served: a copy", "from now on"];
+const REFUSED: [&str; 2] = ["not served: a copy", "copy became a node of its own"];
 
 /// Removes a file, or all files of a folder. Since the last time, Postfix may not have made it
 /// again.

@@ -35,7 +35,7 @@ use crate::protocol::{REPLY_LINE_LIMIT_BYTES, REQUEST_LINE_LIMIT_BYTES, Reply, R
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No process listens, or the socket is not safe to use. Nothing was sent.
-    #[error("pickup-rs at {}: {source}", path.display())]
+    #[error("pickup-rs at {}: can't connect: {source}", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -43,16 +43,16 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The connection broke.
-    #[error("pickup-rs: {0}")]
+    #[error("pickup-rs: connection broken: {0}")]
     Connection(#[from] io::Error),
     /// The request is longer than pickup-rs reads. Nothing was sent; ask for less at a time.
-    #[error("request of {bytes} bytes, more than the limit of {REQUEST_LINE_LIMIT_BYTES}")]
+    #[error("request: not sent: {bytes} bytes, more than the limit of {REQUEST_LINE_LIMIT_BYTES}")]
     RequestTooLong {
         /// Length of the request, in bytes.
         bytes: usize,
     },
     /// The line that arrived is no reply: the peer is not pickup-rs, or another version of it.
-    #[error("pickup-rs: not a reply: {0}")]
+    #[error("pickup-rs: reply not understood: {0}")]
     NotAReply(String),
 }
 

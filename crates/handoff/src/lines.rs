@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_its_lines() {
+    async fn a_stream_is_split_into_its_lines() {
         assert_eq!(lines_of(b"one\n\nthree\n", 5).await, [text("one"), text(""), text("three")]);
     }
 

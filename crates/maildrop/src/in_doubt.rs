@@ -70,13 +70,13 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum DeletionError {
     /// The maildrop could not be read or changed.
-    #[error("submissions in doubt: {0}")]
+    #[error("submissions in doubt: not deleted: {0}")]
     File(#[from] io::Error),
     /// Redis could not be asked.
-    #[error("submissions in doubt: {0}")]
+    #[error("submissions in doubt: not deleted: {0}")]
     Spool(#[from] spool::SpoolError),
     /// Another process resolves them.
-    #[error("submissions in doubt: another process is at them; try again")]
+    #[error("submissions in doubt: not deleted: another process resolves some; try again")]
     Busy,
 }
 
@@ -161,7 +161,7 @@ impl Resolver {
             Examined::Unfinished => return Ok(false),
             Examined::Submission(id) => id,
             Examined::SomethingElse => {
-                warn!("{}: no message id; left alone", path.display());
+                warn!("{}: left alone: neither name nor envelope has a message id", path.display());
                 self.undecidable.insert(doubt);
                 return Ok(false);
             }
@@ -169,18 +169,17 @@ impl Resolver {
         match self.spool.disown(id).await? {
             Disowned::Known => {
                 fs::remove_file(&path)?;
-                info!("{queue_id}: submission in doubt: Redis has {id}, the copy is removed");
+                info!("{queue_id}: submission in doubt: Redis has {id}; copy removed");
                 Ok(false)
             }
             Disowned::Disowned => {
                 self.maildrop.free(&doubt)?;
-                info!("{queue_id}: submission in doubt: Redis never had {id}, the copy is sent");
+                info!("{queue_id}: submission in doubt: Redis never had {id}; copy to be sent");
                 Ok(true)
             }
             Disowned::TooLate => {
                 warn!(
-                    "{}: {id} is so old that Redis may have forgotten it; left to the \
-                        administrator",
+                    "{}: left to the administrator: {id} is too old for Redis to decide",
                     path.display()
                 );
                 self.undecidable.insert(doubt);

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_in_doubt_are_in_doubt() {
+    fn only_names_of_files_in_doubt_are_listed() {
         let queue = tempfile::tempdir().unwrap();
         let maildrop = maildrop_in(queue.path(), QueueLayout::new([], 1));
         let claimed = format!("4C1B21A2.{ID}.in-doubt");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_freed_copy_goes_where_the_layout_says() {
+    fn a_freed_copy_goes_to_the_folder_of_the_layout() {
         let queue = tempfile::tempdir().unwrap();
         let maildrop = maildrop_in(queue.path(), QueueLayout::new([QueueName::Maildrop], 2));
         for doubt in [doubt("4C1B21A0"), InDoubt { id: ID.parse().ok(), ..doubt("4C1B21A1") }] {

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_submission_is_one() {
+    fn only_a_whole_submission_is_parsed() {
         use RecordType::{End, From, Size, Time};
         assert_eq!(records(&file(&[(Time, b"12"), (From, b"a")])), None, "no end");
         assert_eq!(

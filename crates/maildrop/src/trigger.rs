@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn wake(socket: &Path, request: u8) {
     let outcome = timeout(PATIENCE, send(socket, request)).await;
     if let Err(error) = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        warn!("unable to wake {}: {error}", socket.display());
+        warn!("{}: not woken: {error}; mail waits for the service's next run", socket.display());
     }
 }
 

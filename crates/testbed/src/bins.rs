@@ -13,7 +13,7 @@ pub fn bin(name: &str) -> PathBuf {
     let path = directory().join(name);
     assert!(
         path.is_file(),
-        "{} is missing; build it first: cargo build --workspace --all-features --bins",
+        "{}: missing; run cargo build --workspace --all-features --bins",
         path.display()
     );
     path

@@ -74,9 +74,10 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
 impl Redis {
     /// Returns the address on TCP.
     pub fn address(&self) -> Result<SocketAddr> {
-        let url = self.tcp_url().context("this server doesn't listen on TCP")?;
+        let url =
+            self.tcp_url().context("Redis: does not listen on TCP; use Redis::start_with_tcp")?;
         let address = url.strip_prefix("redis://").and_then(|it| it.strip_suffix("/0"));
-        Ok(address.context("no address")?.parse()?)
+        Ok(address.with_context(|| format!("{url}: no address"))?.parse()?)
     }
 
     /// Makes this server a replica, and returns when it has all that the master has.

@@ -65,7 +65,7 @@ impl Network {
             format!("o{:x}n{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let names =
             ["a", "b"].iter().take(count).map(|end| format!("{unique}{end}")).collect::<Vec<_>>();
-        let guard = guard(&names).context("guard process (sh)")?;
+        let guard = guard(&names).context("guard process (sh): not started")?;
         // From here on, dropping the value cleans up.
         let network = Self { names, wire: None, guard };
         for name in &network.names {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_trip_takes_its_time_and_nothing_stays() {
+    fn a_round_trip_takes_its_time_and_the_namespaces_are_removed() {
         let network = Network::with(&Link::taking(Duration::from_millis(20))).unwrap();
         let names = network.names.clone();
         // No server listens: the refusal takes one round trip.

@@ -132,7 +132,7 @@ impl Redis {
         self.start_loading()?;
         until(START, "redis-server answers", || self.answers() || self.has_ended())?;
         if self.has_ended() {
-            bail!("redis-server ended at its start; its log:\n{}", self.log());
+            bail!("redis-server: ended at its start; log:\n{}", self.log());
         }
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Redis {
         command.current_dir(&self.folder).args(["--dir", "."]).args(self.arguments());
         let quiet = || Stdio::null();
         let server = command.stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();
-        self.server = Some(server.context("redis-server; is it installed?")?);
+        self.server = Some(server.context("redis-server: not started; install Redis")?);
         Ok(())
     }
 
@@ -218,11 +218,14 @@ impl Redis {
     pub fn cli(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new("redis-cli");
         command.arg("-e").arg("-s").arg(self.socket()).args(words);
-        let output = command.output().context("redis-cli; is it installed?")?;
+        let output = command.output().context("redis-cli: not run; install Redis")?;
         let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
         match output.status.success() {
             true => Ok(said),
-            false => bail!("{words:?}: {said}{}", String::from_utf8_lossy(&output.stderr)),
+            false => bail!(
+                "redis-cli: {words:?} failed: {said}{}",
+                String::from_utf8_lossy(&output.stderr)
+            ),
         }
     }
 }

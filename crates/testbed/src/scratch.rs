@@ -58,10 +58,10 @@ impl Scratch {
         let parent = parent()?;
         let made = tempfile::Builder::new().prefix("optimus-").tempdir_in(&parent);
         let path =
-            made.with_context(|| format!("temporary folder in {}", parent.display()))?.keep();
+            made.with_context(|| format!("{}: no scratch folder made", parent.display()))?.keep();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
         let keep = std::env::var_os(KEEP_VARIABLE).is_some();
-        let guard = guard(&path, keep).context("guard process (sh)")?;
+        let guard = guard(&path, keep).context("guard process (sh): not started")?;
         Ok(Self { path, keep, guard })
     }
 
@@ -142,11 +142,9 @@ fn parent() -> Result<PathBuf> {
     let chosen = std::env::var_os(PARENT_VARIABLE).map_or_else(std::env::temp_dir, PathBuf::from);
     let places = [chosen, "/tmp".into(), "/var/tmp".into()];
     let open = |place: &&PathBuf| place.ancestors().all(anybody_may_pass);
-    places
-        .iter()
-        .find(open)
-        .cloned()
-        .context("no temporary directory that every user can pass through")
+    places.iter().find(open).cloned().with_context(|| {
+        format!("{PARENT_VARIABLE}: not set to a folder that every user can enter")
+    })
 }
 
 fn anybody_may_pass(folder: &Path) -> bool {

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fate_is_told_apart() {
+    fn each_fate_is_counted_apart() {
         let deliveries = [
             delivery("once", "A", "x"),
             delivery("split", "B", "x"),

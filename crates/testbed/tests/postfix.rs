@@ -80,7 +80,7 @@ fn two_instances_run_side_by_side_and_leave_nothing() {
 }
 
 #[test]
-fn the_sink_answers_as_told() {
+fn the_sink_answers_as_the_test_says() {
     let judge = |recipient: &str| match recipient {
         "later@example.net" => Answer::TempFail,
         "never@example.net" => Answer::Reject,

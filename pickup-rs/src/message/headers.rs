@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resent_message_needs_the_other_one() {
+    fn a_resent_message_needs_a_resent_message_id() {
         assert_eq!(
             missing_in_lines(&["Resent-From: a@b", "Message-Id: <x@y>"]),
             Some(MissingId::ResentMessageId)

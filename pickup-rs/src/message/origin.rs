@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_not_envelope() {
+    fn attributes_in_the_content_are_not_found() {
         let mut file = begun_by_cleanup();
         put(&mut file, RecordType::Mesg, b"");
         sample().put(&mut file);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_not_somebody_else_s() {
+    fn a_damaged_file_is_unclear_and_not_foreign() {
         let mut file = begun_by_cleanup();
         let first = file.len();
         sample().put(&mut file);

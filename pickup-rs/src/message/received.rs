@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_postfix_s() {
+    fn dates_have_the_form_of_postfix() {
         assert_eq!(date(&sample(3600, "CET")), "Sun,  1 Nov 2026 09:04:05 +0100 (CET)");
         assert_eq!(date(&sample(0, "UTC")), "Sun,  1 Nov 2026 09:04:05 +0000 (UTC)");
         assert_eq!(date(&sample(-12_600, "NST")), "Sun,  1 Nov 2026 09:04:05 -0330 (NST)");

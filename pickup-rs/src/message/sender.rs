@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_needs_quotes_gets_them() {
+    fn only_a_local_part_that_needs_quotes_gets_them() {
         for (address, expected) in [
             ("", ""),
             ("alice", "alice"),

@@ -212,7 +212,7 @@ impl Attendance {
                     Ok(None) => continue,
                     Ok(Some(_)) if self.takes_another_name(&round) => return,
                     Ok(Some(standing)) => tell(standing),
-                    Err(error) if error.is_retryable() => debug!("not attended: {error}"),
+                    Err(error) if error.is_retryable() => debug!(%error, "not attended"),
                     Err(error) => warn!("{error}"),
                 }
             }
@@ -284,7 +284,8 @@ impl Attendance {
                 Ok(None)
             }
             spool::Attended::Wait => Err(SpoolError::Unavailable(
-                "Redis was put back to an earlier state, and waits for this node's latest".into(),
+                "Redis was put back to an earlier state, and waits for a later copy of this disk"
+                    .into(),
             )),
             spool::Attended::Occupied(host) => {
                 Ok(Some(self.refused(round, host, true, asked).await))
@@ -380,7 +381,7 @@ impl Attendance {
     fn renew(&self) -> Result<NodeId, IdentityError> {
         match identity::renew(&self.places) {
             Ok(new) => {
-                info!("a copy of node {}: node {new} from now on", self.node);
+                info!(copy_of = %self.node, node = %new, "copy became a node of its own");
                 Ok(new)
             }
             Err(error) => {
@@ -415,8 +416,8 @@ impl Attendance {
 /// Returns words for a mark that can't be written.
 pub(crate) fn unwritable(mark: &Path, error: &io::Error) -> String {
     format!(
-        "{}: can't be written and synced: {error}; nothing is fed or released until it can be: see \
-         to its disk",
+        "{}: can't be written and synced: {error}; see to the disk: feeding and \
+         releases are stopped",
         mark.display()
     )
 }

@@ -18,9 +18,7 @@ const MODE: u32 = 0o700;
 pub(crate) enum FolderError {
     #[error("{path}: can't be made or read: {source}")]
     File { path: PathBuf, source: io::Error },
-    #[error(
-        "{path}: is not a directory that belongs to user {owner}; move it away or change its owner"
-    )]
+    #[error("{path}: not a directory of user {owner}; move {path} away or change its owner")]
     Foreign { path: PathBuf, owner: Uid },
 }
 

@@ -34,7 +34,7 @@ pub(crate) enum IdentityError {
     /// The queue carries files of several nodes.
     #[error(
         "{path}: missing, and the queue carries mail of several nodes: {nodes}; \
-         write the one that this queue belongs to into the file"
+         write the name of this queue's node into the file"
     )]
     Several { path: PathBuf, nodes: String },
     /// The queue carries files of an earlier version, which name no node.
@@ -44,10 +44,10 @@ pub(crate) enum IdentityError {
     )]
     Unnamed { path: PathBuf, files: usize },
     /// The queue can't be read.
-    #[error("the queue can't be searched for the node's identity: {0}")]
+    #[error("queue: can't be searched for the node's identity: {0}")]
     Queue(io::Error),
     /// The system gave no random numbers.
-    #[error("random numbers: {0}")]
+    #[error("node's identity: can't be made: no random numbers: {0}")]
     Random(String),
     /// The mark can't be read.
     #[error(transparent)]
@@ -75,7 +75,8 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
         Some(node) => node,
         None => match mark::node_of(&places.mark_file())? {
             Some(node) => {
-                warn!("{}: missing, and the mark is of node {node}: kept", kept.path().display());
+                let path = kept.path().display();
+                warn!(%path, %node, "missing identity taken from the mark");
                 node
             }
             None => take_back(&kept, queue)?.map_or_else(new, Ok)?,
@@ -87,7 +88,8 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
     if let Err(error) = fs::remove_file(former.path())
         && error.kind() != io::ErrorKind::NotFound
     {
-        warn!("{}: {error}", former.path().display());
+        let path = former.path().display();
+        warn!(%path, %error, "former identity file not removed");
     }
     read(&kept)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }
@@ -134,11 +136,8 @@ fn take_back(kept: &Kept, queue: &Queue) -> Result<Option<NodeId>, IdentityError
         ([], None) => Ok(None),
         ([], Some(files)) => Err(IdentityError::Unnamed { path, files: *files }),
         ([node], _) => {
-            info!(
-                "{}: missing, and {} queue files are of node {node}: kept",
-                path.display(),
-                named[**node]
-            );
+            let (path, files) = (path.display(), named[**node]);
+            info!(%path, %node, files, "missing identity taken from queue files");
             Ok(Some((**node).clone()))
         }
         (several, _) => {

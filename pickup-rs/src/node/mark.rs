@@ -27,7 +27,7 @@ use super::kept::Kept;
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum MarkError {
     /// The file can't be read or made.
-    #[error("{path}: the mark can't be read or made: {source}")]
+    #[error("{path}: the mark can't be read or made: {source}; see to the disk")]
     File { path: PathBuf, source: io::Error },
     /// The file's content is no mark.
     #[error(
@@ -118,7 +118,8 @@ impl Mark {
     fn read_again(&self) -> Result<(), MarkError> {
         let line = match read(&self.path)? {
             Some((_, Some(other))) if other != self.node => {
-                warn!("{}: of node {other}, not {}: not counted", self.path.display(), self.node);
+                let path = self.path.display();
+                warn!(%path, is_of = %other, wanted = %self.node, "mark of another node ignored");
                 Line::NONE
             }
             Some((line, _)) => line,
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_only_rises_and_is_there_again() {
+    fn a_mark_only_rises_and_is_read_again_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Mark::open(folder.path().join("mark"), node()).unwrap();
         let mark = open();
@@ -230,7 +231,7 @@ mod tests {
 
     /// A directory in the draft's place stands for a full disk: no draft can be written.
     #[test]
-    fn a_mark_that_is_there_needs_no_room() {
+    fn an_existing_mark_opens_on_a_full_disk() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mark");
         Mark::open(path.clone(), node()).unwrap();
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_don_t_have_it_at_once() {
+    fn two_processes_don_t_have_the_lock_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let [one, other] =
             [(); 2].map(|()| Mark::open(folder.path().join("mark"), node()).unwrap());
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_no_mark_and_the_first_version_s_is_one() {
+    fn garbage_is_refused_and_a_mark_of_the_first_version_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mark");
         std::fs::write(&path, "x\n").unwrap();

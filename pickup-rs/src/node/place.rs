@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_is_at_another_place_and_one_that_is_put_back_at_the_same_host() {
+    fn a_copy_has_another_place_and_a_restored_directory_has_the_same_host() {
         let folder = tempfile::tempdir().unwrap();
         let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
         fs::create_dir(&one).unwrap();

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_counts_for_as_long_as_in_redis() {
+    fn an_answer_lapses_when_it_lapses_in_redis() {
         let here = |asked| Standing::Here { generation: 1, ring: 0, floor: CommitNumber(0), asked };
         let now = Instant::now();
         assert!(!here(now).is_lapsed() && here(now.checked_sub(LIVE).unwrap()).is_lapsed());

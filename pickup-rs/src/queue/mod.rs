@@ -279,7 +279,7 @@ impl Queue {
         };
         // The queue manager ignores an unfinished file for ever.
         if !Whereabouts::of(Folder::Prepared, &metadata).is_some_and(|it| it.finished) {
-            return Err(io::Error::other("not a file that cleanup has finished; left alone"));
+            return Err(io::Error::other("not finished by cleanup"));
         }
         match mark(&prepared, metadata.mode()).and_then(|()| rename(&prepared, &incoming)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.released_before(id),
@@ -328,7 +328,7 @@ impl Queue {
             match is_left {
                 true => remove(&path)?,
                 false => {
-                    warn!("{id}: in {queue} there is another message of that name, left alone");
+                    warn!("{id}: left alone in {queue}: another message of that name");
                 }
             }
         }
@@ -363,7 +363,7 @@ impl Queue {
                     if is_left_in_hold(id, &origin, &whereabouts) =>
                 {
                     if self.prepare(id)? {
-                        info!("{id}: left in hold, undecided; prepared");
+                        info!("{id}: found undecided in hold; prepared");
                     }
                 }
                 found => return Ok(found),
@@ -390,5 +390,5 @@ fn is_left_in_hold(id: &QueueId, origin: &Origin, whereabouts: &Whereabouts) -> 
 }
 
 fn never_at_rest(id: &QueueId) -> io::Error {
-    io::Error::other(format!("{id}: moved each time before it could be opened"))
+    io::Error::other(format!("{id}: can't be opened: moved at each attempt"))
 }

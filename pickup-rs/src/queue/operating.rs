@@ -184,7 +184,7 @@ impl Queue {
                 return Ok(name);
             }
         }
-        Err(io::Error::other(format!("{id}: found no other name")))
+        Err(io::Error::other(format!("{id}: no unused name found")))
     }
 
     /// Deletes a file and its logs. Logs go first: a log without its message would be taken for

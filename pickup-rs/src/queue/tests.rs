@@ -216,7 +216,7 @@ fn a_file_that_the_queue_manager_has_tried_is_not_fetched_back() {
 }
 
 #[test]
-fn a_name_that_postfix_gave_again_is_another_file() {
+fn a_queue_id_that_postfix_used_again_names_another_file() {
     let sample = plain();
     sample.write_foreign(QueueName::Active);
     assert_eq!(sample.queue.release(&id()).unwrap(), Release::Gone);
@@ -309,7 +309,7 @@ fn a_corrupt_file_is_not_on_its_way_and_not_gone() {
 }
 
 #[test]
-fn a_release_of_nothing_says_so() {
+fn a_release_without_a_file_finds_it_gone() {
     assert_eq!(plain().queue.release(&id()).unwrap(), Release::Gone);
 }
 
@@ -334,7 +334,7 @@ fn a_file_whose_mode_is_unknown_is_not_gone() {
 }
 
 #[test]
-fn a_damaged_file_is_not_somebody_else_s() {
+fn a_damaged_file_is_not_foreign() {
     for queue in QUEUES {
         let sample = plain();
         sample.write(queue, 0o700, "4C1B21A0");

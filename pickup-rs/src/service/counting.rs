@@ -175,7 +175,7 @@ impl Service {
         match scan {
             Ok(scan) => self.compare(scan, &running),
             Err(error) => {
-                let reason = format!("the queue can't be read: {error}");
+                let reason = format!("queue: not scanned: {error}");
                 warn!("{reason}");
                 running
                     .sessions
@@ -239,7 +239,7 @@ impl Service {
         for (id, error) in
             unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains_key(*id))
         {
-            warn!("{id}: can't be read: {error}; its message is not settled");
+            warn!("{id}: can't be read: {error}; message not settled");
         }
         let found = |id: &QueueId| self.queue.find_anywhere(id).ok().flatten().map(|it| it.folder);
         let now = unreadable.keys().map(|id| (id.clone(), found(id))).collect();
@@ -269,9 +269,7 @@ impl Service {
     /// operator.
     pub(super) fn remark_corrupt(&mut self, id: &QueueId) {
         if self.counting.corrupt.insert(id.clone()) {
-            warn!(
-                "{id}: in corrupt, where it is never sent; not settled until the file is deleted"
-            );
+            warn!("{id}: in corrupt, so never sent; not settled until the file is deleted");
         }
     }
 
@@ -298,13 +296,13 @@ impl Service {
                     self.remark_corrupt(&id);
                 }
                 Ok(Some(_)) => {}
-                Err(error) => warn!("{id}: {error}"),
+                Err(error) => warn!("{id}: not looked up: {error}"),
             }
         }
     }
 
     fn settle_unseen(&mut self, id: &QueueId) {
-        info!("{id}: left the queue unseen, or by another way than delivery: settled");
+        info!("{id}: settled: left the queue unseen, or by another way than delivery");
         let event = self.tracker.gone(id);
         self.tell(event);
     }
@@ -312,7 +310,7 @@ impl Service {
     /// Follows a file that another process has renamed, as an operator's release does without a
     /// Mail Agent. The Mail Agents compare by messages' ids: inodes are used again.
     fn goes_on_as(&mut self, was: QueueId, now: QueueId) {
-        info!("{was}: goes on as {now}");
+        info!("{was}: renamed to {now} by another process");
         self.tracker.renamed(&was, &now);
         let (done, absent, renamed) = (Vec::new(), Vec::new(), vec![NewName { was, now }]);
         self.tell_agents(&Reply::Operated { act: Act::Release, done, absent, renamed }, &[]);

@@ -95,8 +95,8 @@ async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
     let parent = sources.parent;
     tokio::select! {
         // Cleanup waits for services that only a living master starts, so no feeding would end.
-        () = master_is_dead(parent) => info!("master is gone"),
-        () = finish(service, sources) => info!("all feedings ended; another process takes over"),
+        () = master_is_dead(parent) => info!("master ended"),
+        () = finish(service, sources) => info!("all feedings ended; another process may take over"),
     }
     Ok(())
 }
@@ -121,7 +121,7 @@ async fn finish(mut service: Service, sources: &mut Sources) {
         }
     };
     if timeout(RETIREMENT_LIMIT, finishing).await.is_err() {
-        warn!("cleanup or a client took too long; ended without it");
+        warn!("cleanup or a client took too long; not waited for");
     }
 }
 
@@ -165,7 +165,7 @@ async fn accept(listener: &UnixListener, master: &MasterLink) -> UnixStream {
                 return stream;
             }
             Err(error) => {
-                warn!("accept: {error}");
+                warn!(%error, "connection not accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -52,7 +52,7 @@ impl Service {
     ) {
         let full = Arc::new(full.into_iter().collect::<HashSet<_>>());
         if self.waiting.len() + ids.len() > WAITING_FEEDS_LIMIT {
-            let reason = format!("more than {WAITING_FEEDS_LIMIT} messages wait to be fed");
+            let reason = format!("feed: refused: more than {WAITING_FEEDS_LIMIT} messages wait");
             return self.say(session, Reply::Error { reason });
         }
         if !self.retiring {
@@ -128,7 +128,7 @@ impl Service {
         match self.queue.find(queue_id) {
             // Cleanup has said that the file is durable, so it exists even if it can't be seen.
             Err(error) => {
-                warn!("{queue_id}: {error}");
+                warn!("{queue_id}: not looked up: {error}; taken as stored");
                 self.stored(feeding, queue_id);
             }
             Ok(Some(_)) => self.stored(feeding, queue_id),
@@ -145,7 +145,7 @@ impl Service {
             Ok(Preparation::Prepared) => self.prepared(feeding, queue_id),
             Ok(Preparation::Out) => {
                 warn!(
-                    "{queue_id}: {}: released by `postsuper -H` before it was committed",
+                    "{queue_id}: {}: released by `postsuper -H` before the commit",
                     feeding.job.id
                 );
                 self.stored(feeding, queue_id);
@@ -164,8 +164,7 @@ impl Service {
             None => "gone from hold".to_owned(),
         };
         self.tracker.forget(queue_id);
-        let reason =
-            format!("{queue_id}: {from} before it was committed; never sent, so it is fed again");
+        let reason = format!("{queue_id}: {from} before the commit; never sent, so fed again");
         self.refused(feeding, reason, Fault::Passing);
     }
 
@@ -184,7 +183,7 @@ impl Service {
                 self.come_and_gone(feeding, queue_id);
             }
             Handoff::Direct => {
-                warn!("{queue_id}: {}: {why}; it may be sent twice", feeding.job.id);
+                warn!("{queue_id}: {}: {why}; perhaps sent twice", feeding.job.id);
                 self.tracker.forget(queue_id);
                 self.refused(feeding, why, Fault::Passing);
             }
@@ -271,7 +270,7 @@ impl Service {
             Follows::Nothing => return,
             Follows::Pause(pause) => pause,
             Follows::Trouble(pause) => {
-                warn!("{reason}; mail waits, and is tried again now and then");
+                warn!("{reason}; mail waits, and one message is tried now and then");
                 pause
             }
         };
@@ -284,7 +283,7 @@ impl Service {
 
     fn note_room(&mut self) {
         if let Some(Relief { refused, lasted }) = self.disk.succeeded(Instant::now()) {
-            info!("cleanup writes again, after {refused} failures in {} seconds", lasted.as_secs());
+            info!("cleanup wrote again, after {refused} failures in {} seconds", lasted.as_secs());
         }
     }
 
@@ -299,7 +298,7 @@ impl Service {
         if self.handoff == Handoff::Hold
             && let Err(error) = self.queue.sweep(queue_id, message)
         {
-            warn!("{queue_id}: {error}");
+            warn!("{queue_id}: file of a dead cleanup not removed: {error}");
         }
     }
 

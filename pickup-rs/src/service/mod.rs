@@ -192,7 +192,7 @@ impl Service {
     fn see_whether_it_has_lapsed(&mut self) {
         if self.standing.is_lapsed() && !self.retiring {
             warn!(
-                "queue directory: nothing is fed or released: for 10 s node {} could not attend, \
+                "queue directory: feeding and releases stopped: node {} could not attend for 10 s, \
                  because of Redis or this disk, or because this process was stopped",
                 self.node
             );
@@ -230,8 +230,8 @@ impl Service {
             | Request::Operate { .. }
                 if !self.standing.is_here() =>
             {
-                let reason = "queue directory: not served, or not yet".to_owned();
-                self.say(session, Reply::Error { reason });
+                let reason = "request: refused: this queue directory does not serve its node";
+                self.say(session, Reply::Error { reason: reason.to_owned() });
             }
             Request::Feed { lot, epoch, ids, full } => self.feed(session, (lot, epoch), ids, full),
             Request::Release { queue_ids, mark } => self.release(session, queue_ids, mark),
@@ -287,7 +287,7 @@ impl Service {
     fn say(&mut self, session: SessionId, reply: Reply) {
         let listens = self.sessions.get(&session).is_some_and(|session| session.say(reply));
         if !listens && self.sessions.contains_key(&session) {
-            warn!("a client of the hand-off socket does not read its replies: disconnected");
+            warn!("client of the hand-off socket disconnected: too many unread replies");
             self.left(session);
         }
     }
@@ -321,7 +321,7 @@ impl Service {
                 Change::Deleted(queue, queue_id) => self.deleted(queue, &queue_id),
                 Change::Moved(queue_id) => self.look_again(&queue_id),
                 Change::Overflow | Change::NewDirectory => {
-                    debug!("inotify lost changes, or a queue directory is new");
+                    debug!("inotify lost changes, or a queue directory appeared");
                     self.rescan();
                 }
             }
@@ -342,7 +342,7 @@ impl Service {
     fn catch_up(&mut self) {
         match self.watch.pending() {
             Ok(changes) => self.changed(changes),
-            Err(error) => warn!("inotify: {error}"),
+            Err(error) => warn!(%error, "changes of queue files not read"),
         }
     }
 
@@ -364,7 +364,7 @@ impl Service {
                     self.remark_corrupt(queue_id);
                 }
             }
-            Err(error) => warn!("{queue_id}: {error}"),
+            Err(error) => warn!("{queue_id}: not looked up: {error}"),
         }
     }
 

@@ -20,13 +20,13 @@ pub(super) enum NotMoved {
     Feeding,
     #[error("not a file of OPTIMUS")]
     NotOurs,
-    #[error("damaged, so its owner is unknown")]
+    #[error("damaged, so whether OPTIMUS made the file is unknown")]
     Unclear,
-    #[error("not released yet, so nothing can be done with it in Postfix")]
+    #[error("not released yet, so Postfix can't carry out the order")]
     Unreleased,
     #[error("no such file")]
     Nothing,
-    #[error("in {0}, so it is being sent and not discarded; it may be sent twice")]
+    #[error("in {0}, so left to Postfix; the message may be sent twice")]
     Out(Folder),
     #[error("{0}")]
     System(#[from] io::Error),
@@ -119,7 +119,7 @@ impl Service {
     ) {
         // A mark that is too low costs duplicates, but no mail.
         if let Err(error) = self.attendance.mark().raise(mark) {
-            warn!("the mark can't be written: {error}");
+            warn!("mark: not written: {error}; see to the disk");
         }
         if queue_ids.is_empty() {
             return;
@@ -166,7 +166,7 @@ impl Service {
             }
             (Release::Gone, Some(State::Prepared)) => {
                 self.tracker.forget(queue_id);
-                warn!("{queue_id}: deleted before its release; never sent, so it is made again");
+                warn!("{queue_id}: deleted before the release; never sent, so fed again");
                 Ok(Released::Never)
             }
             (Release::Gone, Some(_)) => {
@@ -233,7 +233,7 @@ impl Service {
     }
 
     pub(super) fn complain(&mut self, session: SessionId, queue_id: &QueueId, error: &NotMoved) {
-        let reason = format!("{queue_id}: {error}");
+        let reason = format!("{queue_id}: file left alone: {error}");
         warn!("{reason}");
         self.say(session, Reply::Error { reason });
     }
@@ -244,7 +244,7 @@ mod tests {
     use super::Waking;
 
     #[test]
-    fn one_wake_up_at_a_time_and_one_more_for_all_that_came_meanwhile() {
+    fn one_wake_up_runs_at_a_time_and_one_more_covers_later_releases() {
         let mut waking = Waking::default();
         assert!(waking.want());
         assert!(!waking.want() && !waking.want());

@@ -69,7 +69,7 @@ impl Service {
             }
             // Delivered already: the kernel reports that.
             Ok(None) => {}
-            Err(error) => warn!("{now}: {error}"),
+            Err(error) => warn!("{now}: not looked up: {error}"),
         }
     }
 

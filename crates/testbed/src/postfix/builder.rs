@@ -79,8 +79,8 @@ impl PostfixBuilder {
     /// Makes the instance without starting it.
     pub fn prepare(self) -> Result<Postfix> {
         let scratch = Scratch::new()?;
-        let layout =
-            Layout::create(scratch.path(), self.queue_bytes).context("Postfix's directories")?;
+        let layout = Layout::create(scratch.path(), self.queue_bytes)
+            .context("Postfix's directories: not made")?;
         let mut main = MainCf::standard(&layout);
         self.main.iter().try_for_each(|line| main.set(line))?;
         main.write(&layout.config)?;

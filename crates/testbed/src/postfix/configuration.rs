@@ -67,7 +67,7 @@ impl MainCf {
     /// Sets a parameter by `name = value`.
     pub(super) fn set(&mut self, line: &str) -> Result<()> {
         let (name, value) =
-            line.split_once('=').with_context(|| format!("not `name = value`: {line}"))?;
+            line.split_once('=').with_context(|| format!("main.cf: not `name = value`: {line}"))?;
         self.0.insert(name.trim().to_owned(), value.trim().to_owned());
         Ok(())
     }
@@ -123,7 +123,7 @@ pub(super) fn change_main(folder: &Path, lines: &[&str]) -> Result<()> {
 pub(super) fn master_cf(added: &[String]) -> Result<String> {
     let mut lines: Vec<&str> = SERVICES.lines().collect();
     for line in added {
-        let key = key(line).with_context(|| format!("not a line of master.cf: {line}"))?;
+        let key = key(line).with_context(|| format!("master.cf: not a service: {line}"))?;
         lines.retain(|other| self::key(other) != Some(key));
         lines.push(line);
     }

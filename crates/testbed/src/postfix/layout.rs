@@ -70,7 +70,9 @@ impl Layout {
     }
 
     fn link_stock_daemons(&self) -> Result<()> {
-        for entry in std::fs::read_dir(STOCK_DAEMONS).context("Postfix is not installed")? {
+        for entry in std::fs::read_dir(STOCK_DAEMONS)
+            .with_context(|| format!("{STOCK_DAEMONS}: can't be read; install Postfix"))?
+        {
             let program = entry?.path();
             symlink(&program, self.daemons.join(program.file_name().unwrap_or_default()))?;
         }
@@ -86,17 +88,17 @@ impl Layout {
 }
 
 fn owner() -> Result<Owner> {
-    let user =
-        User::from_name(MAIL_OWNER)?.with_context(|| format!("user {MAIL_OWNER} is missing"))?;
+    let user = User::from_name(MAIL_OWNER)?
+        .with_context(|| format!("user {MAIL_OWNER}: missing; install Postfix"))?;
     let group = Group::from_name(SETGID_GROUP)?
-        .with_context(|| format!("group {SETGID_GROUP} is missing"))?;
+        .with_context(|| format!("group {SETGID_GROUP}: missing; install Postfix"))?;
     Ok(Owner { user: user.uid, group: group.gid })
 }
 
 fn make(path: &Path, mode: u32, user: Option<Uid>, group: Option<Gid>) -> Result<()> {
     std::fs::create_dir(path).with_context(|| path.display().to_string())?;
     chown(path, user, group)
-        .with_context(|| format!("owner of {} (root is needed)", path.display()))?;
+        .with_context(|| format!("{}: owner not set; run the test as root", path.display()))?;
     // Only after chown, which would clear set-group-id.
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
     Ok(())

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_message_is_no_message() {
+    fn a_message_cut_short_is_not_whole() {
         let mut input = &MESSAGE.as_bytes()[..MESSAGE.len() - 10];
         assert!(!read(&mut input, false, &mut Delivery::default()).unwrap());
     }

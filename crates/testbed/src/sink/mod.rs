@@ -82,7 +82,7 @@ impl SinkBuilder {
 
     /// Binds and serves.
     pub fn start(self) -> Result<Sink> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("the sink's socket")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("sink: can't listen")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             journal: Journal::new(),

@@ -272,7 +272,7 @@ proptest! {
 }
 
 #[test]
-fn only_what_no_configuration_can_mend_is_worthless() {
+fn only_a_message_that_no_configuration_can_mend_is_worthless() {
     let mismatch = Damage::Checksum { stored: 1, computed: 2, bytes: 3 };
     assert!(is_worthless(&mismatch.to_string()) && is_worthless(&Damage::Header.to_string()));
     assert!(is_worthless(&format!("malformed: {}", Malformed::NoEnd)));
