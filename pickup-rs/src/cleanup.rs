@@ -1,8 +1,8 @@
-//! One message to one cleanup process.
+//! A conversation with one cleanup process about one message.
 //!
 //! A cleanup process serves one client at a time, and one message per connection. So several
-//! messages at once need several connections: master starts a process for each. The conversation is
-//! in `postfix_wire::cleanup`.
+//! messages at once need several connections, for each of which master starts a process.
+//! `postfix_wire::cleanup` describes the protocol.
 
 use std::io;
 use std::path::Path;
@@ -17,17 +17,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::ForCleanup;
 
-/// Time for which connecting is tried again while master's socket is full or absent. A reload of
-/// Postfix takes less.
+/// Longest time of attempts to connect while master's socket is full or absent. A reload of Postfix
+/// takes less.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pause between two attempts to connect.
+/// Pause between two attempts to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Content up to this size is sent together with what surrounds it, in one system call.
+/// Size of the longest content, in bytes, that is sent with its head and tail in one system call.
 const ONE_WRITE_BYTES: usize = 256 * 1024;
 
-/// Failure of a conversation. Cleanup drops what it had of the message, unless all was sent.
+/// Failure of a conversation. Cleanup drops a message of which it has only a part.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CleanupError {
     /// No process answered at the socket.
@@ -57,7 +57,7 @@ pub(crate) enum CleanupError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: CleanupStatus,
-    /// Cleanup's own words; empty if it has none. It has logged them already.
+    /// Cleanup's own words, which cleanup has logged; may be empty.
     pub(crate) reason: String,
 }
 
@@ -138,7 +138,7 @@ async fn connect(socket: &Path) -> Result<UnixStream, CleanupError> {
     }
 }
 
-/// Reads one list; what follows it stays in `received`.
+/// Reads one attribute list. Bytes after the list stay in `received`.
 async fn read_attributes(
     stream: &mut UnixStream,
     received: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! Everything pickup-rs takes from `main.cf`, `master.cf`, `optimus.toml` and its command line.
+//! Settings that pickup-rs takes from `main.cf`, `master.cf`, `optimus.toml` and its command line.
 //!
 //! Mail from OPTIMUS must be treated as mail from stock pickup. So parameters are applied in this
 //! order, later ones over earlier ones:
@@ -23,8 +23,8 @@ use spool::Server;
 
 use crate::message::Site;
 
-/// Settings of one pickup-rs process, fixed from its start to its end. After a reload it exits, and
-/// the next process reads them anew.
+/// Settings of one pickup-rs process, fixed from its start to its end. After a reload the process
+/// exits, and the next one reads the settings anew.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     pub(crate) places: Places,

@@ -1,8 +1,8 @@
-//! From master's `exec` to the service.
+//! Start and end of the process, from master's `exec` to the service.
 //!
 //! A fatal error is logged and ends the process with status 1. When a service fails before it has
 //! served a client, master waits `service_throttle_time` (a minute) and starts it again. So a
-//! broken configuration doesn't spin.
+//! broken configuration doesn't make pickup-rs start again and again without a pause.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,10 +36,10 @@ const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 /// Longest wait at the end of the process for threads that read the queue.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Longest wait for a SIGTERM that has been sent, once the end of master's line was seen.
+/// Longest wait for master's SIGTERM after the link to master was closed.
 const SIGTERM_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Runs the program until it ends.
+/// Runs pickup-rs to its end. Returns failure after a fatal error, which is logged.
 pub fn main() -> ExitCode {
     let config_directory = std::env::var_os("MAIL_CONFIG")
         .map_or_else(|| DEFAULT_CONFIG_DIRECTORY.into(), PathBuf::from);
@@ -103,9 +103,9 @@ fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) -> Result<
     log::init(&main_cf, LOG_NAME, args.is_some_and(|args| args.verbose > 0))
 }
 
-/// Gives up root, whatever the entry in `master.cf` says, as stock pickup does: master starts every
-/// service as root. The password of Redis, which only root may read, has been read before. The
-/// folders that only root can make are made first.
+/// Makes the folders that only root can make, and gives up root, as stock pickup does. Master
+/// starts every service as root, whatever `master.cf` says. The caller has read the password of
+/// Redis, which only root may read.
 fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
     let Some(owner) = User::from_name(&name)? else {
@@ -161,10 +161,10 @@ async fn serve(
         _ = terminate.recv() => None,
         result = serving => Some(result),
     };
-    // Master sends SIGTERM before it dies, but the end of its line may be seen first.
+    // Master sends SIGTERM before its death, but the kernel may report the closed link first.
     let is_stopped = result.is_none() || timeout(SIGTERM_PATIENCE, terminate.recv()).await.is_ok();
-    // A stopped node leaves, so that another place may serve it at once. When this process ends for
-    // another reason, the next one on this host goes on.
+    // A stopped node leaves, so that another place may serve the node at once. After any other end
+    // of this process, the next one on this host goes on.
     if is_stopped {
         attendance.leave().await;
     }

@@ -5,14 +5,15 @@
 //! connect, learn the queue id ─────┘
 //! ```
 //!
-//! While some destinations have their share, pickup-rs connects only after parsing. A message for
-//! none but these is answered with `full`, and cleanup never hears of it.
+//! While some destinations have their share, pickup-rs connects to cleanup only after parsing. A
+//! message whose destinations all have their share is answered with `full` and never reaches
+//! cleanup.
 //!
 //! The answer to the Mail Agent depends on the kind of failure:
 //!
 //! | | answer |
 //! |---|---|
-//! | Redis away: asked again for [`REDIS_PATIENCE`], then | refused, retry |
+//! | Redis away for [`REDIS_PATIENCE`] | refused, retry |
 //! | checksum, missing, malformed | refused for good: the agent has Redis quarantine it |
 //! | cleanup can't be reached, or dies before all was sent | refused, retry |
 //! | cleanup dies after all was sent | the service looks for the file on disk |
@@ -20,7 +21,7 @@
 //! | cleanup: bad message for a reason unknown here | refused for good |
 //! | cleanup: no recipients | consumed: stock pickup deletes such a message, with a warning |
 //! | cleanup: disk full | refused, retry; all others wait as well |
-//! | cleanup: anything else (not now) | refused, retry |
+//! | cleanup: any other status | refused, retry |
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -42,13 +43,13 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before Redis is asked again. The client also backs off between connections.
 const REDIS_PAUSE: Duration = Duration::from_millis(100);
 
-/// Furthest future date that stock pickup believes, in seconds.
+/// Seconds by which a submission time may lie in the future at most, as in stock pickup.
 const FUTURE_LIMIT_S: i64 = 2 * 3600;
 
-/// Age in seconds from which stock pickup logs a warning.
+/// Age in seconds above which stock pickup logs a warning.
 const DAY_S: i64 = 24 * 3600;
 
-/// Everything that feeding needs, shared by all messages.
+/// Settings and connections that the feedings of all messages share.
 #[derive(Debug)]
 pub(crate) struct Feeder {
     pub(crate) node: NodeId,
@@ -71,7 +72,7 @@ pub(crate) struct Job {
     pub(crate) epoch: Epoch,
 }
 
-/// Outcome of a feeding as cleanup reported it. The service looks up what is on disk.
+/// Outcome of a feeding, by cleanup's answer. The service then looks for the file on disk.
 #[derive(Debug)]
 pub(crate) enum Fed {
     /// Cleanup took the message, and its file is prepared.
@@ -82,9 +83,9 @@ pub(crate) enum Fed {
     Dropped(QueueId),
     /// All destinations of the message have their share. Cleanup was not asked.
     Full(Vec<Domain>),
-    /// All was sent, and cleanup did not answer.
+    /// Cleanup had the whole message and did not answer.
     Unanswered(QueueId, String),
-    /// Cleanup died before all was sent.
+    /// Cleanup died before it had the whole message.
     BrokenOff(QueueId, String),
     /// Cleanup did not take the message.
     Refused { queue_id: Option<QueueId>, reason: String, fault: Fault },
@@ -93,11 +94,11 @@ pub(crate) enum Fed {
 /// Party at fault when cleanup did not take a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The message itself: cleanup will never take it.
+    /// The message itself: no retry would help.
     Message,
-    /// Anything else that a retry may mend.
+    /// A passing cause, which a retry may mend.
     Passing,
-    /// The disk: cleanup could not write this file, and can't write others.
+    /// The disk: cleanup can write neither this file nor others.
     Disk,
 }
 
@@ -120,7 +121,7 @@ impl Feeder {
         named: impl FnOnce(&QueueId, &[Domain]),
     ) -> Fed {
         let open = || Conversation::open(&self.cleanup_socket, self.ipc_timeout);
-        // If all destinations may be full, cleanup is not troubled yet.
+        // If all destinations may have their share, pickup-rs doesn't connect to cleanup yet.
         let (message, cleanup) = if full.is_empty() {
             let (message, cleanup) = tokio::join!(self.read(job.id), open());
             (message, Some(cleanup))
@@ -205,7 +206,7 @@ impl Feeder {
         fed
     }
 
-    /// Moves the file out of hold at once, because `postsuper` can touch it there.
+    /// Moves the file out of hold at once, because `postsuper` acts on files in hold.
     fn prepare(&self, fed: Fed) -> Fed {
         match fed {
             Fed::Taken(queue_id) if self.handoff == Handoff::Hold => {
@@ -241,8 +242,8 @@ fn arrival_s(message: &Message, now_s: i64) -> i64 {
     now_s
 }
 
-/// Maps cleanup's answer to an outcome. A bad message is dropped if `submitter` is at fault, as
-/// stock pickup does.
+/// Maps cleanup's answer to an outcome. Drops a bad message if its submitter is at fault, as stock
+/// pickup does.
 fn outcome(
     queue_id: QueueId,
     answer: Result<Answer, CleanupError>,

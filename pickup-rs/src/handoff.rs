@@ -1,15 +1,14 @@
 //! Choice of the hand-off that a site needs.
 //!
-//! In the two-phase hand-off every message goes to `hold/` first, and leaves it when it is
-//! committed. That is wrong where the site's own rules put mail on hold, because cleanup doesn't
-//! say which rule did. Two kinds can (`cleanup_message.c`, `cleanup_milter.c`): header and body
-//! checks, and a Milter that quarantines. Where mail from OPTIMUS meets either, messages are handed
-//! over directly. See `docs/decisions/0004-*`.
+//! In the two-phase hand-off cleanup puts every message on hold. That is wrong where the site's own
+//! rules put mail on hold, because cleanup doesn't say which rule did. Header and body checks can,
+//! and Milters (`cleanup_message.c`, `cleanup_milter.c`). Where such rules apply to mail from
+//! OPTIMUS, messages are handed over directly. See `docs/decisions/0004-*`.
 
 use handoff::protocol::Handoff;
 use postfix_wire::{CleanupFlags, MainCf};
 
-/// Parameters that can put mail on hold. Without its flag, cleanup ignores a parameter.
+/// Parameters that can put mail on hold, each with the flag without which cleanup ignores it.
 const CONTENT_RULES: [(&str, CleanupFlags); 5] = [
     ("header_checks", CleanupFlags::FILTER),
     ("mime_header_checks", CleanupFlags::FILTER),

@@ -1,8 +1,8 @@
 //! Release of mail on hold without a Mail Agent, for operators' commands.
 //!
-//! While no Mail Agent is there, or Redis is away, an operator's command acts on this host's queue
-//! by itself. Stock postsuper would give released files their old names back, which is not safe:
-//! see `queue::operating`. A Mail Agent that is back learns the new names from the files.
+//! While no Mail Agent runs, or Redis is away, an operator's command acts on this host's queue
+//! directly. Stock postsuper would let released files keep their names, which is not safe: see
+//! `queue::operating`. A Mail Agent that starts later learns the new names from the files.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,10 +15,10 @@ use spool::MessageId;
 use crate::queue::{OnHold, Queue};
 use crate::scan;
 
-/// Failure to release mail on hold. Some of it may have been released.
+/// Failure to release mail on hold. Some files may have been released.
 #[derive(Debug, thiserror::Error)]
 pub enum HeldError {
-    /// The layout of the queue can't be told.
+    /// A parameter for the layout of the queue has the wrong form.
     #[error(transparent)]
     Configuration(#[from] MainCfError),
     /// A file can't be examined or moved.
@@ -26,20 +26,20 @@ pub enum HeldError {
     File(#[from] io::Error),
 }
 
-/// Outcome for mail on hold.
+/// Outcome of a release, by file.
 #[derive(Debug, Default)]
 pub struct Released {
-    /// Files that were released, by their names before and since.
+    /// Released files, each with its name before and after.
     pub renamed: Vec<NewName>,
-    /// Files of OPTIMUS that nobody knows enough of, left on hold.
+    /// Files of OPTIMUS left on hold, because Redis can't be asked about them.
     pub unknown: Vec<QueueId>,
-    /// Files that are stock postsuper's to release.
+    /// Files left on hold for stock postsuper.
     pub others: Vec<QueueId>,
 }
 
-/// Releases files of OPTIMUS that are on hold: those of these names, or all. Other mail, and mail
-/// that is undecided, is left alone. `committed` is what Redis has as committed here, if it can be
-/// asked: a file that was handed over directly doesn't tell.
+/// Releases files of OPTIMUS that are on hold: those in `names`, or all. Leaves other mail and
+/// undecided mail alone. A file that was handed over directly is released only if its message is in
+/// `committed`, which Redis gave. `None` means that Redis can't be asked.
 pub fn release(
     main_cf: &MainCf,
     queue_directory: &Path,

@@ -8,7 +8,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! //! | `daemon` | from master's `exec` to the service |
+//! | `daemon` | from master's `exec` to the service |
 //! | `service` | the one owner of all state, driven by events |
 //! | `session` | one connection |
 //! | `feeder`, `message`, `cleanup` | one message from Redis into cleanup |

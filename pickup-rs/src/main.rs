@@ -1,4 +1,4 @@
-//! pickup-rs, the daemon. See `pickup_rs::daemon`.
+//! The pickup-rs daemon: see `pickup_rs::daemon`.
 
 use std::process::ExitCode;
 

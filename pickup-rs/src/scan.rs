@@ -2,12 +2,12 @@
 //!
 //! Files move during a scan, and Redis forgets a message whose file is reported as missing. So
 //! while the directories are read, the kernel reports each name that moves or appears
-//! ([`Arrivals`]). A file that is in the queue from beginning to end lies in a directory when that
-//! one is read, or its move is reported. If the kernel lost events, or a new directory appeared,
-//! everything is read again.
+//! ([`Arrivals`]). So a file that stays in the queue during the scan is found in a directory or
+//! among the moves. If the kernel lost events, or a new directory appeared, everything is read
+//! again.
 //!
-//! Reading names is fast. After that, the first bytes of each file say whether it is one of
-//! OPTIMUS. Files that are known to be foreign are not opened again.
+//! The first bytes of each file then say whether OPTIMUS made the file. Files that are known to be
+//! foreign are not opened again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -24,8 +24,7 @@ use tracing::warn;
 use crate::message::Origin;
 use crate::queue::{Examined, Folder, Queue, Whereabouts, folders};
 
-/// Readings of the directories until a scan fails. Each one fails only in a burst of thousands of
-/// moves.
+/// Most attempts to list the directories. An attempt fails only in a burst of thousands of moves.
 const ATTEMPTS: usize = 5;
 
 /// One queue file of OPTIMUS.
@@ -48,13 +47,13 @@ pub(crate) struct Scan {
     /// Files with attributes of OPTIMUS that name another queue id.
     pub(crate) renamed: HashMap<QueueId, Ours>,
     pub(crate) foreign: HashSet<QueueId>,
-    /// Files whose owner is unclear, with the reason. Any of them may be one of OPTIMUS, so the
+    /// Files whose owner is unclear, with the reason. OPTIMUS may have made any of them, so the
     /// next scan opens them again.
     pub(crate) unreadable: HashMap<QueueId, io::Error>,
 }
 
-/// Scans for the files of `node`; `foreign` are files known to be others'. Blocks while it reads. A
-/// file that can't be read is listed as such; only a directory that can't be read is an error.
+/// Scans the queue for the files of `node`, without opening the `foreign` ones. Blocks. Lists a
+/// file that can't be read as unreadable; only an unreadable directory is an error.
 pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> io::Result<Scan> {
     let mut scan = Scan::default();
     for id in names(queue)? {
@@ -79,7 +78,7 @@ pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> 
 }
 
 /// Counts the files of OPTIMUS by node, and those whose owner is unclear. Files of earlier versions
-/// don't name a node. Blocks while it reads.
+/// name no node. Blocks.
 pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usize>, usize)> {
     let (mut owners, mut unclear) = (BTreeMap::new(), 0);
     for id in names(queue)? {
@@ -92,8 +91,8 @@ pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usiz
     Ok((owners, unclear))
 }
 
-/// Returns the reason for a file without its execute bit in a queue that allows none. Either
-/// cleanup died and `postsuper` moved the file, or its mode was changed.
+/// Returns the error for a file without its execute bit in a queue without unfinished files. Either
+/// cleanup died and `postsuper` moved the file, or the file's mode was changed.
 fn unfinished() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not finished by cleanup")
 }
@@ -105,8 +104,8 @@ fn damaged() -> io::Error {
 impl Scan {
     fn add(&mut self, queue: &Queue, node: &NodeId, id: QueueId, ours: Ours) {
         let Whereabouts { folder, released, .. } = ours.whereabouts;
-        // This server's node had another name before: such a file is Postfix's alone. A prepared
-        // file is not, because Redis decides whether it is sent.
+        // Released files under the node's former name are Postfix's alone. Redis decides whether
+        // prepared files are sent, whichever node they name.
         if folder != Folder::Prepared && ours.origin.node.as_ref().is_some_and(|it| it != node) {
             _ = self.foreign.insert(id);
             return;
@@ -190,7 +189,8 @@ impl Arrivals {
         Ok(())
     }
 
-    /// Adds the names that have arrived. Returns whether the kernel reported all of them.
+    /// Adds the names that have arrived. Returns false if the kernel lost events, or a directory
+    /// appeared.
     fn complete(&self, names: &mut HashSet<QueueId>) -> io::Result<bool> {
         loop {
             let events = match self.inotify.read_events() {

@@ -1,7 +1,7 @@
 //! One connection of the hand-off socket: a task that reads requests, and one that writes replies.
 //!
 //! Both tasks only move lines. A peer that doesn't read its replies is cut off when too many wait.
-//! After reconnecting, an inventory tells it the whole state.
+//! A peer that connects again gets the whole state from an inventory.
 
 use handoff::lines::{Line, Lines};
 use handoff::protocol::{REQUEST_LINE_LIMIT_BYTES, Reply, Request};
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 /// Replies that may wait for a peer to read them.
 const WAITING_REPLIES_LIMIT: usize = 100_000;
 
-/// Bytes after which waiting replies are written, about.
+/// Approximate size of one write of waiting replies, in bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// Message of the reading task to the service.
@@ -42,9 +42,9 @@ pub(crate) struct Session {
     pub(crate) is_agent: bool,
 }
 
-/// Receiver of what a peer sends.
+/// Receiver of a peer's messages.
 pub(crate) trait Listener: Send + 'static {
-    /// Takes one message. Waits while too many are queued. Returns false if the receiver is gone.
+    /// Takes one message. Waits while too many are queued. Returns false if the service has ended.
     fn hear(&self, said: Said) -> impl Future<Output = bool> + Send;
 }
 
@@ -61,7 +61,8 @@ impl Session {
         }
     }
 
-    /// Queues a reply. Returns false if the peer doesn't read; the session must end then.
+    /// Queues a reply. Returns false if too many replies wait; then the caller must end the
+    /// session.
     pub(crate) fn say(&self, reply: Reply) -> bool {
         self.replies.try_send(reply).is_ok()
     }

@@ -9,10 +9,10 @@
 //! ```
 //!
 //! A file is tracked from the moment cleanup names it, before it can be delivered, so that its end
-//! is always seen. A file counts as settled only once the queue manager had it. A file that was
-//! gone before its release was never sent.
+//! is always seen. Only a file that the queue manager had can be settled. A file that was gone
+//! before its release was never sent.
 //!
-//! The tracker is pure: it is told of events and folders, and returns the changes to report.
+//! The tracker is pure: the methods take events and folders, and return the changes to report.
 
 use std::collections::HashMap;
 
@@ -72,7 +72,8 @@ impl Tracker {
         self.files.insert(id.clone(), State::Queued);
     }
 
-    /// Notes that the file has another name. It is tracked in any case, so that its end is seen.
+    /// Notes that the file has another name. Tracks an unknown file as well, so that its end is
+    /// seen.
     pub(crate) fn renamed(&mut self, was: &QueueId, now: &QueueId) {
         let state = self.files.remove(was).unwrap_or(State::OnHold);
         self.files.insert(now.clone(), state);
@@ -83,7 +84,7 @@ impl Tracker {
         self.files.remove(id);
     }
 
-    /// Notes that the file was unlinked from that queue.
+    /// Notes that the file was unlinked from `queue`.
     pub(crate) fn deleted(&mut self, queue: QueueName, id: &QueueId) -> Option<FileEvent> {
         match self.files.get_mut(id)? {
             State::Feeding { deleted } => {
@@ -109,8 +110,8 @@ impl Tracker {
                 Some(FileEvent::Deferred(id.clone(), next_attempt_s))
             }
             (_, State::OnHold) => Some(FileEvent::OnHold(id.clone())),
-            // The file was released from hold and is being tried already: it was deferred until
-            // now.
+            // The Mail Agent hears of the release by this event, though the queue manager tries the
+            // file already.
             (Some(State::OnHold), State::Queued) => {
                 Some(FileEvent::Deferred(id.clone(), whereabouts.mtime_s))
             }
@@ -118,7 +119,7 @@ impl Tracker {
         }
     }
 
-    /// Whether the last known state of a file agrees with this sight of it.
+    /// Whether the last known state of a file agrees with `whereabouts`.
     pub(crate) fn agrees(&self, id: &QueueId, whereabouts: &Whereabouts) -> bool {
         self.state(id) == Some(state_at(whereabouts))
     }

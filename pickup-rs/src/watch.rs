@@ -9,7 +9,7 @@
 //!
 //! A change is a hint where to look. Only a deletion is final, because Postfix moves files with
 //! `rename`, so an unlinked name is gone. The kernel drops changes that are not read in time, and
-//! reports that. Then the queue must be scanned.
+//! reports the loss. Then the queue must be scanned.
 //!
 //! Hashed queues have a directory per hash value, which Postfix makes and removes at any time. So
 //! their parents are watched for new directories.
@@ -61,7 +61,8 @@ struct Directory {
 }
 
 impl Watch {
-    /// Starts to watch.
+    /// Starts to watch the directories of a queue. The error for a limit of inotify names the
+    /// remedy.
     pub(crate) fn new(queue: &Queue) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .map_err(|error| context("queue", error))?;
@@ -271,7 +272,7 @@ mod tests {
 
     const FEW: &str = "OPTIMUS_TEST_FEW_WATCHES";
 
-    /// Child process of the next test.
+    /// Child process of the next test, with few watches.
     #[tokio::test]
     async fn a_child_watches_with_few_watches() {
         if std::env::var_os(FEW).is_some() {

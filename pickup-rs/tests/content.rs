@@ -1,4 +1,4 @@
-//! Content of messages, and the site's own rules for it: the outcome is that with stock pickup.
+//! Content of messages, and the site's own rules for content: the outcome is as with stock pickup.
 
 #![allow(clippy::unwrap_used)]
 
@@ -279,7 +279,7 @@ async fn mail_that_stock_pickup_deletes_never_goes_to_quarantine() {
     let site = Site::start();
     let mut all = envelopes();
     let first = vec![(RecordType::Rcpt, &b"firstr"[..]), (RecordType::From, b"abc")];
-    // Every seventh of the longest ones is enough for each run of the test.
+    // Every seventh of the longest envelopes is enough for one run of the test.
     let count = all.len();
     all.truncate(60);
     all.extend(envelopes().into_iter().skip(60).step_by(7).take(count));
@@ -306,7 +306,7 @@ async fn mail_that_stock_pickup_deletes_never_goes_to_quarantine() {
     site.log_has("internal protocol error");
 }
 
-/// A node whose configuration rejects good mail must not lose it.
+/// A node whose configuration rejects good mail must not lose that mail.
 #[tokio::test]
 async fn good_mail_that_this_node_calls_bad_goes_to_quarantine() {
     let site = Site::with(|postfix| postfix.main("queue_file_attribute_count_limit = 1"));

@@ -23,7 +23,7 @@ async fn cleanup_processes_die_while_they_are_fed() {
     let driving = drive(&site, names.len());
     let killing = async {
         for kill in 1..=10 {
-            // In the middle of feeding, at any speed.
+            // The kills come in the middle of feeding, at any speed of the machine.
             let named = || site.postfix.log().matches("uid=1234").count();
             eventually("messages named by cleanup", || named() >= 20 * kill).await;
             if let Some(pid) = site.postfix.daemon_pids("cleanup").pop() {
@@ -51,8 +51,8 @@ async fn a_message_waits_for_redis_and_is_then_refused_for_a_retry() {
     assert!(refused == id && retry && reason.starts_with("Redis: "), "{reason}");
     agent.send(&feed).await;
     site.redis.restart().unwrap();
-    // On a slow machine Redis may come back after the limit. Then the agent is told so, and asks
-    // again.
+    // On a slow machine Redis may come back after the limit. Then the message is refused, and the
+    // agent feeds it again.
     while agent.held_or_refused().await != Some(id) {
         agent.send(&feed).await;
     }
@@ -206,8 +206,8 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
     let mut site = Site::start();
     let known = site.submit(&Message::new("known")).await;
     site.spool.cut(LotNumber(1), 1, None).await.unwrap();
-    // This one is in the inbox, where Redis doesn't look when asked. The copy in the inbox is
-    // dropped when a lot is cut.
+    // This message is in the inbox, where `disown` doesn't look. The copy in the inbox is dropped
+    // when a lot is cut.
     let waiting = site.submit(&Message::new("waiting")).await;
     let unknown = MessageId::new().unwrap();
     site.redis.kill9();

@@ -1,5 +1,5 @@
-//! The hand-off, end to end, under a real Postfix master. One file, because each test is one short
-//! conversation with pickup-rs, and they are read one after the other.
+//! The hand-off, end to end, under a real Postfix master. All tests are in one file, because each
+//! is one short conversation with pickup-rs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -65,7 +65,7 @@ async fn a_message_that_goes_only_to_full_destinations_never_reaches_cleanup() {
     assert_eq!(agent.held().await.id, waits);
 }
 
-/// By then a copy may be the node, with the files that this one would release.
+/// After 10 s without Redis, a copy may serve the node and release the same messages.
 #[tokio::test]
 async fn a_pickup_rs_that_hears_nothing_from_redis_releases_nothing() {
     let site = Site::start();
@@ -407,7 +407,7 @@ async fn a_file_that_cleanup_finishes_after_the_inventory_is_announced() {
     let late = agent.held().await;
     drop(agent);
     site.postfix.kill9_daemon("pickup-rs").unwrap();
-    // With its file elsewhere, cleanup seems not to have finished it yet.
+    // The test moves the file away, as if cleanup had not finished it yet.
     let prepared = site.postfix.queue_dir().join(PREPARED).join(late.queue_id.as_str());
     let hold = site.postfix.queue_dir().join("hold").join(late.queue_id.as_str());
     let aside = site.postfix.queue_dir().join("saved/aside");
@@ -519,7 +519,8 @@ async fn deliver_all(site: &Site, agent: &mut Agent, count: usize) {
         let Ok(held) = held else { continue };
         match agent.commit(site, &held).await {
             Committed::Committed => agent.release(&held.queue_id).await,
-            // The file was announced and was in the inventory as well: recovery has released it.
+            // A file that was announced and listed in the inventory has been released by the
+            // recovery.
             Committed::Already => {}
             _ => agent.discard(&held.queue_id).await,
         }

@@ -1,5 +1,5 @@
-//! A pickup-rs that ends: only SIGTERM tells Redis that another place may serve the node at once.
-//! After any other end the node counts as served until its last word has lapsed.
+//! Ends of pickup-rs: only after SIGTERM may another place serve the node at once. After any other
+//! end the node counts as served until its last attendance has lapsed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -44,8 +44,8 @@ async fn pickup_gives_the_node_up_when_postfix_stops() {
     assert!(after < before, "{before}, {after}");
 }
 
-/// On a busy machine, master has died before pickup-rs runs. Then the kernel tells of the end of
-/// master's line before the signal is handled.
+/// On a busy machine, master may have died before pickup-rs runs. Then pickup-rs sees the end of
+/// its link to master before the signal.
 #[tokio::test]
 async fn pickup_gives_the_node_up_though_master_dies_first() {
     let (before, after) = ended_by(|site, pid| {

@@ -39,7 +39,7 @@ async fn on_hold(site: &Site, agent: &mut Agent) -> Fed {
     held
 }
 
-/// Releases a file from hold as OPTIMUS's postsuper does. Returns its name since.
+/// Releases a file from hold as OPTIMUS's postsuper does. Returns the file's new name.
 fn release(site: &Site, was: &QueueId) -> QueueId {
     let file = site.postfix.queue_files("hold").remove(0);
     let inode = file.metadata().unwrap().ino();
@@ -50,7 +50,7 @@ fn release(site: &Site, was: &QueueId) -> QueueId {
     now
 }
 
-/// Returns the new name that pickup-rs tells. It must not say that the message is settled.
+/// Returns the new name that pickup-rs reports, or `None` if it reports the message as settled.
 async fn told(agent: &mut Agent, was: &QueueId) -> Option<QueueId> {
     let of = |reply: &Reply| match reply {
         Reply::Operated { renamed, .. } => {

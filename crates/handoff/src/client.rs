@@ -80,8 +80,8 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Sends one request. The caller must await it to the end: half a line would garble the next
-    /// one.
+    /// Sends one request. The caller must await the call to its end: half a line would garble the
+    /// next one.
     pub async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, request).map_err(io::Error::from)?;

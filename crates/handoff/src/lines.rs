@@ -1,8 +1,8 @@
 //! Lines of a stream, none longer than a limit.
 //!
 //! Cancel-safe: a read that `select!` drops loses no byte, because all that has arrived stays in
-//! the reader. A line beyond the limit is skipped to its end. So one bad line costs that line and
-//! not the connection.
+//! the reader. A line beyond the limit is skipped to its end. So a line that is too long doesn't
+//! end the connection.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub enum Line {
     TooLong,
 }
 
-/// Splits a stream into lines.
+/// Stream that is read line by line.
 #[derive(Debug)]
 pub struct Lines<R> {
     stream: R,

@@ -38,7 +38,7 @@ pub const REQUEST_LINE_LIMIT_BYTES: usize = 1 << 20;
 /// it is not pickup-rs.
 pub const REPLY_LINE_LIMIT_BYTES: usize = 1 << 20;
 
-/// Files in one line of an inventory, at most.
+/// Most files in one line of an inventory.
 pub const INVENTORY_FILES_PER_LINE: usize = 1_000;
 
 /// Request of the Mail Agent.
@@ -46,7 +46,7 @@ pub const INVENTORY_FILES_PER_LINE: usize = 1_000;
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum Request {
-    /// Read these messages from Redis and feed them to cleanup.
+    /// Asks pickup-rs to read these messages from Redis and to feed them to cleanup.
     Feed {
         lot: LotNumber,
         epoch: Epoch,
@@ -55,9 +55,9 @@ pub enum Request {
         #[serde(default)]
         full: Vec<Domain>,
     },
-    /// Release these committed files: note the mark on disk, move the files to incoming and wake
-    /// the queue manager. With this request, all commits up to `mark` are released or need no
-    /// release.
+    /// Asks for the release of these committed files: pickup-rs notes the mark on disk, moves the
+    /// files to incoming and wakes the queue manager. With this request, all commits up to `mark`
+    /// are released or need no release.
     Release {
         queue_ids: Vec<QueueId>,
         #[serde(default)]
@@ -65,14 +65,14 @@ pub enum Request {
     },
     /// Asks for the deletion of undecided files, whose messages are not this node's to send.
     Discard { queue_ids: Vec<QueueId> },
-    /// Carries out an operator's order for committed messages that Postfix has.
+    /// Asks pickup-rs to carry out an operator's order for committed messages that Postfix has.
     Operate { act: Act, messages: Vec<Ordered> },
     /// Asks for a list of all queue files that carry an OPTIMUS id.
     Inventory,
-    /// Answer with `pong`, which names the node and its state.
+    /// Asks for `pong`, which names the node and its state.
     Ping,
-    /// Make this refused copy of a queue directory a node of its own. With `even_with_mail`, even
-    /// if Postfix goes on sending the mail in its queue.
+    /// Asks that this refused copy of a queue directory become a node of its own. With
+    /// `even_with_mail`, even if Postfix goes on sending the mail in its queue.
     NewNode { even_with_mail: bool },
 }
 
@@ -130,10 +130,9 @@ pub enum Reply {
     /// These files are deleted, or never existed. A file that is not an undecided one of OPTIMUS,
     /// or that was released by another process, is left alone, with an `error`.
     Discarded { queue_ids: Vec<QueueId> },
-    /// In `done`, messages for which the order is carried out, by pickup-rs or before. In `absent`,
-    /// those whose files had left the queue. For all others, an `error` says why. A file in
-    /// `renamed` has another name since, under which `done` has it. One that `done` doesn't have
-    /// was renamed by another process.
+    /// Outcome of an order. `done` lists messages for which the order is carried out, now or
+    /// before. `absent` lists those whose files had left the queue. For all others, an `error` says
+    /// why. `done` has a renamed file under its new name, unless another process renamed the file.
     Operated {
         act: Act,
         done: Vec<QueueId>,
@@ -143,7 +142,7 @@ pub enum Reply {
     },
     /// This node's files that carry an OPTIMUS id, and the names of files whose owner is unclear.
     /// One line has at most [`INVENTORY_FILES_PER_LINE`] of them. With `complete`, the list ends. A
-    /// file in none of the lines since the request was not in the queue at that moment.
+    /// file in none of the lines was not in the queue during the whole scan.
     Inventory {
         files: Vec<QueuedFile>,
         /// Files with this node's attributes that name another queue id. Postfix renames files of
@@ -159,8 +158,8 @@ pub enum Reply {
         proof: Proof,
         complete: bool,
     },
-    /// This node's identity, its hand-off, the number of messages it feeds at once, and its spool,
-    /// if it has found one. With `trouble` nothing is served, for this reason.
+    /// Identity of the node, its hand-off, the number of messages that pickup-rs feeds at once, and
+    /// the spool, once known. With `trouble`, pickup-rs serves nothing, for this reason.
     Pong {
         node: String,
         handoff: Handoff,
@@ -179,8 +178,8 @@ pub enum Reply {
         #[serde(default)]
         served: Served,
     },
-    /// With `node`, this server is a node of that name now, and the process ends. Otherwise it
-    /// keeps its name, for this reason.
+    /// With `node`, this server is a node of that name now, and the process ends. Otherwise the
+    /// server keeps its name, for this reason.
     NewNode { node: Option<String>, reason: String },
     /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator.
     /// Also sent for files that were listed as unreadable.
@@ -243,7 +242,7 @@ impl PauseCause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Served {
-    /// The node is served from this directory. Earlier versions assumed so.
+    /// The node is served from this directory. Default, because earlier versions assumed so.
     #[default]
     Here,
     /// Redis has not answered yet.
@@ -272,7 +271,7 @@ pub struct QueuedFile {
     pub epoch: Epoch,
     /// Name of the file.
     pub queue_id: QueueId,
-    /// Folder of the file, as far as recovery cares.
+    /// Kind of folder that has the file.
     pub place: Place,
     /// Time of the next attempt, in Unix seconds; for deferred files.
     pub next_attempt_s: Option<u64>,
@@ -282,7 +281,7 @@ pub struct QueuedFile {
     pub to: Vec<Domain>,
 }
 
-/// Folder of a queue file, as far as recovery cares.
+/// Kind of folder that has a queue file, as far as recovery distinguishes folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
@@ -291,7 +290,7 @@ pub enum Place {
     /// In incoming or active, with the queue manager. Or in corrupt, where it is never delivered
     /// but still exists.
     Queued,
-    /// In deferred.
+    /// In Postfix's deferred queue.
     Deferred,
     /// In hold, where the site put it after its release, or the site's content rules did.
     OnHold,

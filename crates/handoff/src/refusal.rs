@@ -1,7 +1,7 @@
 //! Worthlessness of a message that was refused for good, judged by the reason given.
 //!
-//! Limits of the quarantine apply to worthless messages only. All others may be good, and the fault
-//! elsewhere: this node's configuration, or a Redis that is not the one with the message.
+//! Limits of the quarantine apply to worthless messages only. Any other message may be good, and
+//! this node's configuration or Redis at fault.
 
 /// Last words of a reason that a larger `line_length_limit` would mend.
 pub const TOO_LONG: &str = "is longer than line_length_limit";

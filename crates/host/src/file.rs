@@ -2,11 +2,11 @@
 //!
 //! A program that runs as root, or set-group-id, must be careful with a file that a user can
 //! change. A link may lead to a file that the user can't read, a FIFO makes the program wait, a
-//! sparse file fills its memory. So only this module opens such files. It follows no links that
-//! others can have made, and doesn't wait. It accepts only regular files of the right owner that
-//! nobody else may write to. See [`crate::folder`] for that owner.
+//! sparse file fills its memory. So only this module opens such files. Links that others can have
+//! made are not followed, and no open waits. Only regular files of the right owner are accepted,
+//! which nobody else may write to. See [`crate::folder`] for that owner.
 //!
-//! The checks are of the opened file, whatever its name leads to by then.
+//! The checks are on the opened file, whatever its name leads to by then.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,7 +46,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// The same as of [`open`], without the one for the mode.
+/// The errors of [`open`], except for [`Refusal::Mode`].
 pub fn open_of_any_mode(path: &Path) -> io::Result<File> {
     let (folder, name) = Folder::of(path)?;
     let opened = openat(folder.fd(), name.as_os_str(), READING, Mode::empty());
@@ -59,11 +59,11 @@ pub fn open_of_any_mode(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a file of at most so many bytes, after the same checks.
+/// Reads a file of at most `bytes_max` bytes, after the checks of [`open`].
 ///
 /// # Errors
 ///
-/// The same as of [`open`], and [`Refusal::Size`].
+/// The errors of [`open`], and [`Refusal::Size`].
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path)?.take(bytes_max + 1).read_to_end(&mut content)?;
@@ -73,11 +73,11 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Reads a text file.
+/// Reads a text file of at most `bytes_max` bytes.
 ///
 /// # Errors
 ///
-/// The same as of [`read`], and `InvalidData` for text that isn't UTF-8.
+/// The errors of [`read`], and `InvalidData` for text that isn't UTF-8.
 pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     String::from_utf8(read(path, bytes_max)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))

@@ -34,8 +34,8 @@ const LINKS_MAX: usize = 40;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const ROOT: u32 = 0;
 
-/// Refusal of a path whose file other users than root may have put there. The text doesn't name the
-/// path.
+/// Refusal of a path whose file other users than root may have put there. The text has failure,
+/// cause and remedy; the caller names the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// A symbolic link is on the way.
@@ -175,7 +175,7 @@ impl Folder {
         is_trusted(self.owner) && self.mode & WRITABLE_BY_OTHERS == 0
     }
 
-    /// Checks by owner and number of names that an entry is what its name says.
+    /// Checks by owner and number of names that the folder's owner, or root, put an entry there.
     ///
     /// # Errors
     ///
@@ -210,12 +210,12 @@ impl Folder {
         Err(Refusal::Unsettled { owner: self.owner, mode: self.mode & 0o7777 }.into())
     }
 
-    /// Makes the folder of this path for this owner, with this mode whatever the umask is. Returns
-    /// whether nothing had the name. An existing entry stays as it is, also a link.
+    /// Makes the folder at this path for this owner, with this mode whatever the umask is. Returns
+    /// false if an entry has the name already. Such an entry stays as it is, also a link.
     ///
     /// # Errors
     ///
-    /// The same as of [`Folder::settled`]: nothing is made where others could replace it.
+    /// The errors of [`Folder::settled`]. Nothing is made where others could replace the folder.
     pub fn make(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> io::Result<bool> {
         let (folder, name) = Self::above(path)?;
         folder.refuse_unless_settled()?;
@@ -231,8 +231,8 @@ impl Folder {
         Ok(true)
     }
 
-    /// Returns the owner of the folder of this path. `None` where nothing is, or no folder: a link
-    /// at its end isn't followed.
+    /// Returns the owner of the folder at this path, or `None` if no folder is there. Doesn't
+    /// follow a link at the path's end.
     ///
     /// # Errors
     ///
@@ -278,7 +278,7 @@ pub(crate) fn kind(mode: u32) -> &'static str {
 
 struct Walk {
     at: Folder,
-    /// Way so far, for people.
+    /// Path so far, for error texts.
     passed: PathBuf,
     rest: VecDeque<OsString>,
     links: usize,

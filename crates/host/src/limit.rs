@@ -1,12 +1,12 @@
 //! Limits that were reached, and the ways to raise them.
 //!
-//! An error's text names the refusal by the kernel or Redis ("Too many open files"). It neither
-//! tells which of several limits was reached, nor how to raise it. All texts for people pass
-//! through here on their way to standard error, the mail log or a client. [`explained`] adds the
-//! remedy to the end of the line, in the form `object: what failed: cause; remedy`.
+//! An error's text names the refusal by the kernel or Redis ("Too many open files"). The text
+//! neither tells which of several limits was reached, nor how to raise that limit. All texts for
+//! people pass through here on their way to standard error, the mail log or a client. [`explained`]
+//! adds the remedy to the end of the line, in the form `object: what failed: cause; remedy`.
 //!
-//! Two errors stand for one limit or another, depending on the attempt. The code of that attempt
-//! tells which, at once: [`watching`] for inotify, [`starting`] for processes.
+//! Two error numbers stand for one limit or another, depending on the system call. So the caller
+//! converts them at once: [`watching`] for inotify, [`starting`] for processes.
 //!
 //! Source: `errno(3)`, `getrlimit(2)`, `inotify(7)`, `fork(2)`; Redis's `networking.c`, `server.c`.
 
@@ -16,7 +16,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-/// Texts that show that a limit was reached, any of these, and the remedy.
+/// Texts of which each shows that one limit was reached, and the remedy.
 type Limit = (&'static [&'static str], &'static str);
 
 const LIMITS: [Limit; 14] = [
@@ -131,7 +131,7 @@ fn has_descriptors() -> bool {
     match fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(0)) {
         Ok(copy) => {
             #[allow(unsafe_code, reason = "the only way to close a number")]
-            // SAFETY: fcntl has just made it, and no other code knows it.
+            // SAFETY: fcntl has just made this descriptor, and no other code knows its number.
             drop(unsafe { OwnedFd::from_raw_fd(copy) });
             true
         }

@@ -3,12 +3,12 @@
 //! A user who puts a socket in a server's place gets that server's traffic: passwords, messages,
 //! root's requests. A link there would make root talk to sockets that only root can reach. So the
 //! way to a socket is walked like that to a file (see [`crate::folder`]). The client connects to
-//! the socket that was found, whatever its name leads to by then. The kernel tells who listens,
-//! which must be root or the owner of the socket's folder. Those two can do as they like with that
-//! folder anyway.
+//! the socket that was found, whatever its name leads to by then. The kernel tells which user
+//! listens. That must be root or the owner of the socket's folder, who both can change the folder
+//! anyway.
 //!
 //! A server of another user, as a site's own Redis may be, can't be told from an imposter this way.
-//! The administrator who writes its path into the settings must know the folder.
+//! The administrator who writes such a socket's path into the settings must trust its folder.
 //!
 //! Source: unix(7), `SO_PEERCRED`: the credentials are those of the time of listen(2).
 

@@ -38,7 +38,7 @@ impl Stderr {
 }
 
 impl Write for Stderr {
-    /// Takes everything, always.
+    /// Takes the whole line, even if it is lost.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         line_to(io::stderr().as_fd(), &LOST, &explained_line(line));
         Ok(line.len())
@@ -54,7 +54,7 @@ pub fn line(words: &[u8]) {
     line_to(io::stderr().as_fd(), &LOST, &explained_line(&[words, b"\n"].concat()));
 }
 
-/// Writes as much to standard error as fits without waiting. Needs no memory.
+/// Writes as much to standard error as fits without waiting. Allocates no memory.
 pub fn write_now(words: &[u8]) {
     pieces(io::stderr().as_fd(), words);
 }
@@ -72,8 +72,8 @@ fn line_to(fd: BorrowedFd<'_>, lost: &AtomicU64, line: &[u8]) {
     }
 }
 
-/// Writes pieces. Returns whether all of it was written. Text that no reader can ever get counts as
-/// written: nobody can be told of the loss.
+/// Writes a text in pieces. Returns whether all pieces were written. Text that no reader can ever
+/// get counts as written: nobody can be told of the loss.
 fn pieces(fd: BorrowedFd<'_>, mut rest: &[u8]) -> bool {
     while !rest.is_empty() {
         match piece(fd, &rest[..rest.len().min(PIECE_BYTES)]) {

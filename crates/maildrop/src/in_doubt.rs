@@ -75,7 +75,7 @@ pub enum DeletionError {
     /// Redis could not be asked.
     #[error("submissions in doubt: not deleted: {0}")]
     Spool(#[from] spool::SpoolError),
-    /// Another process resolves them.
+    /// Another process resolves submissions in doubt.
     #[error("submissions in doubt: not deleted: another process resolves some; try again")]
     Busy,
 }
@@ -112,7 +112,7 @@ pub async fn delete(
         if !is_meant(id) {
             continue;
         }
-        // One that is too old for Redis to decide is deleted too: the operator decides.
+        // A submission that is too old for Redis to decide is deleted too: the operator decides.
         let is_nowhere_else = spool.disown(id).await? != Disowned::Known;
         fs::remove_file(&path)?;
         info!("{}: submission in doubt of {id}: deleted by an operator", doubt.queue_id);

@@ -1,8 +1,8 @@
 //! The maildrop, as far as OPTIMUS touches it: names of files in doubt, the lock, finished files.
 //!
 //! postdrop names a file in doubt `<queue id>.in-doubt`, and its envelope names the message. A file
-//! that [`stranded`] claimed is named `<queue id>.<message id>.in-doubt`.
-//! [`in_doubt`] resolves both, and both modules hold the lock meanwhile.
+//! that [`stranded`] claimed is named `<queue id>.<message id>.in-doubt`. [`in_doubt`] resolves
+//! files of both forms. Both modules hold the maildrop's lock while they work.
 
 pub mod in_doubt;
 pub mod stranded;

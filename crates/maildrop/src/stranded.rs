@@ -1,7 +1,7 @@
 //! Stranded mail: messages in a maildrop that no pickup service reads, which are submitted again.
 //!
 //! A host that only submits mail runs no Postfix. While Redis is away, `sendmail` stores mail in
-//! the maildrop for stock pickup. On such a host it would stay there for ever.
+//! the maildrop for stock pickup. On such a host, that mail would stay there for ever.
 //!
 //! ```text
 //!   maildrop/ID ──rename──▶ maildrop/ID.MESSAGE.in-doubt ──submit──▶ Redis ──▶ unlink
@@ -10,14 +10,15 @@
 //!        └── Redis never had it ────┘ the resolver of `in_doubt` asks
 //! ```
 //!
-//! The new name makes the file a submission in doubt under a new message id. So whatever fails
-//! afterwards is resolved as any other doubt. The name is durable before Redis hears of the
-//! message. The caller holds the maildrop's lock, which keeps other processes of OPTIMUS away.
+//! The new name makes the file a submission in doubt under a new message id. So after any later
+//! failure, the file is resolved like every other submission in doubt. The name is durable before
+//! Redis hears of the message. The caller holds the maildrop's lock, which keeps other processes of
+//! OPTIMUS away.
 //!
 //! Stock pickup may start at any moment, and must not have opened the file under its old name. All
-//! its processes keep the service's socket or FIFO open, even those that outlive their master. So
-//! if no process listens there after the rename, none has opened the file. Otherwise the file gets
-//! its old name back, for stock pickup.
+//! processes of stock pickup keep the service's socket or FIFO open, even those that outlive their
+//! master. So if no process listens there after the rename, none has opened the file. Otherwise the
+//! file gets its old name back, for stock pickup.
 //!
 //! Files that begin with a size record are queue files, moved there by `postsuper -r`. They stay.
 
@@ -39,7 +40,7 @@ use crate::{InDoubt, Maildrop, READY_MODE, ResolveError};
 /// Time for which a file is left alone after Redis did not take it.
 const REST: Duration = Duration::from_secs(60);
 
-/// Size of the longest file that is submitted: the `proto-max-bulk-len` of Redis.
+/// Size of the longest file that is submitted, in bytes: the `proto-max-bulk-len` of Redis.
 const SIZE_MAX_BYTES: u64 = 500 << 20;
 
 /// Deepest level of directories below a hashed maildrop, which is Postfix's own bound.

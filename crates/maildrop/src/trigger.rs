@@ -43,12 +43,12 @@ async fn send(path: &Path, request: u8) -> io::Result<()> {
     let mut stream = UnixStream::connect(path).await?;
     // Postfix sends the terminating NUL, too.
     stream.write_all(&[request, 0]).await?;
-    // Closing the socket before the service has read the request would take it back.
+    // Closing the socket before the service has read the request would withdraw the request.
     stream.read(&mut [0]).await.map(drop)
 }
 
-/// Whether a process takes requests. That is Postfix's master, or the service, which outlives its
-/// master while it works. Also true if that can't be known. The question wakes a waiting service.
+/// Whether a process takes requests there: Postfix's master, or a service that outlives its master.
+/// Returns true as well if the answer can't be known. Wakes a waiting service.
 pub fn listens(path: &Path) -> bool {
     let refused = match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_fifo() => {

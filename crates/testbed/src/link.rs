@@ -10,7 +10,7 @@ pub const MTU: u16 = 1500;
 /// Limit of packets under way in one direction: so many that the link delays and never drops.
 pub(crate) const QUEUE: usize = 20_000;
 
-/// The treatment of packets by a link, in each direction.
+/// Treatment of packets by a link, in each direction.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Link {
     /// Time of a round trip; a packet takes half of it.

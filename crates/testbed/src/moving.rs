@@ -52,7 +52,7 @@ impl MovingAddress {
         }
     }
 
-    /// Returns the address itself.
+    /// Returns the address that clients connect to.
     pub fn at(&self) -> SocketAddr {
         self.at
     }
@@ -80,13 +80,13 @@ impl Redis {
         Ok(address.with_context(|| format!("{url}: no address"))?.parse()?)
     }
 
-    /// Makes this server a replica, and returns when it has all that the master has.
+    /// Makes this server a replica, and waits until it has all data of the master.
     pub fn follow(&self, master: &Self) -> Result<()> {
         self.cli(&["REPLICAOF", "127.0.0.1", &master.address()?.port().to_string()])?;
         self.wait_for_step(master)
     }
 
-    /// Waits until this replica has all that its master has.
+    /// Waits until this replica has all data of its master.
     pub fn wait_for_step(&self, master: &Self) -> Result<()> {
         until(LIMIT, "the replica to be in step", || {
             self.cli(&["INFO", "replication"]).is_ok_and(|it| it.contains("master_link_status:up"))
@@ -99,7 +99,7 @@ impl Redis {
         self.cli(&["REPLICAOF", "NO", "ONE"]).map(drop)
     }
 
-    /// Leaves this replica a replica without news of its master.
+    /// Makes this replica follow an address where no master answers.
     pub fn lose_sight(&self) -> Result<()> {
         self.cli(&["REPLICAOF", "127.0.0.1", "1"]).map(drop)
     }

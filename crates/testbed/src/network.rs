@@ -1,5 +1,5 @@
-//! Network namespaces: one alone, or two joined by a link that may be bad. They are gone when
-//! dropped.
+//! Network namespaces: one alone, or two joined by a link that may be bad. Dropping the value
+//! removes them.
 //!
 //! The link is the kernel's netem on a pair of veth devices. Where the kernel has none
 //! (`CONFIG_NET_SCH_NETEM`), the link is a [`Wire`]: both ends are TUN devices, and this program
@@ -66,7 +66,7 @@ impl Network {
         let names =
             ["a", "b"].iter().take(count).map(|end| format!("{unique}{end}")).collect::<Vec<_>>();
         let guard = guard(&names).context("guard process (sh): not started")?;
-        // From here on, dropping the value cleans up.
+        // From here on, dropping the value removes the namespaces.
         let network = Self { names, wire: None, guard };
         for name in &network.names {
             ip(&["netns", "add", name])?;
@@ -91,8 +91,8 @@ impl Network {
         if self.names.len() > 1 { ADDRESSES[end] } else { Ipv4Addr::LOCALHOST }
     }
 
-    /// Sets TCP's congestion control at both ends. It is an attribute of the route, since only some
-    /// algorithms may be set for all routes of a namespace.
+    /// Sets TCP's congestion control at both ends. The setting is an attribute of the route, since
+    /// only some algorithms may be set for a whole namespace.
     pub fn set_congestion_control(&self, algorithm: &str) -> Result<()> {
         let replace = |name, route: &str| {
             let words = ["-n", name, "route", "replace"].into_iter().chain(route.split(' '));
@@ -139,8 +139,8 @@ impl Drop for Network {
     }
 }
 
-/// Starts the guard, outside of the terminal's group, so that a key that ends the test doesn't end
-/// it.
+/// Starts the guard in a process group of its own, so that Ctrl-C in the terminal doesn't end the
+/// guard.
 fn guard(names: &[String]) -> Result<Child> {
     let mut command = Command::new("sh");
     command.args(["-c", GUARD, "sh"]).args(names).stdin(Stdio::piped()).process_group(0);

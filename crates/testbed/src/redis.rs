@@ -1,8 +1,8 @@
 //! A real redis-server for one test, which loses nothing when it is killed.
 //!
-//! It fsyncs every write before it answers, as OPTIMUS requires. So [`Redis::kill9`] and
-//! [`Redis::restart`] bring back exactly the acknowledged data. It works in a folder of a
-//! [`Scratch`] and ends with it.
+//! The server fsyncs every write before it answers, as OPTIMUS requires. So [`Redis::restart`]
+//! after [`Redis::kill9`] brings back exactly the acknowledged data. The server works in a folder
+//! of a [`Scratch`] and ends with that.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -101,8 +101,7 @@ impl Redis {
         self.server.as_ref().map(Child::id)
     }
 
-    /// Kills the server as a power failure would, and returns when it is gone. Does nothing if none
-    /// runs.
+    /// Kills the server with SIGKILL, and returns when it is gone. Does nothing if no server runs.
     pub fn kill9(&mut self) {
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
@@ -137,7 +136,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Kills the server if it runs and starts it again, without waiting for it.
+    /// Kills the server if it runs and starts it again, without waiting for an answer.
     pub fn start_loading(&mut self) -> Result<()> {
         self.kill9();
         let mut command = Command::new("redis-server");
@@ -156,7 +155,7 @@ impl Redis {
         Ok(copy)
     }
 
-    /// Restarts the server with the data of the copy, and kills it before if it runs.
+    /// Kills the server if it runs, and starts it with the data of the copy.
     pub fn restore(&mut self, copy: &Path) -> Result<()> {
         self.kill9();
         let data = self.folder.join(DATA);
@@ -165,8 +164,8 @@ impl Redis {
         self.restart()
     }
 
-    /// Restarts the server with the data of the server in the folder `other`, or with none. Its own
-    /// data goes there, and [`Redis::start_in`] finds it.
+    /// Restarts the server with the data in the folder `other`, or with none. The server's own data
+    /// goes to that folder, where [`Redis::start_in`] finds it.
     pub fn swap(&mut self, other: &Path) -> Result<()> {
         self.kill9();
         let [ours, theirs, between] =

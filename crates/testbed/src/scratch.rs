@@ -1,8 +1,8 @@
 //! A folder for one test, of which nothing stays.
 //!
 //! A test may return or panic. Then `Drop` asks the processes to end, kills the rest, and removes
-//! the folder. A test may also be killed, or be built with `panic=abort`. Then the guard does that:
-//! a shell that waits for the end of a pipe that only the test holds. Both find the test's
+//! the folder. A test may also be killed, or be built with `panic=abort`. Then the guard does the
+//! same: a shell that waits for the end of a pipe that only the test holds. Both find the test's
 //! processes by their working directory, and so also children of master or an agent, and orphans.
 
 use std::io::Write;
@@ -77,8 +77,8 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Mounts a file system with room for so many bytes on `folder`, which lies inside. Fails where
-    /// the kernel forbids that, as in most containers.
+    /// Mounts a file system of `bytes` bytes on `folder`, which must lie inside a scratch folder.
+    /// Fails where the kernel forbids that, as in most containers.
     pub fn mount(folder: &Path, bytes: usize) -> Result<()> {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=755"), "none"]).arg(folder);
@@ -132,7 +132,8 @@ impl Drop for Scratch {
 fn guard(path: &Path, keep: bool) -> std::io::Result<Child> {
     let mut command = Command::new("sh");
     command.args(["-c", GUARD, "optimus-guard"]).arg(path).arg(if keep { "keep" } else { "" });
-    // In a group of its own, Ctrl-C in a terminal doesn't reach it. In `/`, it doesn't find itself.
+    // In a group of its own, the guard doesn't get the terminal's Ctrl-C. In `/`, the guard doesn't
+    // find itself.
     command.process_group(0).current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }

@@ -12,15 +12,15 @@ use crate::Delivery;
 pub struct Tally {
     /// Number of messages for which `sendmail` exited 0.
     pub submitted: usize,
-    /// Number of these that arrived, once or more.
+    /// Number of submitted messages that arrived, once or more.
     pub delivered: usize,
-    /// Number of these that did not arrive.
+    /// Number of submitted messages that did not arrive.
     pub lost: usize,
-    /// Number of these that arrived under several queue ids: OPTIMUS sent them twice.
+    /// Number of messages that arrived under several queue ids, because OPTIMUS sent them twice.
     pub duplicates: usize,
-    /// Number of these that Postfix itself has sent twice. Under one queue id: it was killed
-    /// between the remote server's answer and its note of that. From the maildrop: stock pickup was
-    /// killed between cleanup's answer and the file's removal.
+    /// Number of messages that Postfix itself sent twice. Under one queue id: a delivery agent was
+    /// killed between the remote server's answer and the note of it. From the maildrop: stock
+    /// pickup was killed between cleanup's answer and the file's removal.
     pub postfix_duplicates: usize,
     /// Number of arrivals that were never submitted.
     pub strangers: usize,
@@ -68,9 +68,9 @@ type Copies<'a> = HashMap<(&'a str, &'a str), Vec<Way<'a>>>;
 /// Way of a copy. Two ways are two hand-offs, of which at least one is by OPTIMUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Way<'a> {
-    /// The maildrop, however often.
+    /// Stock pickup, from the maildrop, however often.
     Stock,
-    /// This queue file of OPTIMUS.
+    /// OPTIMUS, under this queue id.
     Ours(Option<&'a str>),
 }
 

@@ -12,7 +12,7 @@ use nix::unistd::pipe;
 
 /// Returns a pipe without room: its reader, which must live, and its writer.
 ///
-/// A write waits: the writer has no `O_NONBLOCK`, which would save a program that should not wait.
+/// A write waits: the writer has no `O_NONBLOCK`, which would hide that a program waits by mistake.
 pub fn full_pipe() -> Result<(OwnedFd, File)> {
     let (reader, writer) = pipe()?;
     let mut writer = File::from(writer);

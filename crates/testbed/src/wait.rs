@@ -7,12 +7,13 @@ use anyhow::{Result, bail};
 /// Time between two looks at a condition: short for a waiting test, and long against a look.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Waits until `condition` holds; after `limit`, fails with `what` in the error.
+/// Waits until `condition` holds. Fails after `limit`, with `what` in the error.
 pub fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
     until_some(limit, what, || condition().then_some(()))
 }
 
-/// Waits until `look` finds a value, and returns it; after `limit`, fails with `what` in the error.
+/// Waits until `look` finds a value, and returns that value. Fails after `limit`, with `what` in
+/// the error.
 pub fn until_some<T>(
     limit: Duration,
     what: &str,

@@ -69,7 +69,7 @@ impl Drop for Wire {
     }
 }
 
-/// Makes a device here and moves it to its namespace; this program keeps its end.
+/// Makes a device here and moves it to its namespace. This program keeps the device's descriptor.
 fn device(name: &str) -> Result<SyncDevice> {
     let device = DeviceBuilder::new()
         .name(name)
@@ -97,7 +97,7 @@ struct Direction {
 
 impl Direction {
     fn run(mut self, ended: &AtomicBool) {
-        // Otherwise the kernel may wake the thread 50 µs late.
+        // By default, the kernel may wake the thread 50 µs late.
         let _ = nix::sys::prctl::set_timerslack(1);
         while !ended.load(Ordering::Relaxed) {
             self.wait();

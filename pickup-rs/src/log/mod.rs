@@ -42,8 +42,9 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-/// Sends this process's events where `main_cf` says, under the name `<syslog_name>/<program>`. Only
-/// the first call has an effect. Fails if stock refuses the log settings; events go to syslog then.
+/// Sends this process's events to the log that `main_cf` names, as `<syslog_name>/<program>`. Only
+/// the first call has an effect. Fails if stock Postfix refuses the log settings; then events go to
+/// syslog.
 pub fn init(main_cf: &MainCf, program: &'static str, verbose: bool) -> Result<MailLog> {
     let mut log = MailLog::new(program);
     let configured = log.configure(main_cf);

@@ -2,7 +2,7 @@
 
 use spool::Domain;
 
-/// Most destinations recorded for one message. A message with more counts for the first of them.
+/// Most destinations recorded for one message. Of a message with more, only the first are recorded.
 const LIMIT: usize = 5;
 /// Most bytes of all names together. With all other attributes of OPTIMUS they must fit into the
 /// part of a queue file that is read. One name always fits.

@@ -2,10 +2,10 @@
 //!
 //! `postdrop` looks at each record alone, whereas cleanup also looks at order and meaning. Stock
 //! pickup deletes a message that cleanup calls bad, with a warning. Such a message is its
-//! submitter's fault, so it is dropped here as well: a quarantine for it would let any user fill
-//! Redis. Cleanup may call a message bad for a reason that is not listed here. That message may be
-//! good, and this node's configuration at fault (`queue_file_attribute_count_limit`, say): it goes
-//! to the quarantine.
+//! submitter's fault, so pickup-rs drops it as well: in the quarantine, such messages would let any
+//! user fill Redis. Cleanup may call a message bad for a reason that is not listed here. That
+//! message goes to the quarantine, because it may be good and this node's configuration at fault
+//! (`queue_file_attribute_count_limit`, for example).
 //!
 //! | submitted | cleanup's words |
 //! |---|---|
@@ -55,12 +55,12 @@ fn of_attribute(data: &[u8]) -> Option<Fault> {
     }
 }
 
-/// Applies C's `isprint` to each byte; false if there is none.
+/// Whether the text has bytes, all of which C's `isprint` accepts.
 fn is_printable(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Reads a number as C's `atoi` does, so that `01` is 1.
+/// Whether the value is 1 or 2, read as C's `atoi` does, so that `01` is 1.
 fn is_return(value: &[u8]) -> bool {
     let digits = value.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u32>().ok());

@@ -3,8 +3,8 @@
 //! Cleanup adds a `Message-Id:` to a message that has none, or `Resent-Message-Id:` if it has any
 //! `Resent-` header. pickup-rs adds its own instead, so both must agree on what a header is
 //! (`mime_state.c`, `is_header.c`). A header is a line whose first record has a name, blanks, and a
-//! colon. Records and lines that continue it belong to it. The first line of another form ends all
-//! headers.
+//! colon. Records and lines that continue a header belong to it. The first line of another form
+//! ends all headers.
 
 use postfix_wire::{Record, RecordType};
 
@@ -73,7 +73,7 @@ impl HeaderScan {
         self.resent |= RESENT_HEADERS.contains(&name.as_slice());
     }
 
-    /// Returns the missing header, once all content was seen.
+    /// Returns the missing header. The caller must have passed all content to [`Self::see`].
     pub(super) fn missing_id(&self) -> Option<MissingId> {
         match (self.resent, self.has_message_id, self.has_resent_message_id) {
             (false, false, _) => Some(MissingId::MessageId),

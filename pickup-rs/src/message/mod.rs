@@ -12,9 +12,9 @@
 //! | content | an empty line before leading white space | |
 //! | extracted | drops `L`, `>`, `r`, `e`, and `A` unless about DSN | drops `A optimus_…` |
 //!
-//! Cleanup would add a missing Message-Id too. It makes it of the queue id, which differs between
-//! nodes and attempts. The header of pickup-rs is the same whichever node sends the message.
-//! Cleanup leaves the headers of mail from elsewhere (`sendmail -G`) as they are, unless
+//! Cleanup would add a missing Message-Id too, made of the queue id, which differs between nodes
+//! and attempts. The header of pickup-rs is the same, whichever node sends the message. Cleanup
+//! leaves the headers of mail from elsewhere (`sendmail -G`) as they are, unless
 //! `remote_header_rewrite_domain` or `always_add_missing_headers` is set.
 //!
 //! All code here is pure: the same input gives the same records.

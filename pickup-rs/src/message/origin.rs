@@ -12,10 +12,10 @@
 //! | `optimus_to` | the message's destinations, as `example.org,example.net` |
 //! | `optimus_queue_id` | the queue file's own name |
 //!
-//! The last one exists because attributes are copied. `postsuper -r` sends a message through
-//! cleanup once more, and the new file carries the old attributes. So a file under another name
-//! than its attributes say is not the file that Redis knows. It must never be taken for an
-//! undecided one.
+//! `optimus_queue_id` exists because Postfix copies attributes. `postsuper -r` sends a message
+//! through cleanup once more, and the new file carries the old attributes. So a file under another
+//! name than its attributes say is not the file that Redis knows. Such a file must never be taken
+//! for an undecided one.
 
 use handoff::protocol::Handoff;
 use postfix_wire::record::{Record, RecordError, put};
@@ -25,8 +25,8 @@ use spool::{Domain, Epoch, LotNumber, MessageId, NodeId};
 /// Prefix of all attributes of OPTIMUS. A submitted message loses attributes with this prefix.
 pub(super) const PREFIX: &[u8] = b"optimus_";
 
-/// Length of the part of a queue file that is searched for the attributes. They come right after
-/// cleanup's first record.
+/// Number of bytes at the start of a queue file that are searched for the attributes, which come
+/// right after cleanup's first record.
 pub(crate) const READ_BYTES: usize = 1024;
 
 /// Origin of a queue file.

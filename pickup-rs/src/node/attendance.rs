@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Each call shows the nonce of the call before and gives a new one. Both are synced to this disk
-//! first. After a crash Redis has one of the two that are on the disk. Showing the same pair again
-//! settles which one. After that, a new process begins with a nonce that no copy of this disk has.
-//! See `attend` in `optimus.lua`.
+//! first. After a crash Redis has one of the two nonces on the disk. A repeated call with the same
+//! pair shows which one. After that call, a new process begins with a nonce that no copy of this
+//! disk has. See `attend` in `optimus.lua`.
 //!
 //! A copy without any mail of OPTIMUS takes another name once the original certainly lives, or this
 //! disk is certainly an old state. A copy with mail waits for the operator.
@@ -40,12 +40,12 @@ use super::place::Place;
 use super::standing::{LIVE, Standing};
 use crate::queue::Queue;
 
-/// Pause between two calls while a ring or a higher mark waits.
+/// Pause between two calls while a ring (a request to attend) or a higher mark waits.
 const BEAT: Duration = Duration::from_secs(1);
-/// Pause between two calls otherwise.
+/// Pause between two calls while neither a ring nor a higher mark waits.
 const IDLE_BEAT: Duration = Duration::from_secs(3);
-/// Pause between two calls while the node is refused. A longer one lets the served queue directory
-/// call first after Redis was away.
+/// Pause between two calls while the node is refused. A served queue directory has a shorter pause,
+/// so after Redis was away it calls first.
 const REFUSED_BEAT: Duration = Duration::from_secs(5);
 /// Time after which a refused queue directory is certainly a copy of one that is served. By then
 /// the last call of a process that died has lapsed ([`LIVE`]).
@@ -118,8 +118,8 @@ struct Round {
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     since: Instant,
-    /// Time at which the last refused call was sent. An answer tells of no time after its call,
-    /// however late it arrives.
+    /// Time at which the last refused call was sent. An answer says nothing about the time after
+    /// its call, however late the answer arrives.
     asked: Instant,
     carried: Carried,
     counted: Instant,
@@ -166,7 +166,7 @@ impl Attendance {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a failure of the disk and logs it once.
+    /// Notes a failure of the disk, and logs each new failure once.
     fn disk(&self, error: &io::Error) -> SpoolError {
         let words = unwritable(&self.places.mark_file(), error);
         let before = self.locked_trouble().replace(words.clone());
@@ -324,8 +324,8 @@ impl Attendance {
         Standing::Refused { host, is_live, is_certain, carried }
     }
 
-    /// Returns words for the host that served the node. If it has this host's name, this machine
-    /// was cloned from it.
+    /// Returns words for the host that served the node. A host of this host's name is another
+    /// machine, of which this one is a clone.
     fn distinct(&self, host: String) -> String {
         match Place::of(&self.places.queue_directory) {
             Ok(here) if here.host == host => format!("another machine of this name, {host}"),
@@ -413,7 +413,7 @@ impl Attendance {
     }
 }
 
-/// Returns words for a mark that can't be written.
+/// Returns the error text for a mark that can't be written.
 pub(crate) fn unwritable(mark: &Path, error: &io::Error) -> String {
     format!(
         "{}: can't be written and synced: {error}; see to the disk: feeding and \
@@ -440,7 +440,7 @@ impl Refusal {
 mod tests {
     use super::*;
 
-    /// The answer to an earlier call may arrive after that time.
+    /// The answer to an earlier call may arrive when the time has passed.
     #[test]
     fn a_copy_is_certain_by_a_call_that_was_sent_after_the_time() {
         let since = Instant::now() - 2 * CERTAIN;

@@ -1,7 +1,8 @@
 //! The folder `optimus/node/`, made while this process is still root.
 //!
-//! The folder above it may exist already, with the socket of postdropd(8), and every user may enter
-//! it. So no link is followed. A folder of another kind or owner is an error and stays as it is.
+//! The folder above may exist already, with the socket of postdropd(8), and every user may enter
+//! that folder. So no link is followed. An entry of another kind or owner is an error and stays as
+//! it is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use host::folder::Folder;
 use nix::unistd::{Gid, Uid};
 
-/// Mode of the folder above: every user may pass it, because postdropd's socket lies there.
+/// Mode of the folder above, which every user may enter, because postdropd's socket lies there.
 const ABOVE_MODE: u32 = 0o755;
 const MODE: u32 = 0o700;
 
@@ -22,8 +23,8 @@ pub(crate) enum FolderError {
     Foreign { path: PathBuf, owner: Uid },
 }
 
-/// Makes the folder and the one above it, unless they exist. Modes are set after the making,
-/// because Postfix's daemons run with a umask of 077.
+/// Makes the folder and its parent, unless they exist. Sets the modes afterwards, because Postfix's
+/// daemons run with a umask of 077.
 pub(crate) fn make(path: &Path, owner: Uid, group: Gid) -> Result<(), FolderError> {
     let failed = |source| FolderError::File { path: path.to_owned(), source };
     let is_missing = |path: &Path| path.symlink_metadata().is_err();

@@ -1,9 +1,9 @@
 //! Identity of the node: the name by which Redis knows this queue.
 //!
-//! A restarted machine has the same identity and still has the mail committed to it. A reinstalled
-//! one has neither. So an identity is made only for a queue without mail of OPTIMUS and without a
-//! mark. Where the file is gone, the mark names the node. If the mark is gone as well, the queue
-//! files name it.
+//! A restarted machine still has its identity and the mail committed to that node. A reinstalled
+//! machine has neither. So an identity is made only for a queue without mail of OPTIMUS and without
+//! a mark. Where the file is gone, the mark names the node. If the mark is gone as well, the queue
+//! files name the node.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,8 +63,8 @@ pub(crate) struct Carried {
     pub(crate) unclear: usize,
 }
 
-/// Returns the queue's identity: from its file, its file's former place, the mark, or the queue
-/// files. Makes one if none of them has it.
+/// Returns the queue's identity: from the identity file, the file's former place, the mark, or the
+/// queue files. Makes a new identity if none of them names a node.
 pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityError> {
     let kept = Kept::at(places.identity_file());
     if let Some(node) = read(&kept)? {
@@ -94,8 +94,8 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
     read(&kept)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }
 
-/// Gives the queue another identity. The mark is removed first. If a crash follows, a queue of the
-/// old name without a mark is refused as before.
+/// Gives the queue another identity. Removes the mark first: after a crash in between, Redis
+/// refuses a queue of the old name without a mark as before.
 pub(super) fn renew(places: &Places) -> Result<NodeId, IdentityError> {
     let (kept, new) = (Kept::at(places.identity_file()), new()?);
     let failed = |source| IdentityError::File { path: kept.path().to_owned(), source };
@@ -124,7 +124,7 @@ fn new() -> Result<NodeId, IdentityError> {
     new.to_string().parse().map_err(|error| random(&error))
 }
 
-/// Returns the one node whose mail is in the queue, if there is any.
+/// Returns the one node whose mail is in the queue, or `None` without mail of OPTIMUS.
 fn take_back(kept: &Kept, queue: &Queue) -> Result<Option<NodeId>, IdentityError> {
     let (owners, _) = scan::owners(queue).map_err(IdentityError::Queue)?;
     let path = kept.path().to_owned();

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const MODE: u32 = 0o600;
-/// Length of the longest line that is read.
+/// Length of the longest line that is read, in bytes.
 const BYTES_MAX: u64 = 4_096;
 
 /// A file of one line.

@@ -1,7 +1,7 @@
 //! The mark: the number up to which all commits are released, kept on the disk of the queue files.
 //!
-//! Beside it are the last two nonces, which tell this disk from its copies and its earlier states,
-//! and the name of the node.
+//! The file also has the node's name and the last two nonces. The nonces tell this disk from its
+//! copies and its earlier states.
 //!
 //! When a disk is put back to an earlier state, its mark is put back with it. So a committed file
 //! that is absent may never have been on this disk, unless the mark covers its commit.
@@ -58,13 +58,13 @@ pub(crate) struct Mark {
     is_lost: AtomicBool,
 }
 
-/// Returns the node of the mark. The first version wrote none.
+/// Returns the node that the mark names. A mark of the first version names none.
 pub(crate) fn node_of(path: &Path) -> Result<Option<NodeId>, MarkError> {
     Ok(read(path)?.and_then(|(_, node)| node))
 }
 
 /// Whether `nonce`, which Redis has, belongs to this state of the disk or an earlier one. Otherwise
-/// Redis has heard of a later state or of a copy. Changes nothing.
+/// Redis has heard of a later state or of a copy. Fails if the file can't be read or is no mark.
 pub fn is_latest(path: &Path, nonce: Generation) -> Result<bool, MarkError> {
     let line = read(path)?.map_or(Line::NONE, |(line, _)| line);
     Ok(nonce == line.nonce || nonce <= line.last)
@@ -148,7 +148,7 @@ impl Mark {
         Ok(())
     }
 
-    /// Writes a new nonce; the former one becomes the last but one.
+    /// Writes a new nonce. The nonce before becomes [`Line::last`].
     pub(crate) fn turn(&self, nonce: Generation) -> io::Result<()> {
         let mut written = self.locked();
         let line = Line { last: written.nonce, nonce, ..*written };

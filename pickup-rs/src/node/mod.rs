@@ -1,8 +1,8 @@
 //! The node that a queue directory belongs to.
 //!
-//! All its files lie in `optimus/node/` in the queue directory. So they move with the queue, and
-//! scripts that remove stale sockets don't touch them. The folder belongs to mail_owner and is
-//! closed to all other users.
+//! All files about the node lie in `optimus/node/` in the queue directory. So they move with the
+//! queue, and scripts that remove stale sockets don't touch them. The folder belongs to mail_owner
+//! and is closed to all other users.
 //!
 //! | file | what |
 //! |---|---|

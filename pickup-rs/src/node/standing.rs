@@ -19,15 +19,15 @@ pub(crate) enum Standing {
     /// The node is served here.
     Here {
         generation: u64,
-        /// Last ring before Redis was asked.
+        /// Number of the last request to attend that came before the call.
         ring: u64,
         /// Number of the last commit before the disk was put back.
         floor: CommitNumber,
         /// Time at which Redis was asked.
         asked: Instant,
     },
-    /// The node is, or was last, served by this host. This directory has copies of its mail. Until
-    /// `is_certain`, the host may be this one, and its last call that of a process that died.
+    /// The node is, or was last, served by `host`. This directory has copies of the node's mail.
+    /// Until `is_certain`, `host` may be this host, and the last call that of a process that died.
     Refused { host: String, is_live: bool, is_certain: bool, carried: Carried },
 }
 
@@ -45,13 +45,13 @@ impl Standing {
         matches!(self, Self::Here { .. })
     }
 
-    /// Whether the node was served here and may be served elsewhere by now. True when Redis has not
-    /// answered for as long as its last answer counts.
+    /// Whether the node was served here and may be served elsewhere by now: Redis has not answered
+    /// for [`LIVE`].
     pub(crate) fn is_lapsed(&self) -> bool {
         matches!(self, Self::Here { asked, .. } if asked.elapsed() >= LIVE)
     }
 
-    /// Returns the reason for which nothing is served for some seconds.
+    /// Returns the reason for which this directory does not serve its node for some seconds.
     pub(crate) fn waits(&self, node: &NodeId) -> Option<String> {
         let Self::Refused { host, is_certain: false, .. } = self else { return None };
         Some(format!(

@@ -87,8 +87,8 @@ pub(super) fn whose(file: &File) -> io::Result<Whose> {
     Ok(Whose::find(&start))
 }
 
-/// Whether a file in a folder that cleanup writes to was left by a process that died over this
-/// message. An unfinished file may not name its owner yet; one that does is believed.
+/// Whether a dead cleanup process left this file of the message, in a folder that cleanup writes
+/// to. An unfinished file may not name its owner yet, and then counts as left.
 pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
     let unfinished = !is_finished(file)?;
     Ok(match whose(file)? {
@@ -108,7 +108,7 @@ fn is_finished(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.mode() & FINISHED_BIT != 0)
 }
 
-/// Marks a file as released. The caller makes sure that it is no link.
+/// Marks a file as released. The caller must make sure that the path is no link.
 pub(super) fn mark(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & 0o777 | RELEASED_BIT))
 }
@@ -126,7 +126,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     with_directory(to, || fs::rename(from, to))
 }
 
-/// Gives a file another name beside its own, and makes missing subdirectories of a hashed queue.
+/// Links a file to another name, and makes missing subdirectories of a hashed queue.
 pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
     fs::symlink_metadata(from)?;
     with_directory(to, || fs::hard_link(from, to))

@@ -20,7 +20,7 @@ pub(crate) enum Folder {
 }
 
 impl Folder {
-    /// Path below the queue directory.
+    /// Returns the path below the queue directory.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Prepared => PREPARED,

@@ -43,10 +43,10 @@ pub(crate) use self::folder::Folder;
 pub(crate) use self::operating::{OnHold, Operation};
 use crate::message::{Origin, Whose};
 
-/// Attempts to open a file that moves between being found and being opened.
+/// Most attempts to open a file that moves before it can be opened.
 const EXAMINE_ATTEMPTS: usize = 10;
 
-/// Folders in which a message on its way can be, in the order it passes through them.
+/// Folders through which a message passes, in this order.
 const ON_ITS_WAY: [Folder; 5] = [
     Folder::Queue(QueueName::Hold),
     Folder::Prepared,
@@ -55,8 +55,7 @@ const ON_ITS_WAY: [Folder; 5] = [
     Folder::Queue(QueueName::Deferred),
 ];
 
-/// Queues to which `postsuper` may move a file from hold before it is prepared: requeued, released,
-/// or further on.
+/// Queues that may have a file which `postsuper` took from hold before pickup-rs could prepare it.
 const TAKEN_AWAY: [QueueName; 3] = [QueueName::Maildrop, QueueName::Deferred, QueueName::Incoming];
 
 /// Queues to which cleanup writes a file, or `postsuper` may move it unfinished.
@@ -194,8 +193,8 @@ impl Queue {
         Ok(None)
     }
 
-    /// Finds a file that Postfix has moved to `corrupt/`. It is neither on its way nor gone, until
-    /// an administrator has decided.
+    /// Finds a file that Postfix has moved to `corrupt/`. Such a file is neither on its way nor
+    /// gone, until an administrator has decided.
     pub(crate) fn find_corrupt(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         self.look(QueueName::Corrupt, id)
     }
@@ -245,8 +244,8 @@ impl Queue {
         Ok(if self.find(id)?.is_some() { Preparation::Out } else { Preparation::Gone })
     }
 
-    /// Whether the file in that queue is the given message and was never tried. The queue manager
-    /// gives a file that it has tried the time of the next attempt.
+    /// Whether the file in that queue is the given message and was never tried. After an attempt,
+    /// the file's mtime is the time of the next attempt.
     fn is_untouched(&self, queue: QueueName, id: &QueueId, message: MessageId) -> io::Result<bool> {
         let Some(whereabouts) = self.look(queue, id)?.filter(|it| it.finished) else {
             return Ok(false);
@@ -264,10 +263,11 @@ impl Queue {
         }
     }
 
-    /// Gives a committed file to the queue manager. After `Moved`, the caller must tell it.
+    /// Gives a committed file to the queue manager. After `Moved`, the caller must wake the queue
+    /// manager.
     ///
-    /// The mark comes first. So wherever a crash or a power failure interrupts this, a file that
-    /// Postfix has is marked.
+    /// The mark comes first. So after a crash or a power failure, every file that Postfix has is
+    /// marked.
     pub(crate) fn release(&self, id: &QueueId) -> io::Result<Release> {
         let (prepared, incoming) =
             (self.path(Folder::Prepared, id), self.path(QueueName::Incoming, id));
@@ -354,8 +354,7 @@ impl Queue {
         Err(never_at_rest(id))
     }
 
-    /// Examines a file. First prepares one that was left in hold by a process that died before it
-    /// could.
+    /// Examines a file, and prepares it first if a dead pickup-rs left it in hold.
     pub(crate) fn examine_prepared(&self, id: &QueueId) -> io::Result<Examined> {
         for _ in 0..EXAMINE_ATTEMPTS {
             match self.examine(id)? {

@@ -1,13 +1,13 @@
 //! Operators' acts on files that Postfix has, in the manner of postsuper(1).
 //!
 //! Postfix moves files with `rename` and no lock, and so does its own `postsuper`. The later one of
-//! two finds the file gone. The queue manager only warns when a file in `active` is gone, and a
-//! delivery that is under way ends as usual.
+//! two processes finds the file gone. The queue manager only warns when a file in `active` is gone,
+//! and a delivery that is under way ends as usual.
 //!
-//! A release is another act than `postsuper -H`: the file comes back under another name. Postfix's
-//! queue manager finds the jobs in its memory by queue id. A file that comes back under the name of
-//! a message that still waits there is taken for that one's, and may be removed without a delivery.
-//! The new name has the file's inode, as each queue id has, and the time of the release.
+//! A release differs from `postsuper -H`: the file gets another name. Postfix's queue manager finds
+//! the jobs in its memory by queue id. A file under the old name could be taken for that of a job
+//! in memory, and be removed without a delivery. The new name has the file's inode, as each queue
+//! id has, and the time of the release.
 //!
 //! Source: Postfix `postsuper.c` (`delete_one`, `hold_one`, `release_one`, `requeue_one`),
 //! `qmgr_job.c` (`qmgr_job_obtain`).
@@ -29,7 +29,7 @@ use crate::message::Whose;
 /// Queues in which Postfix keeps its notes on a message's deliveries.
 const LOGS: [QueueName; 3] = [QueueName::Bounce, QueueName::Defer, QueueName::Trace];
 
-/// Most names that are tried. A second one is needed when a file of that inode had the first.
+/// Most names that are tried. The first may belong to an earlier file with that inode.
 const NAME_ATTEMPTS: u64 = 10;
 
 /// Outcome of an operator's act.
@@ -54,7 +54,7 @@ pub(crate) enum Operation {
 pub(crate) enum OnHold {
     /// The file was released, and has this name since.
     Released(QueueId),
-    /// The file was left on hold: nobody knows whether the queue manager had it.
+    /// The file was left on hold, because Redis can't be asked whether the queue manager had it.
     Unknown,
     /// The file is not of OPTIMUS, or undecided, and was left on hold.
     Others,
@@ -82,7 +82,7 @@ impl Queue {
             };
             let Folder::Queue(queue) = folder else { return Ok(Operation::Prepared) };
             match self.operate_in(act, queue, id) {
-                // The file has moved on, which it does rarely.
+                // The file moved between the look and the act, which is rare.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => return result,
             }
@@ -107,7 +107,7 @@ impl Queue {
         let to_path = self.path(to, id);
         rename(&self.path(queue, id), &to_path)?;
         if to == QueueName::Maildrop {
-            // A time of next attempt would keep stock pickup from the file.
+            // Stock pickup would wait for the time of the next attempt, which the file's mtime has.
             let now = SystemTime::now();
             File::open(&to_path)?
                 .set_times(FileTimes::new().set_accessed(now).set_modified(now))?;
@@ -115,9 +115,9 @@ impl Queue {
         Ok(Operation::Done)
     }
 
-    /// Gives a file on hold back to the queue manager, under a name that it has never seen. Logs go
-    /// first: once the file is there, a bounce may be made of them. Until then they keep their old
-    /// names as well, which are the file's if this process dies.
+    /// Gives a file on hold back to the queue manager, under a new name. Links the logs to that
+    /// name first, since the queue manager may soon need them for a bounce. Until the file has
+    /// moved, the logs keep their old names as well, in case this process dies.
     fn release_from_hold(&self, id: &QueueId) -> io::Result<QueueId> {
         let now = self.unused_name(id)?;
         let logs = self.link_logs(id, &now)?;
@@ -129,7 +129,7 @@ impl Queue {
         moved.map(|()| now)
     }
 
-    /// Gives a message's logs another name beside their own. Returns those that there are.
+    /// Links a message's logs to another name. Returns the queues that have such a log.
     fn link_logs(&self, id: &QueueId, now: &QueueId) -> io::Result<Vec<QueueName>> {
         let mut linked = Vec::new();
         for log in LOGS {
@@ -141,9 +141,9 @@ impl Queue {
         Ok(linked)
     }
 
-    /// Releases a file from hold if it is one of OPTIMUS that the queue manager had before. A file
-    /// that was handed over directly has no mark of that, and is one if it is among `committed`;
-    /// `None` means that nobody knows what is.
+    /// Releases a file of OPTIMUS from hold if the queue manager had the file before, as a mark
+    /// shows. A file that was handed over directly has no mark, so its message must be in
+    /// `committed`. `None` means that Redis can't be asked.
     pub(crate) fn release_ours(
         &self,
         id: &QueueId,
@@ -170,7 +170,7 @@ impl Queue {
         }
     }
 
-    /// Returns another queue id for a file on hold, of the same form.
+    /// Returns an unused queue id of the same form for a file on hold.
     fn unused_name(&self, id: &QueueId) -> io::Result<QueueId> {
         let inode = fs::symlink_metadata(self.path(QueueName::Hold, id))?.ino();
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -187,8 +187,8 @@ impl Queue {
         Err(io::Error::other(format!("{id}: no unused name found")))
     }
 
-    /// Deletes a file and its logs. Logs go first: a log without its message would be taken for
-    /// that of another message.
+    /// Deletes a file's logs and then the file. A log without its file could be taken for another
+    /// message's.
     fn delete(&self, queue: QueueName, id: &QueueId) -> io::Result<Operation> {
         LOGS.iter().try_for_each(|log| remove(&self.path(*log, id)))?;
         fs::remove_file(self.path(queue, id)).map(|()| Operation::Done)

@@ -78,7 +78,7 @@ impl Sample {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Makes the file there one that was handed over directly.
+    /// Rewrites the file in `queue` as one that was handed over directly.
     pub(crate) fn hand_over_directly(&self, queue: QueueName) {
         let path = self.queue.path(queue, &id());
         let (mode, mut bytes) = (fs::metadata(&path).unwrap().permissions(), Vec::new());

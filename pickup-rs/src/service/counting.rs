@@ -1,9 +1,9 @@
 //! Inventories and rescans: a thread scans the queue, and the service compares the result with its
 //! tracker.
 //!
-//! The service goes on during a scan, so the result is old when it arrives. Therefore changes since
-//! the start of the scan are noted. A file that was deleted is not listed, and one that moved is
-//! looked for again. An inventory that is asked for during a scan waits for the next one.
+//! The service goes on during a scan, so the result is old when it arrives. So the service notes
+//! changes since the start of the scan. A deleted file is not listed, and a moved file is looked
+//! for again. A request for an inventory during a scan waits for the next scan.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -29,14 +29,14 @@ use crate::watch::Change;
 #[derive(Debug, Default)]
 pub(super) struct Counting {
     running: Option<Running>,
-    /// Connections that the next scan is for, which begins when this one ends.
+    /// Connections that wait for the next scan, which begins when this one ends.
     again: Option<Vec<SessionId>>,
     /// Connections that wait for the node to attend, each with its ring.
     waiting: Vec<(u64, SessionId)>,
     /// Files that are not of OPTIMUS, as of the last scan.
     foreign: HashSet<QueueId>,
     /// Files whose owner is unclear, each with the folder in which it was found. The log names each
-    /// file once, as it does those in `corrupt/`.
+    /// of these files once, and each file in `corrupt/`.
     unreadable: HashMap<QueueId, Option<Folder>>,
     corrupt: HashSet<QueueId>,
 }
@@ -52,7 +52,7 @@ struct Running {
 }
 
 impl Running {
-    /// Whether that name of a file that moved is in no list of the scan.
+    /// Whether a moved file is in no list of the scan and was not deleted.
     fn missed(&self, id: &QueueId, scan: &Scan) -> bool {
         let is_listed = scan.ours.contains_key(id)
             || scan.renamed.contains_key(id)
@@ -69,7 +69,7 @@ impl Counting {
         match change {
             Change::Deleted(_, id) => _ = running.deleted.insert(id.clone()),
             Change::Moved(id) => _ = running.moved.insert(id.clone()),
-            // Names may have changed unseen.
+            // The kernel may have dropped a change of names.
             Change::Overflow => running.must_begin_again = true,
             Change::NewDirectory => {}
         }
@@ -80,7 +80,7 @@ impl Counting {
         self.running.iter_mut().for_each(|it| _ = it.deleted.insert(id.clone()));
     }
 
-    /// Notes that a file has got another name: a scan under way may have met neither.
+    /// Notes that a file has got another name: a scan under way may have met neither name.
     pub(super) fn begin_again(&mut self) {
         self.running.iter_mut().for_each(|it| it.must_begin_again = true);
     }
@@ -107,13 +107,13 @@ impl Service {
         self.counting.waiting.push((self.attendance.ring(), session));
     }
 
-    /// Takes a new standing of this queue directory. A Mail Agent that began with another one is
-    /// disconnected and begins anew.
+    /// Takes a new standing of this queue directory. Disconnects Mail Agents that began with
+    /// another standing, so that they begin anew.
     pub(super) fn attended(&mut self, standing: Standing) {
         let before = std::mem::replace(&mut self.standing, standing);
         self.unserved_since = match (&self.standing, &before) {
             (Standing::Here { .. }, _) => None,
-            // Nobody has said since then that the node is served here.
+            // Redis has not said since `asked` that the node is served here.
             (Standing::Unknown, Standing::Here { asked, .. }) => Some(*asked),
             _ => self.unserved_since.or_else(|| Some(Instant::now())),
         };
@@ -188,8 +188,8 @@ impl Service {
         }
     }
 
-    /// Whether a file left its name during the scan, without being deleted: the scan may have met
-    /// it under no name. Operators' commands release files from hold under other names.
+    /// Whether a file may have changed its name during the scan, which then met neither name.
+    /// Operators' commands release files from hold under other names.
     fn may_have_missed_a_rename(&mut self, scan: &Scan) -> bool {
         let Some(running) = &self.counting.running else { return false };
         let is_nowhere = |id: &&QueueId| {
@@ -253,8 +253,8 @@ impl Service {
         }
     }
 
-    /// Reports a vanished file of unclear owner. One that Postfix had is settled; one that was
-    /// never released was never sent.
+    /// Reports a vanished file of unclear owner. A file that Postfix had is settled; a prepared
+    /// file was never sent.
     fn unreadable_is_gone(&mut self, id: QueueId, last: Option<Folder>) {
         match last {
             Some(Folder::Queue(_)) => self.tell(Some(FileEvent::Settled(id))),
@@ -273,8 +273,8 @@ impl Service {
         }
     }
 
-    /// Settles files that the queue manager had and that a search by name finds nowhere. A file
-    /// that goes on under another name is followed.
+    /// Settles files that the queue manager had and that a search by name finds nowhere. Follows a
+    /// file that has another name now.
     fn settle_missing(
         &mut self,
         ours: &HashMap<QueueId, Ours>,
@@ -308,7 +308,7 @@ impl Service {
     }
 
     /// Follows a file that another process has renamed, as an operator's release does without a
-    /// Mail Agent. The Mail Agents compare by messages' ids: inodes are used again.
+    /// Mail Agent. The Mail Agents compare message ids too, because Postfix uses inodes again.
     fn goes_on_as(&mut self, was: QueueId, now: QueueId) {
         info!("{was}: renamed to {now} by another process");
         self.tracker.renamed(&was, &now);
@@ -316,7 +316,7 @@ impl Service {
         self.tell_agents(&Reply::Operated { act: Act::Release, done, absent, renamed }, &[]);
     }
 
-    /// Logs once for each file that its name differs from the one it was made under.
+    /// Logs once each file whose name differs from the queue id in its attributes.
     fn tell_renamed(&self, renamed: &HashMap<QueueId, Ours>) {
         for (id, file) in renamed.iter().filter(|(id, _)| self.tracker.state(id).is_none()) {
             let Origin { id: message, queue_id, .. } = &file.origin;
@@ -422,7 +422,7 @@ impl Service {
     }
 }
 
-/// Returns names by the inode that each names.
+/// Returns the names, keyed by the inode in each name.
 fn by_inode<'a>(names: impl Iterator<Item = &'a QueueId>) -> HashMap<u64, &'a QueueId> {
     names.filter_map(|name| Some((name.inode()?, name))).collect()
 }

@@ -1,12 +1,12 @@
 //! A disk that is full or broken, so that cleanup can't write.
 //!
-//! No message fits then, and trying them all again and again only fills the log. So the first
-//! failure stops feeding. After a pause one message is tried, and after each further failure the
-//! pause doubles, up to ten seconds. The first success ends this. Waiting messages keep their
-//! order. The log has the beginning and the end.
+//! On such a disk no message fits, and attempts with all of them would only fill the log. So the
+//! first failure stops feeding. After a pause one message is tried, and after each further failure
+//! the pause doubles, up to ten seconds. The first success ends the pauses. Waiting messages keep
+//! their order. The log shows the first failure and the first success.
 //!
-//! A message may merely be too large for the room that is left. It stops the others for one short
-//! pause only, because the next one fits.
+//! A message may merely be too large for the room that is left. Such a message stops the others for
+//! one short pause only, because the next one fits.
 //!
 //! The code is pure: time is an argument.
 
@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use sansio::{Backoff, Policy};
 
-/// Pauses between two attempts. An administrator who has made room shouldn't have to wait longer.
+/// Pauses between two attempts. The longest one is short, because an administrator who has made
+/// room waits for its end.
 const ATTEMPT: Policy = Policy::from_millis(200, 10_000);
 
 /// Room on the disk, as far as cleanup's answers show it.
@@ -29,7 +30,7 @@ struct Full {
     refused: u64,
     backoff: Backoff,
     pausing: bool,
-    /// Words of the last failure.
+    /// Text of the last failure.
     reason: String,
 }
 
@@ -52,7 +53,7 @@ pub(super) enum Follows {
 }
 
 impl Disk {
-    /// Returns whether one more message may be fed while `feeding` messages are.
+    /// Returns whether one more message may be fed while `feeding` messages are being fed.
     pub(super) fn may_feed(&self, feeding: usize) -> bool {
         self.full.as_ref().is_none_or(|full| !full.pausing && feeding == 0)
     }

@@ -25,18 +25,18 @@ use crate::readiness;
 use crate::session::{Said, SessionId};
 use crate::watch::Watch;
 
-/// Longest wait after a reload for feedings to end. After it the process ends as if killed, which
+/// Longest wait after a reload for feedings to end. Afterwards the process ends as if killed, which
 /// loses nothing.
 const RETIREMENT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Pause between two looks whether master lives, once its end of the line is closed.
+/// Pause between two checks that master lives, once master's end of the link is closed.
 const PARENT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Readiness of the line to master when its other end is closed. pickup-rs writes to this line, so
-/// that is an error. There is nothing to read.
+/// Readiness of the link to master when master's end is closed. pickup-rs only writes to the link,
+/// so the kernel reports an error.
 const MASTER_GOES: Interest = Interest::READABLE.add(Interest::ERROR);
 
-/// Pause before a connection is accepted again, after it failed for want of a descriptor, say.
+/// Pause after a connection could not be accepted, for want of a descriptor for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sources of events.
@@ -51,7 +51,7 @@ struct Sources {
     parent: Pid,
 }
 
-/// Serves until master is gone or has a new configuration.
+/// Serves until master has ended or has a new configuration, or the node has another name.
 pub(crate) async fn run(
     configuration: Configuration,
     node: NodeId,
@@ -101,9 +101,9 @@ async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until master is dead. After a reload it lives, though its end of the line is closed.
+/// Waits until master is dead. After a reload master lives, though its end of the link is closed.
 async fn master_is_dead(parent: Pid) {
-    // A dying process closes the line a moment before its children get another parent.
+    // A dying process closes the link a moment before its children get another parent.
     while getppid() == parent {
         sleep(PARENT_PAUSE).await;
     }
@@ -127,7 +127,8 @@ async fn finish(mut service: Service, sources: &mut Sources) {
 
 impl Sources {
     /// Returns the next event. Events of feedings come before the kernel's, so that a file is
-    /// tracked before its end is seen. Its name was sent before cleanup could finish it.
+    /// tracked before its end is seen. A feeding sends the file's name before cleanup can finish
+    /// the file.
     async fn next(&mut self, watch: &mut Watch) -> io::Result<Event> {
         tokio::select! {
             biased;
@@ -157,9 +158,9 @@ async fn accept(listener: &UnixListener, master: &MasterLink) -> UnixStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // One job is done. From now on master takes the death of this process for an
-                // accident, not for a broken installation, and starts another at once. A dead
-                // master is noticed by `master_goes`.
+                // Once a process has done one job, master takes its death for an accident, not for
+                // a broken installation, and starts another at once. `master_goes` notices a dead
+                // master.
                 let _ = master.notify(Availability::Taken);
                 let _ = master.notify(Availability::Available);
                 return stream;

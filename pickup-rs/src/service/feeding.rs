@@ -106,8 +106,8 @@ impl Service {
                 Fed::Unanswered(queue_id, why) => self.unanswered(&feeding, &queue_id, why),
                 Fed::BrokenOff(queue_id, why) => self.broken_off(&feeding, &queue_id, why),
                 Fed::Refused { queue_id, reason, fault } => {
-                    // Cleanup has removed its file and said so. The name may belong to another
-                    // message by now.
+                    // Cleanup has removed its file. The queue id may belong to another message by
+                    // now.
                     queue_id.iter().for_each(|queue_id| self.tracker.forget(queue_id));
                     self.refused(&feeding, reason, fault);
                 }
@@ -123,10 +123,10 @@ impl Service {
         }
     }
 
-    /// Takes cleanup's success under direct hand-off: its file is the queue manager's.
+    /// Takes cleanup's success under direct hand-off: the queue manager has the file.
     fn handed_over(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         match self.queue.find(queue_id) {
-            // Cleanup has said that the file is durable, so it exists even if it can't be seen.
+            // Cleanup has said that the file is durable, so the file exists even if the look fails.
             Err(error) => {
                 warn!("{queue_id}: not looked up: {error}; taken as stored");
                 self.stored(feeding, queue_id);
@@ -138,8 +138,8 @@ impl Service {
     }
 
     /// Takes cleanup's success under two-phase hand-off when the file is no longer in hold, but was
-    /// moved or deleted. Cleanup puts only accepted messages into hold, so a deleted one must be
-    /// fed again. No Mail Agent has heard of it yet.
+    /// moved or deleted. Cleanup puts only accepted messages on hold, so a message whose file was
+    /// deleted must be fed again. No Mail Agent has heard of that file yet.
     fn retrieve(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         match self.queue.retrieve(queue_id, feeding.job.id) {
             Ok(Preparation::Prepared) => self.prepared(feeding, queue_id),
@@ -168,8 +168,8 @@ impl Service {
         self.refused(feeding, reason, Fault::Passing);
     }
 
-    /// Takes a death of cleanup after all was sent. A finished file counts, and an unfinished one
-    /// will never be finished.
+    /// Takes a death of cleanup after it had the whole message. A finished file counts as a
+    /// success; an unfinished file stays unfinished.
     fn unanswered(&mut self, feeding: &Feeding, queue_id: &QueueId, why: String) {
         let finished = match self.queue.find(queue_id) {
             Ok(Some(whereabouts)) if whereabouts.finished => {
@@ -191,8 +191,8 @@ impl Service {
         }
     }
 
-    /// Whether cleanup removed its file before it answered. If it did not and the file is gone, the
-    /// queue manager had it, though the kernel may not have reported its end yet.
+    /// Whether cleanup removed its file before the answer. Otherwise the queue manager had a file
+    /// that is gone, though the kernel may not have reported the deletion yet.
     fn was_dropped_by_cleanup(&self, queue_id: &QueueId) -> bool {
         matches!(self.deleted_from(queue_id), Some(QueueName::Incoming | QueueName::Hold))
     }
@@ -292,8 +292,8 @@ impl Service {
         self.start_feeding();
     }
 
-    /// Removes the file that cleanup may have left. Only after a two-phase hand-off is it certain
-    /// that the queue manager doesn't have it.
+    /// Removes the file that a dead cleanup may have left. Leaves the file under direct hand-off,
+    /// because the queue manager may have it.
     fn sweep(&self, queue_id: &QueueId, message: MessageId) {
         if self.handoff == Handoff::Hold
             && let Err(error) = self.queue.sweep(queue_id, message)

@@ -8,19 +8,18 @@
 //!  clock, master, signals ────────┘                      └──▶ queue manager (trigger)
 //! ```
 //!
-//! Several connections may be open. Each gets the answers to its own requests. Those that have sent
-//! a request other than a ping also get all changes of files. Nothing is kept for a lost
-//! connection. A Mail Agent asks for an inventory when it is back, and is told of the feedings that
-//! end after that.
+//! Each connection gets the answers to its own requests. A connection that has sent a request other
+//! than a ping also gets all changes of files. The service keeps nothing for a lost connection. A
+//! Mail Agent that connects again asks for an inventory, and hears of the feedings that end
+//! afterwards.
 //!
-//! Failures: pickup-rs may die anywhere. All that it had reported is on disk. The next inventory
-//! finds everything else, except for files that a cleanup process finishes even later. The periodic
-//! rescan finds those.
+//! Failures: pickup-rs may die at any moment. Each file that pickup-rs had reported is on disk. The
+//! next inventory finds all other files, except for those that a cleanup process finishes later. A
+//! periodic rescan finds the latter.
 //!
 //! After `postfix reload`, pickup-rs finishes and reports its feedings and ends. For the next
-//! connection, master starts a new process with the new configuration. When master is gone, or
-//! SIGTERM arrives, pickup-rs ends on the spot. `postfix stop` sends SIGTERM to all processes at
-//! once.
+//! connection, master starts a new process with the new configuration. When master has ended, or
+//! SIGTERM arrives, pickup-rs ends at once. `postfix stop` sends SIGTERM to all processes at once.
 
 mod counting;
 mod disk;
@@ -58,7 +57,7 @@ use moving::Waking;
 
 pub(crate) use driver::run;
 
-/// Most requests that may wait, of all connections together. Beyond that, reading pauses.
+/// Most requests that may wait, of all connections together. While so many wait, reading pauses.
 const WAITING_REQUESTS_LIMIT: usize = 64;
 
 /// Event that the service takes.
@@ -84,7 +83,7 @@ pub(crate) enum Event {
     Counted(io::Result<Scan>),
     /// A rescan is due.
     Rescan,
-    /// Master has closed its end of the line, because of a new configuration or its own end.
+    /// Master has closed its end of the link, because of a new configuration or its own end.
     Retire,
 }
 
@@ -187,8 +186,8 @@ impl Service {
         }
     }
 
-    /// Stops serving after its standing has lapsed, since another place may serve the node by now.
-    /// Feedings go on to their end.
+    /// Stops serving if the standing has lapsed, since another place may serve the node by now.
+    /// Feedings under way go on to their end.
     fn see_whether_it_has_lapsed(&mut self) {
         if self.standing.is_lapsed() && !self.retiring {
             warn!(
@@ -223,7 +222,7 @@ impl Service {
             session.is_agent |= !matches!(request, Request::Ping | Request::NewNode { .. });
         }
         match request {
-            // A node that is served elsewhere, or not yet, gets no service.
+            // These requests are refused while the node is served elsewhere, or not yet served.
             Request::Feed { .. }
             | Request::Release { .. }
             | Request::Discard { .. }
@@ -292,7 +291,7 @@ impl Service {
         }
     }
 
-    /// Sends a reply to every agent except some.
+    /// Sends a reply to every agent except those in `but`.
     fn tell_agents(&mut self, reply: &Reply, but: &[SessionId]) {
         let agents =
             self.sessions.iter().filter(|(id, session)| session.is_agent && !but.contains(id));
@@ -357,8 +356,8 @@ impl Service {
                 let event = self.tracker.seen(queue_id, &whereabouts);
                 self.tell(event);
             }
-            // The file is moving, or was deleted and the change is yet to come. Or it was carried
-            // out of the queue, which the rescan finds.
+            // The file is moving, or was deleted and the kernel will report that. The rescan
+            // notices a file that was carried out of the queue.
             Ok(None) => {
                 if let Ok(Some(_)) = self.queue.find_corrupt(queue_id) {
                     self.remark_corrupt(queue_id);
@@ -374,7 +373,7 @@ impl Service {
         self.waiting.clear();
     }
 
-    /// Whether nothing is left to be done before the end.
+    /// Whether all work before the end is done.
     fn is_finished(&self) -> bool {
         self.retiring && self.feeding.is_empty() && self.waking == Waking::No
     }

@@ -37,9 +37,9 @@ pub(super) enum NotMoved {
 enum Released {
     /// The file was moved to incoming.
     Now,
-    /// The queue manager had it already.
+    /// The queue manager had the file already.
     Before,
-    /// The queue manager had it, and is done with it.
+    /// The queue manager had the file, and has removed it.
     AndGone,
     /// The file vanished before it could be released.
     Never,
@@ -67,8 +67,8 @@ impl Outcomes {
     }
 }
 
-/// State of waking the queue manager. Only one wake-up runs at a time, and it lasts until the queue
-/// manager has read it. A wake-up that starts after a release covers all releases before it.
+/// State of waking the queue manager. Only one wake-up runs at a time, until the queue manager has
+/// read the request. A wake-up covers all releases before its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Waking {
     #[default]
@@ -147,8 +147,8 @@ impl Service {
         out_before.iter().for_each(|queue_id| self.look_again(queue_id));
     }
 
-    /// Releases one file. This process knows its own releases: a file that it has not released, and
-    /// that is gone, was never sent.
+    /// Releases one file. A prepared file that is gone without a release by this process was never
+    /// sent.
     fn release_one(&mut self, queue_id: &QueueId) -> Result<Released, NotMoved> {
         self.check_ours(queue_id)?;
         let before = self.tracker.state(queue_id);
@@ -173,7 +173,7 @@ impl Service {
                 self.tracker.forget(queue_id);
                 Ok(Released::AndGone)
             }
-            // The check found the file a moment ago.
+            // The file went away after the check.
             (Release::Gone, None) => Err(NotMoved::Nothing),
         }
     }
@@ -222,7 +222,7 @@ impl Service {
         }
     }
 
-    /// Checks that a file is in no queue of Postfix. An undecided one there was moved by hand.
+    /// Checks that a file is in no queue of Postfix. An undecided file there was moved by hand.
     fn check_nowhere(&self, queue_id: &QueueId) -> Result<(), NotMoved> {
         match self.queue.examine(queue_id)? {
             Examined::Ours(origin, whereabouts) if origin.queue_id == *queue_id => {

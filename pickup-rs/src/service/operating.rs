@@ -58,7 +58,7 @@ impl Service {
         Ok(operation)
     }
 
-    /// Follows a file to its other name. A scan that may have missed both names is taken again.
+    /// Follows a file to its other name. A scan under way may miss both names, so it begins again.
     fn renamed(&mut self, NewName { was, now }: &NewName) {
         self.tracker.renamed(was, now);
         self.counting.begin_again();
@@ -67,13 +67,14 @@ impl Service {
                 let event = self.tracker.seen(now, &whereabouts);
                 self.tell(event);
             }
-            // Delivered already: the kernel reports that.
+            // The file was delivered already, which the kernel reports.
             Ok(None) => {}
             Err(error) => warn!("{now}: not looked up: {error}"),
         }
     }
 
-    /// Settles a requeued file. Stock pickup makes another file of it, which is Postfix's alone.
+    /// Settles a requeued file. Stock pickup makes another file of the message, which is Postfix's
+    /// alone.
     fn requeued(&mut self, queue_id: &QueueId) {
         if matches!(self.queue.find_anywhere(queue_id), Ok(None)) {
             let event = self.tracker.gone(queue_id);

@@ -1,5 +1,5 @@
 //! Reasons for which nothing is fed, with words for each: object, failure, cause, remedy. The log
-//! has them too, but only once; `optimus status` and `optimus check` show them while they last.
+//! has each reason once; `optimus status` and `optimus check` show a reason while it lasts.
 
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ mod tests {
         ]
     }
 
-    /// Each kind, as it comes from where it is found.
+    /// Returns a reason of each kind, with the texts that the service makes.
     fn each() -> Vec<Reason> {
         let node: NodeId = "NODE".parse().unwrap();
         let mark = unwritable("/q/mark".as_ref(), &std::io::Error::from_raw_os_error(30));

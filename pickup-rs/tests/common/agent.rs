@@ -1,4 +1,4 @@
-//! A Mail Agent for tests, which takes its steps one by one.
+//! A Mail Agent for tests, whose steps the test takes one by one.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -126,7 +126,7 @@ impl Agent {
         .await
     }
 
-    /// Returns the message that is not handed over, and its destinations.
+    /// Returns a message whose destinations all have their share, and those destinations.
     pub(crate) async fn full(&mut self) -> (MessageId, Vec<String>) {
         self.hear("full", |reply| match reply {
             Reply::Full { id, to, .. } => Some((*id, to.iter().map(ToString::to_string).collect())),
@@ -262,7 +262,7 @@ impl Agent {
         assert_eq!(self.discarded().await, std::slice::from_ref(queue_id));
     }
 
-    /// Recovers as a Mail Agent does when it is back. Commits and releases each undecided file, or
+    /// Recovers as a Mail Agent does after its start. Commits and releases each undecided file, or
     /// discards it. Settles committed messages that have no file, and returns their ids.
     pub(crate) async fn recover(&mut self, site: &Site) -> Vec<MessageId> {
         let (files, unreadable) = self.whole_inventory().await;

@@ -1,4 +1,4 @@
-//! A Mail Agent for tests, which delivers all mail by itself through all deaths of other processes.
+//! A Mail Agent for tests, which delivers all mail though other processes die.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -22,7 +22,7 @@ pub(crate) fn seat(node: &NodeId) -> FencingToken {
     FencingToken { node: node.clone(), start: Start(1) }
 }
 
-/// Seconds between rescans that never come within a test: all events are the kernel's.
+/// Seconds between rescans, more than any test takes, so that all events are the kernel's.
 pub(crate) const RARELY_S: u64 = 3600;
 
 /// Folder of undecided files, below the queue directory.
@@ -106,7 +106,7 @@ impl Site {
         id
     }
 
-    /// Connects as a Mail Agent does. Returns the connection once the node is served.
+    /// Connects as a Mail Agent does, and waits until the node is served.
     pub(crate) async fn agent(&self) -> Agent {
         let mut agent = Agent::connect(&self.socket()).await.unwrap();
         let (node, handoff) = loop {

@@ -48,8 +48,8 @@ impl PostfixBuilder {
         self
     }
 
-    /// Puts the queue on a disk of its own with room for so many bytes. `prepare` fails where
-    /// mounting is forbidden.
+    /// Puts the queue on a disk of its own, of `bytes` bytes. `prepare` fails where mounting is
+    /// forbidden.
     #[must_use]
     pub fn queue_disk(mut self, bytes: usize) -> Self {
         self.queue_bytes = Some(bytes);

@@ -37,10 +37,10 @@ scache     unix       - - n -     1 scache
 postlog    unix-dgram n - n -     1 postlogd
 ";
 
-/// Age that `main.cf` claims to have.
+/// Age of `main.cf` by its modification time.
 const AGE: Duration = Duration::from_secs(10);
 
-/// Settings by name, each only once, because Postfix warns of doubles.
+/// Settings by name, each only once, because Postfix warns of repeated ones.
 #[derive(Debug, Default)]
 pub(super) struct MainCf(BTreeMap<String, String>);
 

@@ -49,7 +49,7 @@ impl Postfix {
         self.start()
     }
 
-    /// Does the same as `postfix reload`, and returns when master has read its configuration again.
+    /// Reloads as `postfix reload` does, and returns when master has read its configuration again.
     pub fn reload(&self) -> Result<()> {
         let reloads = || self.log().matches("reload -- version").count();
         let before = reloads();

@@ -37,12 +37,12 @@ pub struct Postfix {
 }
 
 impl Postfix {
-    /// Begins the description of an instance; `start` on the result starts it.
+    /// Begins the description of an instance. [`PostfixBuilder::start`] starts it.
     pub fn builder() -> PostfixBuilder {
         PostfixBuilder::default()
     }
 
-    /// Returns the folder of everything. Programs that belong to the instance work in it, so that
+    /// Returns the instance's scratch folder. Programs of the instance work in that folder, so that
     /// they end with it.
     pub fn path(&self) -> &Path {
         self.scratch.path()
@@ -68,7 +68,7 @@ impl Postfix {
         String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
-    /// Returns the file of `maillog_file`.
+    /// Returns the path of the log, as in `maillog_file`.
     pub fn log_file(&self) -> PathBuf {
         self.layout.log.join("maillog")
     }

@@ -25,8 +25,8 @@ impl Postfix {
         files
     }
 
-    /// Whether no message waits in any queue. Bounce and defer logs don't count. Nor do files of a
-    /// killed cleanup, which had not accepted the message: Postfix ignores them.
+    /// Whether no message waits in any queue. Bounce and defer logs don't count. Unfinished files
+    /// of a killed cleanup don't count either, because Postfix ignores them.
     pub fn queue_is_empty(&self) -> bool {
         self.is_empty_but_for(&[])
     }
@@ -36,15 +36,16 @@ impl Postfix {
         self.is_empty_but_for(&[UNDECIDED])
     }
 
-    /// Looks along the way of a message, so that a file that moves on is met again. Looks twice,
-    /// because the queue manager also moves files back, from `active` to `deferred`.
+    /// Looks through the folders in the order of a message's way, so that a file that moves on is
+    /// met later. Looks twice, because the queue manager also moves files back, from `active` to
+    /// `deferred`.
     fn is_empty_but_for(&self, spared: &[&str]) -> bool {
         let along = ON_THE_WAY.into_iter().filter(|name| !spared.contains(name));
         !along.clone().chain(along).any(|name| self.has_finished(name))
     }
 
     fn has_finished(&self, name: &str) -> bool {
-        // A file in the maildrop is complete under that name.
+        // postdrop gives a file in the maildrop its name only when it is complete.
         let waits = |file: &PathBuf| name == MAILDROP || is_finished(file);
         self.queue_files(name).iter().any(waits)
     }

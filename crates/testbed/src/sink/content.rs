@@ -48,7 +48,7 @@ pub(super) fn read(
 }
 
 impl Reader {
-    /// Reads one line of the header. Only the topmost Received field may span lines here.
+    /// Reads one line of the header. Only the topmost Received field is read beyond its first line.
     fn header_line(&mut self, delivery: &mut Delivery) {
         let Ok(line) = std::str::from_utf8(&self.line) else { return };
         let line = line.trim_end();

@@ -1,4 +1,4 @@
-//! The messages that arrived.
+//! Messages that have arrived at the sink.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,7 @@ impl Journal {
         Self { started: Instant::now(), entries: Mutex::default(), bell: Condvar::new() }
     }
 
-    /// Records a delivery. When this returns, it may be acknowledged.
+    /// Records a delivery. The caller may acknowledge the delivery afterwards.
     pub(super) fn record(&self, mut delivery: Delivery) -> Result<()> {
         delivery.at_ms = u64::try_from(self.started.elapsed().as_millis())?;
         let mut entries = self.lock();
@@ -80,7 +80,7 @@ impl Journal {
         self.lock().test_ids.len()
     }
 
-    /// Waits until `enough` is true of the entries.
+    /// Waits until `enough` returns true for the entries. Fails after `limit`.
     pub(super) fn wait(&self, limit: Duration, enough: impl Fn(&Entries) -> bool) -> Result<()> {
         let waiting = |entries: &mut Entries| !enough(entries);
         let (entries, timeout) = self

@@ -1,9 +1,8 @@
 //! An SMTP server that accepts mail and records it, to count deliveries.
 //!
-//! It records a message when it has all of it, and acknowledges it afterwards, so an acknowledged
-//! delivery is never missing. A message whose acknowledgement gets lost is recorded twice, under
-//! one queue id. That is Postfix's own kind of duplicate, which [`Tally`](crate::Tally) counts
-//! apart.
+//! The sink records a whole message before it acknowledges the message, so an acknowledged delivery
+//! is never missing. A message whose acknowledgement gets lost is recorded twice, under one queue
+//! id. Such a duplicate is Postfix's own, and [`Tally`](crate::Tally) counts it apart.
 //!
 //! One thread accepts, and one thread per connection serves it with blocking reads. Replies to
 //! pipelined commands leave in one segment. The sink shares the machine with the measured programs,
@@ -59,28 +58,28 @@ pub struct SinkBuilder {
 }
 
 impl SinkBuilder {
-    /// Decides about each recipient, an address without brackets, by this function at that time.
+    /// Answers each recipient as `judge` says, which gets the address without brackets.
     #[must_use]
     pub fn answer(mut self, judge: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
         self.judge = Box::new(judge);
         self
     }
 
-    /// Takes this long to acknowledge a message.
+    /// Acknowledges each message only after this time.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Forgets the messages' content, which allows large numbers.
+    /// Forgets the messages' content, so that the sink can take large numbers of messages.
     #[must_use]
     pub fn without_content(mut self) -> Self {
         self.keep_content = false;
         self
     }
 
-    /// Binds and serves.
+    /// Binds a free loopback port, and serves in threads.
     pub fn start(self) -> Result<Sink> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("sink: can't listen")?;
         let address = listener.local_addr()?;
@@ -170,7 +169,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // The accepting thread reads the flag at the next connection.
+        // This connection makes the accepting thread read the flag.
         let _ = TcpStream::connect(self.address);
         for stream in self.shared.connections().values() {
             let _ = stream.shutdown(Shutdown::Both);
