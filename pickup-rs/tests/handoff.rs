@@ -90,7 +90,7 @@ async fn a_pickup_rs_that_hears_nothing_from_redis_releases_nothing() {
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     agent.hear_end().await;
-    assert!(site.postfix.log().contains("feeding and releases stopped"));
+    site.log_has("feeding and releases stopped");
     site.redis.resume();
     let mut agent = site.agent().await;
     assert_eq!(agent.inventory().await.len(), 1);
