@@ -1,9 +1,9 @@
 //! Choice of the hand-off that a site needs.
 //!
-//! In the two-phase hand-off cleanup puts every message on hold. That is wrong where the site's own
-//! rules put mail on hold, because cleanup doesn't say which rule did. Header and body checks can,
-//! and Milters (`cleanup_message.c`, `cleanup_milter.c`). Where such rules apply to mail from
-//! OPTIMUS, messages are handed over directly. See `docs/decisions/0004-*`.
+//! In the two-phase hand-off, cleanup puts every message on hold. Two phases fail where the site's
+//! own rules put mail on hold too, because cleanup doesn't say which rule did. Header and body
+//! checks are such rules, and Milters (`cleanup_message.c`, `cleanup_milter.c`). Where they apply
+//! to mail from OPTIMUS, messages are handed over directly. See `docs/decisions/0004-*`.
 
 use handoff::protocol::Handoff;
 use postfix_wire::{CleanupFlags, MainCf};

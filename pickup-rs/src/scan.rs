@@ -27,7 +27,7 @@ use crate::queue::{Examined, Folder, Queue, Whereabouts, folders};
 /// Most attempts to list the directories. An attempt fails only in a burst of thousands of moves.
 const ATTEMPTS: usize = 5;
 
-/// One queue file of OPTIMUS.
+/// Queue file of OPTIMUS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ours {
     pub(crate) origin: Origin,

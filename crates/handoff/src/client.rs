@@ -30,14 +30,14 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::lines::{Line, Lines};
 use crate::protocol::{REPLY_LINE_LIMIT_BYTES, REQUEST_LINE_LIMIT_BYTES, Reply, Request};
 
-/// Failure to talk to pickup-rs. A request that was sent may or may not have been carried out:
-/// connect again and ask for an inventory.
+/// Failure of the connection to pickup-rs. A request that was sent may or may not have been carried
+/// out: connect again and ask for an inventory.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No process listens, or the socket is not safe to use. Nothing was sent.
+    /// No process listens, or the socket is not safe to use. No request was sent.
     #[error("pickup-rs at {}: can't connect: {source}", path.display())]
     Connect {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
         /// Cause, from the operating system.
         source: io::Error,
@@ -45,13 +45,14 @@ pub enum ClientError {
     /// The connection broke.
     #[error("pickup-rs: connection broken: {0}")]
     Connection(#[from] io::Error),
-    /// The request is longer than pickup-rs reads. Nothing was sent; ask for less at a time.
+    /// The request is longer than pickup-rs reads, and was not sent. Ask for less at a time.
     #[error("request: not sent: {bytes} bytes, more than the limit of {REQUEST_LINE_LIMIT_BYTES}")]
     RequestTooLong {
         /// Length of the request, in bytes.
         bytes: usize,
     },
-    /// The line that arrived is no reply: the peer is not pickup-rs, or another version of it.
+    /// The line that arrived is no reply: the peer is another program, or pickup-rs of another
+    /// version.
     #[error("pickup-rs: reply not understood: {0}")]
     NotAReply(String),
 }

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A request that can't be parsed is answered with `error` and changes nothing. Every fed id is
-//! answered by `held`, `stored`, `consumed`, `full` or `refused`, unless a side dies. Then
-//! `inventory` tells which files are on disk.
+//! answered by `held`, `stored`, `consumed`, `full` or `refused`, unless a side dies. After a
+//! death, `inventory` tells which files are on disk.
 //!
 //! Answers and events are facts about files, not steps of a dialogue: the same one may come again.
 //! For example, a cleanup process may finish its file after the pickup-rs that fed it died, and
@@ -22,9 +22,9 @@
 //! just been fed. The agent commits it like any other. Redis decides which of two files of one
 //! message counts, and the other is discarded.
 //!
-//! `settled` and `deferred` go to every connection that has sent a request other than `ping`. They
-//! tell only of files that were stored, released, or reported as `queued`, `deferred` or unreadable
-//! by an inventory. They never tell of a file that is known to be undecided.
+//! `settled` and `deferred` go to every connection that has sent a request other than `ping`. Both
+//! events tell only of files that were stored, released, or reported as `queued`, `deferred` or
+//! unreadable by an inventory. Neither event tells of a file that is known to be undecided.
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
@@ -90,8 +90,8 @@ pub struct NewName {
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum Reply {
-    /// The file is durable, and neither the queue manager nor `postsuper` sees it. It waits for
-    /// `release` or `discard`.
+    /// The file is durable, and neither the queue manager nor `postsuper` sees it. The file waits
+    /// for `release` or `discard`.
     Held {
         id: MessageId,
         lot: LotNumber,
@@ -111,8 +111,8 @@ pub enum Reply {
         #[serde(default)]
         to: Vec<Domain>,
     },
-    /// Cleanup took the message and left no file, because content rules bounced or discarded it.
-    /// There is nothing to release.
+    /// Cleanup took the message and left no file, because content rules bounced or discarded it. No
+    /// release is needed.
     Consumed { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
     /// The message was not handed over, and no file is left on disk. With `retry`, a later attempt
     /// may succeed; otherwise the message itself is at fault.
@@ -124,8 +124,8 @@ pub enum Reply {
     /// since, `settled` follows. A file that could not be moved, or that is unknown, is not listed;
     /// an `error` says why.
     Released { queue_ids: Vec<QueueId> },
-    /// Prepared files that were gone before their release. They were never sent, so their messages
-    /// must be fed again.
+    /// Prepared files that were gone before their release. Such files were never sent, so their
+    /// messages must be fed again.
     Vanished { queue_ids: Vec<QueueId> },
     /// These files are deleted, or never existed. A file that is not an undecided one of OPTIMUS,
     /// or that was released by another process, is left alone, with an `error`.
@@ -153,7 +153,7 @@ pub enum Reply {
         /// message is neither gone nor to be sent again.
         #[serde(default)]
         unreadable: Vec<QueueId>,
-        /// Proof that the absence of a file gives; only with `complete`.
+        /// Proof of delivery that an absent file gives. Only with `complete`.
         #[serde(default)]
         proof: Proof,
         complete: bool,
@@ -171,10 +171,10 @@ pub enum Reply {
         /// Reason for which nothing is served for some seconds.
         #[serde(default)]
         waits: Option<String>,
-        /// Pause of feeding, for whichever reason, if there is one.
+        /// Pause of feeding, if there is one.
         #[serde(default)]
         pause: Option<Pause>,
-        /// Whether this queue directory is the node's.
+        /// Whether Redis says that this queue directory serves the node.
         #[serde(default)]
         served: Served,
     },

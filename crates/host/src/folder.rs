@@ -45,7 +45,7 @@ pub enum Refusal {
         /// Owner of the link's folder.
         owner: u32,
     },
-    /// The file is neither a regular file nor a socket, whichever is expected.
+    /// The file is of another kind than the caller expects: a regular file or a socket.
     Kind {
         /// Kind that was found.
         is: &'static str,

@@ -23,7 +23,7 @@ use crate::limit::explained_line;
 /// Most bytes written at once: `PIPE_BUF`, for which a writable pipe has room.
 pub const PIECE_BYTES: usize = 4096;
 
-/// Number of lines lost since one was written.
+/// Number of lines lost since the last line that was written.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// A writer to standard error. Each call of `write` is one line, written at once or lost.

@@ -1,6 +1,6 @@
-//! Hostile files of a user without rights, by kind, as root meets them.
+//! Files that a hostile user prepares for root, by kind.
 //!
-//! The tests need root: only root has something to lose, and can give files away.
+//! The tests need root, who alone can give files to other users.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ use nix::unistd::mkfifo;
 const USER: u32 = 65_534;
 const OTHER: u32 = 65_533;
 const BYTES_MAX: u64 = 100;
-/// Time limit of a test. After it a file has made root wait.
+/// Limit on the time of one read. A longer read means that a file made root wait.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A secret of root's, and a user's folder with that user's good file `file`.
@@ -79,7 +79,7 @@ fn expect_refusal(error: &io::Error, words: &str) {
     assert!(is_refusal(error) && error.to_string().contains(words), "{error}");
 }
 
-/// Reads in another thread, because some traps never let go.
+/// Reads in another thread, because a hostile file may make the reader wait for ever.
 fn in_time(path: &Path) -> io::Result<Vec<u8>> {
     let (done, outcome) = mpsc::channel();
     let path = path.to_owned();
@@ -178,7 +178,7 @@ fn a_link_of_root_s_is_followed_and_what_lies_behind_it_is_looked_at() {
     assert_eq!(in_time(&circle).unwrap_err().raw_os_error(), Some(libc::ELOOP));
 }
 
-/// The folders are as `/tmp`, or as a container's folder of secrets.
+/// The folder is like `/tmp`, or like a container's folder of secrets.
 #[test]
 fn in_a_shared_folder_only_root_s_own_files_and_links_count() {
     let site = Site::new();
@@ -194,7 +194,7 @@ fn in_a_shared_folder_only_root_s_own_files_and_links_count() {
     expect_refusal(&in_time(&shared.join("second")).unwrap_err(), "has several names");
     chown(shared.join("own"), Some(USER), None).unwrap();
     expect_refusal(&in_time(&shared.join("own")).unwrap_err(), "belongs to user 65534");
-    // The link of root's gets a second name.
+    // A user gives root's link a second name.
     symlink(site.secret(), site.root.path().join("link")).unwrap();
     fs::remove_file(shared.join("link")).unwrap();
     fs::hard_link(site.root.path().join("link"), shared.join("link")).unwrap();

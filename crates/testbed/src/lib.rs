@@ -6,8 +6,8 @@
 //! those whose working directory lies in the folder. Dropping the folder ends those processes and
 //! removes it. If the test program itself is killed, a small guard process outside does the same.
 //!
-//! Tests use only the installed programs of the machine's own Postfix and Redis. So they run beside
-//! these and beside each other.
+//! Tests use only the installed programs of the machine's own Postfix and Redis. So several tests
+//! can run at once, beside the machine's own Postfix and Redis.
 
 mod bins;
 mod link;

@@ -13,7 +13,7 @@ pub(crate) const QUEUE: usize = 20_000;
 /// Treatment of packets by a link, in each direction.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Link {
-    /// Time of a round trip; a packet takes half of it.
+    /// Time of a round trip. A packet takes half of this time.
     pub round_trip: Duration,
     /// Share of lost packets, in percent.
     pub lost_percent: u8,

@@ -10,9 +10,9 @@ use nix::unistd::Pid;
 pub struct Process {
     /// Id of the process.
     pub pid: i32,
-    /// Id of its parent.
+    /// Id of the parent process.
     pub parent: i32,
-    /// Name of its program, at most 15 bytes.
+    /// Name of the program, at most 15 bytes.
     pub name: String,
 }
 
@@ -48,7 +48,7 @@ pub fn processes_under(folder: &Path) -> Vec<Process> {
     pids().into_iter().filter(inside).filter_map(Process::look).collect()
 }
 
-/// Kills a process with SIGKILL, so that no handler of it runs.
+/// Kills a process with SIGKILL, so that none of its handlers runs.
 pub fn kill_9(pid: i32) {
     send(pid, Signal::SIGKILL);
 }

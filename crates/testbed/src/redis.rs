@@ -213,7 +213,7 @@ impl Redis {
         self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)))
     }
 
-    /// Returns redis-cli's output for a command, trimmed; an error where Redis answers with one.
+    /// Returns redis-cli's output for a command, trimmed. Fails if Redis answers with an error.
     pub fn cli(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new("redis-cli");
         command.arg("-e").arg("-s").arg(self.socket()).args(words);

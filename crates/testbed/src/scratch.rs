@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use crate::processes::{processes_under, send};
 use crate::wait::until;
 
-/// Environment variable that keeps the folders for a look.
+/// Environment variable that keeps the folders after the tests.
 const KEEP_VARIABLE: &str = "OPTIMUS_TESTBED_KEEP";
 /// Environment variable for the folder of scratch folders, instead of the system's temporary
 /// directory.

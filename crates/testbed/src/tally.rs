@@ -19,7 +19,7 @@ pub struct Tally {
     /// Number of messages that arrived under several queue ids, because OPTIMUS sent them twice.
     pub duplicates: usize,
     /// Number of messages that Postfix itself sent twice. Under one queue id: a delivery agent was
-    /// killed between the remote server's answer and the note of it. From the maildrop: stock
+    /// killed after the remote server's answer and before its own record. From the maildrop: stock
     /// pickup was killed between cleanup's answer and the file's removal.
     pub postfix_duplicates: usize,
     /// Number of arrivals that were never submitted.

@@ -3,9 +3,9 @@
 //! `postdrop` looks at each record alone, whereas cleanup also looks at order and meaning. Stock
 //! pickup deletes a message that cleanup calls bad, with a warning. Such a message is its
 //! submitter's fault, so pickup-rs drops it as well: in the quarantine, such messages would let any
-//! user fill Redis. Cleanup may call a message bad for a reason that is not listed here. That
-//! message goes to the quarantine, because it may be good and this node's configuration at fault
-//! (`queue_file_attribute_count_limit`, for example).
+//! user fill Redis. Cleanup may call a message bad for a reason that is not listed here. Such a
+//! message may be good and this node's configuration at fault, for example
+//! `queue_file_attribute_count_limit`. So pickup-rs refuses it for the quarantine.
 //!
 //! | submitted | cleanup's words |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Headers of a message: whether it has a message id.
 //!
 //! Cleanup adds a `Message-Id:` to a message that has none, or `Resent-Message-Id:` if it has any
-//! `Resent-` header. pickup-rs adds its own instead, so both must agree on what a header is
+//! `Resent-` header. pickup-rs adds such a header first, so both must agree on what a header is
 //! (`mime_state.c`, `is_header.c`). A header is a line whose first record has a name, blanks, and a
 //! colon. Records and lines that continue a header belong to it. The first line of another form
 //! ends all headers.

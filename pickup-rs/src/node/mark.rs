@@ -6,8 +6,8 @@
 //! When a disk is put back to an earlier state, its mark is put back with it. So a committed file
 //! that is absent may never have been on this disk, unless the mark covers its commit.
 //!
-//! The file has one line of fixed length. It is written in place before each batch of releases,
-//! without waiting for the disk. Redis hears only of what has been synced.
+//! The file has one line of fixed length. pickup-rs writes the line in place before each batch of
+//! releases, without waiting for the disk. Redis hears only of marks that have been synced.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -8,8 +8,8 @@ use std::path::Path;
 /// Place of a queue directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Boot, device and inode, which differ for two directories that exist at one time on any
-    /// machines.
+    /// Boot, device and inode, which differ for any two directories that exist at the same time,
+    /// also on two machines.
     pub(crate) place: String,
     /// Host name, machine id and path, which stay when a directory is put back or the machine
     /// reboots.

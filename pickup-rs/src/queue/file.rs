@@ -23,7 +23,7 @@ const FINISHED_BIT: u32 = 0o100;
 const RELEASED_BIT: u32 = 0o001;
 
 /// Mode of a file that a delivery agent found corrupt (`mark_corrupt.c`), which the queue manager
-/// moves to `corrupt/`. It overwrites [`RELEASED_BIT`].
+/// moves to `corrupt/`. This mode overwrites [`RELEASED_BIT`].
 const CORRUPT_MODE: u32 = 0o400;
 
 /// Mode of the subdirectories of a hashed queue, as Postfix makes them.
@@ -48,7 +48,8 @@ impl Whereabouts {
             Folder::Prepared => Place::Prepared,
             Folder::Queue(QueueName::Deferred) => Place::Deferred,
             Folder::Queue(QueueName::Hold) => Place::OnHold,
-            // A file in corrupt is never delivered. It still exists, so its message is not settled.
+            // A file in corrupt is never delivered. The file still exists, so its message is not
+            // settled.
             Folder::Queue(_) => Place::Queued,
         }
     }

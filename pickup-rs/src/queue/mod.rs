@@ -69,7 +69,7 @@ pub(crate) enum Preparation {
     Prepared,
     /// The queue manager has the file: `postsuper -H` came before the rename.
     Out,
-    /// There is no such file.
+    /// The file is in no folder of the queue.
     Gone,
 }
 
@@ -80,7 +80,7 @@ pub(crate) enum Release {
     Moved,
     /// The file was in incoming or further on, or the administrator has put it on hold since.
     AlreadyOut,
-    /// There is no such file.
+    /// The file is in no folder of the queue.
     Gone,
 }
 

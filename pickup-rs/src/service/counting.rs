@@ -199,7 +199,7 @@ impl Service {
         if missed.is_empty() {
             return false;
         }
-        // The files may have been deleted since.
+        // The missed files may have been deleted since.
         self.catch_up();
         let Some(running) = &self.counting.running else { return false };
         missed.iter().any(|id| running.missed(id, scan))

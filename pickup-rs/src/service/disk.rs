@@ -46,7 +46,7 @@ pub(super) struct Relief {
 pub(super) enum Follows {
     /// First failure: log it, and call [`Disk::pause_is_over`] after this time.
     Trouble(Duration),
-    /// Another failure: call [`Disk::pause_is_over`] after this time.
+    /// A further failure: call [`Disk::pause_is_over`] after this time.
     Pause(Duration),
     /// A pause is under way already.
     Nothing,

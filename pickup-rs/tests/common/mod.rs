@@ -119,7 +119,7 @@ impl Site {
             };
             match agent.hear("pong", of_pong).await {
                 (node, handoff, true) => break (node, handoff),
-                // pickup-rs has just started.
+                // pickup-rs has just started, and serves no node yet.
                 (.., false) => tokio::time::sleep(LOOK_PAUSE).await,
             }
         };

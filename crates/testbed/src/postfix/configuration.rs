@@ -94,8 +94,8 @@ impl MainCf {
     }
 }
 
-/// Standard settings: mail goes only to the relay, there is no DNS, and recovery from a test's
-/// mischief takes seconds instead of a minute.
+/// Standard settings: mail goes only to the relay, there is no DNS, and a service that a test
+/// killed starts again after 1 s instead of a minute.
 const STANDARD: &[(&str, &str)] = &[
     ("compatibility_level", "3.6"),
     ("mail_owner", "postfix"),

@@ -1,9 +1,9 @@
 //! A private Postfix: the installed programs with a configuration, queue and log of their own.
 //!
-//! The instance sends everything to one relay, normally a [`Sink`](crate::Sink). It uses no DNS and
-//! listens on no TCP port. Mail enters through the maildrop directory and stock pickup, or through
-//! a service that a test adds. `daemon_directory` is a folder of links to the stock daemons, beside
-//! which a test puts its own.
+//! The instance sends everything to one relay, normally a [`Sink`](crate::Sink). The instance uses
+//! no DNS and listens on no TCP port. Mail enters through the maildrop directory and stock pickup,
+//! or through a service that a test adds. `daemon_directory` is a folder of links to the stock
+//! daemons, beside which a test puts its own.
 //!
 //! Needs root, as Postfix's master does.
 

@@ -30,8 +30,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether the message came through the maildrop and stock pickup. Then cleanup has made its
-    /// Message-ID from the queue id; a message of pickup-rs has one already.
+    /// Whether the message came through the maildrop and stock pickup. Cleanup makes the Message-ID
+    /// of such a message from the queue id. A message of pickup-rs has a Message-ID already.
     pub fn is_by_stock_pickup(&self) -> bool {
         let (Some(queue_id), Some(message_id)) = (&self.queue_id, &self.message_id) else {
             return false;

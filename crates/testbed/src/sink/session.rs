@@ -1,5 +1,5 @@
-//! One SMTP connection (RFC 5321, with PIPELINING, 8BITMIME, SIZE, SMTPUTF8 and enhanced status
-//! codes).
+//! One SMTP connection by RFC 5321, with PIPELINING, 8BITMIME, SIZE, SMTPUTF8 and enhanced status
+//! codes.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::net::TcpStream;
