@@ -261,7 +261,7 @@ async fn a_file_that_postfix_moves_to_corrupt_is_reported_and_not_settled() {
     agent.deferred(&held.queue_id).await;
     let corrupt = site.postfix.queue_dir().join("corrupt").join(held.queue_id.as_str());
     let deferred = site.postfix.queue_files("deferred").remove(0);
-    // These are the steps of a delivery agent and then the queue manager.
+    // The test does with the file as a delivery agent and the queue manager do.
     std::fs::set_permissions(&deferred, std::os::unix::fs::PermissionsExt::from_mode(0o400))
         .unwrap();
     std::fs::rename(deferred, &corrupt).unwrap();

@@ -79,9 +79,9 @@ pub enum Request {
 /// Another name of a queue file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewName {
-    /// Name before.
+    /// Former name.
     pub was: QueueId,
-    /// Name from now on.
+    /// New name.
     pub now: QueueId,
 }
 
@@ -208,7 +208,7 @@ pub struct Proof {
 pub struct Pause {
     /// Kind of the reason.
     pub cause: PauseCause,
-    /// Words for the reason: object, failure, cause, remedy.
+    /// Text of the reason: object, failure, cause, remedy.
     pub reason: String,
     /// Age of the pause, in seconds.
     pub for_s: u64,

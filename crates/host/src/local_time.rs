@@ -6,7 +6,7 @@ use std::ffi::CStr;
 
 /// Names of the days in mail and log lines, whatever the locale is.
 pub const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-/// Names of the months in the same lines.
+/// Names of the months in mail and log lines.
 pub const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -47,12 +47,12 @@ pub fn local_time(unix_s: i64) -> LocalTime {
 }
 
 impl LocalTime {
-    /// Returns the form of asctime(3) without the year: `Sat Nov 21 09:20:13`.
+    /// Returns the time as asctime(3) formats it, without the year: `Sat Nov 21 09:20:13`.
     pub fn asctime(&self) -> String {
         format!("{} {}", DAYS[self.weekday % DAYS.len()], self.of_log())
     }
 
-    /// Returns the form of syslog lines: `Nov 21 09:20:13`.
+    /// Returns the time as in syslog lines: `Nov 21 09:20:13`.
     pub fn of_log(&self) -> String {
         let (month, day) = (MONTHS[self.month % MONTHS.len()], self.day);
         format!("{month} {day:>2} {:02}:{:02}:{:02}", self.hour, self.minute, self.second)

@@ -32,15 +32,15 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Pause before asking again whether this process may resolve.
 const MAY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Reason for waiting while this process may not resolve.
+/// Reason to log while this process may not resolve.
 const NOT_HERE: &str = "Redis has not said that this queue directory is the node's";
 
 /// Longest record of an envelope that is read here.
 const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Resolves submissions in doubt and submits stranded mail, until the future is dropped. Two
-/// processes may do so at once. Leaves all files alone while `may` returns false: a copied queue
-/// directory holds copies of mail.
+/// processes may run this function, because a lock admits one of them at a time. Leaves all files
+/// alone while `may` returns false: a copied queue directory holds copies of mail.
 pub async fn run(maildrop: Maildrop, spool: Spool, may: impl Fn() -> bool) {
     let mut resolver =
         Resolver { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };

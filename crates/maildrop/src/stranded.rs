@@ -64,7 +64,7 @@ pub fn count(maildrop: &Maildrop) -> usize {
 /// Submitter of stranded mail. Remembers the files that Redis did not take.
 #[derive(Default)]
 pub(crate) struct Stranded {
-    /// Files that are tried again after [`REST`], each with the start of its rest.
+    /// Files that are tried again after [`REST`], each with the time of the last attempt.
     resting: HashMap<QueueId, Instant>,
     /// Files that were logged once and are left alone.
     left: HashSet<QueueId>,

@@ -22,7 +22,7 @@ pub struct Tally {
     /// killed after the remote server's answer and before its own record. From the maildrop: stock
     /// pickup was killed between cleanup's answer and the file's removal.
     pub postfix_duplicates: usize,
-    /// Number of arrivals that were never submitted.
+    /// Number of messages that arrived but were never submitted.
     pub strangers: usize,
 }
 

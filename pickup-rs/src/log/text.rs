@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use tracing::Event;
 use tracing::field::{Field, Visit};
 
-/// Returns the event's message and fields.
+/// Returns the event's message and fields as one line.
 pub(super) fn of(event: &Event<'_>) -> String {
     let mut text = Text::default();
     event.record(&mut text);

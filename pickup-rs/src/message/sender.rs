@@ -1,6 +1,6 @@
 //! The sender's address as log lines show it.
 //!
-//! Postfix keeps addresses unquoted inside, and quotes the local part in what it sends.
+//! Postfix keeps addresses unquoted in memory, and quotes the local part in the mail that it sends.
 //! `info_log_address_format` says which form the log shows. Source: `quote_822_local(3)`,
 //! `info_log_addr_form(3)`.
 

@@ -34,7 +34,7 @@ struct Full {
     reason: String,
 }
 
-/// End of a time without room.
+/// Failures that a success has ended: their number and duration.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Relief {
     pub(super) refused: u64,
@@ -84,7 +84,8 @@ impl Disk {
         self.full.iter_mut().for_each(|full| full.pausing = false);
     }
 
-    /// Notes that cleanup has written a file. Returns the end of a time without room.
+    /// Notes that cleanup has written a file. Returns the failures before, if this success ends
+    /// them.
     pub(super) fn succeeded(&mut self, now: Instant) -> Option<Relief> {
         let Full { since, refused, .. } = self.full.take()?;
         Some(Relief { refused, lasted: now - since })

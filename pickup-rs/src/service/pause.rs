@@ -1,5 +1,5 @@
-//! Reasons for which nothing is fed, with words for each: object, failure, cause, remedy. The log
-//! has each reason once; `optimus status` and `optimus check` show a reason while it lasts.
+//! Reasons for which pickup-rs feeds no mail, with a text for each: object, failure, cause, remedy.
+//! The log has each reason once; `optimus status` and `optimus check` show a reason while it lasts.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::node::Standing;
 /// such a moment.
 const UNANSWERED: Duration = Duration::from_secs(10);
 
-/// Reason for which nothing is fed.
+/// Reason for which pickup-rs feeds no mail.
 #[derive(Debug)]
 enum Reason {
     Redis(SpoolError),
-    /// Words of the refusal.
+    /// Text of the refusal.
     Copy(String),
-    /// Words about the wait.
+    /// Text about the wait.
     Waits(String),
     /// Failure to write the mark.
     Mark(String),
