@@ -94,8 +94,8 @@ fn generation() -> Result<Generation> {
     Generation::new().context("no random numbers")
 }
 
-/// Returns the identity of an Info Agent or a Scheduler. Its name is the operator's, or else the
-/// instance's own: so a restarted agent takes its own place at once.
+/// Returns the identity of an Info Agent or a Scheduler. The name is the operator's (`--name`), or
+/// else the instance's own, so that a restarted agent takes its former place at once.
 fn member(instance: &Instance, kind: AgentKind) -> Result<Member> {
     let name = match &instance.name {
         Some(name) => name.clone(),

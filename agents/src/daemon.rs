@@ -2,8 +2,7 @@
 //!
 //! Started as root, a daemon becomes `mail_owner` with `setgid_group` as its only supplementary
 //! group (decision 0005). That is enough for pickup-rs's socket in `private/` and the embedded
-//! Redis's in `public/`. Files that only root can read, such as a password file, are read before
-//! that.
+//! Redis's in `public/`. A daemon reads files for root alone, such as a password file, before that.
 //!
 //! SIGTERM and SIGINT drain: the agent finishes or hands back its mail, leaves the directory and
 //! ends. A second signal ends it at once, which loses nothing.
@@ -48,7 +47,7 @@ pub struct Options {
     pub name: Option<String>,
 }
 
-/// An instance's configuration, as read.
+/// Configuration of one Postfix instance and its OPTIMUS.
 #[derive(Debug, Clone)]
 pub struct Instance {
     /// Postfix's settings.
@@ -73,7 +72,7 @@ impl Instance {
         Ok(Self { main_cf, settings, places, server, name: options.name.clone() })
     }
 
-    /// Returns a client of this instance's spool, and of no other.
+    /// Returns a client that serves this instance's spool and refuses another one.
     pub fn spool(&self) -> Spool {
         Spool::serving(self.server.clone(), self.places.spool_file())
     }
@@ -133,8 +132,8 @@ impl Instance {
 }
 
 impl Instance {
-    /// Does some work with the rights of `mail_owner`, if the process is root, which it is again
-    /// afterwards. Must be called while it has one thread.
+    /// Runs `work` with the rights of `mail_owner`, if the process is root, and restores root's
+    /// afterwards. Must be called while the process has one thread.
     pub fn with_least_rights<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         if !Uid::effective().is_root() {
             return Ok(work());
@@ -170,7 +169,7 @@ pub fn main<F: Future<Output = Result<()>>>(
     end(program, run(options, service).map(|()| ExitCode::SUCCESS))
 }
 
-/// Starts the log on standard error. A slow reader of it never holds the process up.
+/// Starts the log on standard error. A slow reader of the log never blocks the process.
 pub fn log(options: &Options) -> Result<()> {
     let filter = EnvFilter::try_new(&options.log_level).context("--log-level")?;
     let log =

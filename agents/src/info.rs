@@ -1,8 +1,8 @@
 //! The Info Agent: shares lots out over the nodes.
 //!
-//! It sees the inbox, all lots and all nodes, and does two things with them. It *cuts* lots from
-//! the head of the inbox, each for a node, when a node could work on them. And it *assigns* lots
-//! that have become ready again. Each lot goes to the node with most credit.
+//! An Info Agent sees the inbox, all lots and all nodes. It *cuts* lots from the head of the inbox,
+//! each for a node that could work on it. And it *assigns* lots that have become ready again. Each
+//! lot goes to the node with most credit.
 //!
 //! Info Agents are ranked by the time of their start, and only live ones count. Of k agents, lot n
 //! belongs to the one of rank n mod k. So one agent assigns each ready lot, and a dead agent's lots
@@ -23,9 +23,9 @@
 //!
 //! - While no Mail Agent or no Scheduler is alive, mail waits in the inbox.
 //! - An idle node, which has credit and no lots, gets the whole inbox at once, however little that
-//!   is. So a single message is quick. While all nodes with credit are busy, the inbox gathers a
-//!   whole lot, or lingers for `linger`. While no node has credit, the inbox fills: a backlog takes
-//!   least memory there.
+//!   is. So a single message leaves quickly. While all nodes with credit are busy, the inbox
+//!   gathers a whole lot, or lingers for `linger`. While no node has credit, the inbox fills: a
+//!   backlog takes least memory there.
 //! - The age of the inbox is its head's age or the time since this agent first saw mail in it,
 //!   whichever is more. The former depends on the submitter's clock.
 //!
@@ -45,8 +45,8 @@
 //!
 //! So a message that finds an idle node needs no look, and neither does the next lot of a backlog.
 //! A view that serves again is at most a third of a lease old, since each renewal brings a new one.
-//! Nodes whose lease may have ended since are left out of it. As with any view, the spool checks
-//! each decision again, and the next look corrects the rest.
+//! Nodes whose lease may have ended since are left out of it. The spool checks each decision again,
+//! and the next look corrects the view.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -95,7 +95,7 @@ pub struct Dealt {
 pub struct Terms {
     /// Messages in a full lot.
     pub lot_size: u64,
-    /// Time for which fewer messages may wait while every node is busy.
+    /// Longest time for which fewer messages wait while every node is busy.
     pub linger: Duration,
 }
 
@@ -138,7 +138,7 @@ pub fn plan(view: &View, me: &AgentId, terms: Terms) -> Plan {
     Plan { deal: Deal { assign, cut }, look_again }
 }
 
-/// Whether the lot is `me`'s to assign, or to begin a turn at the inbox with.
+/// Whether the lot belongs to `me`, who may assign it or begin a turn at the inbox with it.
 fn is_mine(view: &View, me: &AgentId, lot: LotNumber) -> bool {
     let rank = view.infos.iter().position(|info| info == me);
     rank.is_some_and(|rank| lot.0 % view.infos.len() as u64 == rank as u64)
@@ -218,7 +218,7 @@ pub struct Info {
     work: Ask,
     look: Look,
     seen: Option<Seen>,
-    /// Time since when the inbox has had mail, as far as this agent has seen.
+    /// Time at which this agent first saw mail in the inbox, since it was last empty.
     waiting_since: Option<Instant>,
     deal: Dealing,
 }
@@ -350,9 +350,9 @@ impl Info {
         now - since
     }
 
-    /// Takes the outcome of a deal. After an expected one, the view shows what is left to do. After
-    /// another one a look is needed, since another agent has acted. When nothing at all could be
-    /// dealt there is no look: a moment later it would be no different.
+    /// Takes the outcome of a deal. If it is as expected, the view shows the work that is left.
+    /// Otherwise another agent has acted, and a look is needed. But after a deal without any effect
+    /// there is no look, since an immediate one would change nothing.
     fn dealt(&mut self, now: Instant, dealt: &Dealt) {
         let Dealing::Asked(deal) = std::mem::replace(&mut self.deal, Dealing::No) else { return };
         if !deal.cut.is_empty() {

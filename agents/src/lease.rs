@@ -4,7 +4,8 @@
 //! time. A later generation takes the place of an earlier one. The earlier one learns this at its
 //! next renewal, and ends, because its work is in other hands. A lease that merely lapsed, because
 //! Redis or this process was away, is taken again. Work that rested on it begins anew, since others
-//! may have acted on its end. Renewal happens every third of the term, so that two may get lost.
+//! may have acted on its end. Renewal happens every third of the term, so that two renewals may get
+//! lost.
 //!
 //! ```text
 //!  Out ──take──▶ Taking ──▶ Held ──renew──▶ Renewing ──▶ Held
@@ -203,7 +204,7 @@ impl Lease {
         let (state, change) = match (answer, self.state) {
             (LeaseAnswer::Taken(_), State::Retaking) if is_same => (held, Change::Continues),
             (LeaseAnswer::Renewed, _) => (held, Change::Continues),
-            // Also where the directory had lost the lease: Redis was emptied or put back.
+            // The directory may also have lost the lease, when Redis was emptied or put back.
             (LeaseAnswer::Taken(_), _) => (held, Change::Began),
             (LeaseAnswer::Lapsed, _) => (State::Out { take_at: None }, Change::Lapsed),
             (LeaseAnswer::Superseded, State::Taking) if self.start.is_none() => {
@@ -216,13 +217,13 @@ impl Lease {
         change
     }
 
-    /// Drops the lease, which is no longer the agent's; it is taken again, if it can be.
+    /// Drops a lease that the agent has lost. The next poll takes the lease again.
     pub(crate) fn lapse(&mut self) -> Change {
         self.state = State::Out { take_at: None };
         Change::Lapsed
     }
 
-    /// Has the open question put again, since it may not have been carried out.
+    /// Has the open question put again, since Redis may not have carried it out.
     pub(crate) fn failed(&mut self, now: Instant) {
         self.state = match self.state {
             State::Taking => State::Out { take_at: None },
@@ -235,7 +236,7 @@ impl Lease {
         };
     }
 
-    /// Returns when the next question is due, unless that is now.
+    /// Returns the time of the next question; none if it is due now, or if there is none.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Out { take_at } if self.wanted => take_at,

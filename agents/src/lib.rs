@@ -1,5 +1,5 @@
-//! The agents: they share mail out over Postfix servers, watch each other, and finish the job when
-//! one of them dies.
+//! The agents share mail out over Postfix servers, watch each other, and finish the job when one of
+//! them dies.
 //!
 //! ```text
 //!  Redis ◀ notice ▶ Info Agent ─ assign ─▶ Scheduler ─ fetch ─▶ Mail Agent ─ feed ─▶ pickup-rs

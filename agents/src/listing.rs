@@ -1,7 +1,7 @@
 //! The queue in Redis, in the form of a Postfix listing.
 //!
-//! Mail that is committed to this host's own Postfix is left out: Postfix lists it, and knows more
-//! about it.
+//! Mail that is committed to this host's own Postfix is left out, since Postfix lists such mail and
+//! knows more about it.
 
 use postfix_wire::main_cf::MainCf;
 use postfix_wire::showq::{Charset, Entry, Recipient, address};
@@ -20,11 +20,10 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Lists all mail in this spool.
+    /// Starts a listing of all mail in this spool.
     pub fn of(spool: &Spool, main_cf: &MainCf, places: &Places) -> Self {
         let identity = places.identity().ok().flatten();
-        // Postfix's own programs complain about a value that is neither yes nor no. That is no
-        // reason to show no listing.
+        // Postfix's own programs report a value that is neither yes nor no. The listing goes on.
         let is_utf8 = main_cf.get_bool("smtputf8_enable").unwrap_or(true);
         Self {
             listing: spool.listing(),

@@ -1,13 +1,13 @@
 //! The common shape of the three agents: a machine, and its way to ask.
 //!
-//! An agent is a value. [`Machine::handle`] tells it what happened. [`Machine::poll`] returns what
-//! to do, until there is nothing, and [`Machine::poll_timeout`] when to look at it again. A machine
-//! has no clock, no socket and no Redis; a driver, or a simulation, has those and decides nothing.
+//! An agent is a value. [`Machine::handle`] gives the agent an input. [`Machine::poll`] returns one
+//! action after another, and [`Machine::poll_timeout`] the time of the next poll. A machine has no
+//! clock, no socket and no Redis; a driver, or a simulation, has those and decides nothing.
 //!
 //! A machine asks under a [`Ticket`] and gets one answer, or learns that the question *failed*: it
-//! may or may not have been carried out. Every spool function is idempotent, so a failed question
-//! is simply put again later. An answer whose ticket is not the one waited for is late, and
-//! ignored.
+//! may or may not have been carried out. Every spool function is idempotent, so a machine simply
+//! puts a failed question again later. It ignores an answer to a ticket that it no longer waits
+//! for.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use notices::Notice;
 
-/// Names one question.
+/// Number of one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
@@ -26,12 +26,12 @@ pub enum Input<A, E = Infallible> {
     Answer(Ticket, A),
     /// A question that may or may not have been carried out.
     Failed(Ticket),
-    /// A notice: there is something to look at.
+    /// A notice of another agent or of the spool.
     Notice(Notice),
-    /// Notices are heard from now on; earlier ones are lost.
+    /// The start of hearing notices; earlier ones are lost.
     Listening,
-    /// Answers come from another Redis server from now on, which may lack decisions of the one
-    /// before.
+    /// A change of the Redis server behind the answers. The new server may lack decisions of the
+    /// old one.
     OtherServer,
     /// An event of the link.
     Link(E),
@@ -48,7 +48,7 @@ pub enum Action<Q, L = Infallible> {
     Tell(Notice),
     /// An order to the link.
     Link(L),
-    /// The machine's end; nothing more will come.
+    /// The machine's end, which is its last action.
     End(End),
 }
 
@@ -74,15 +74,15 @@ pub trait Machine {
     /// Order to the link.
     type Order: Debug;
 
-    /// Takes note of what happened.
+    /// Takes an input into account.
     fn handle(&mut self, now: Instant, input: Input<Self::Answer, Self::Event>);
-    /// Returns the next action. Must be called until there is none.
+    /// Returns the next action. Must be called until no action is left.
     fn poll(&mut self, now: Instant) -> Option<Action<Self::Question, Self::Order>>;
-    /// Returns when to call `poll` again even if nothing happens.
+    /// Returns the time at which `poll` must be called even without an input.
     fn poll_timeout(&self) -> Option<Instant>;
 }
 
-/// Hands out tickets.
+/// Counter of tickets.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets(u64);
 
@@ -111,7 +111,7 @@ impl Ask {
         *self.0.insert(tickets.next())
     }
 
-    /// Stops waiting, if this is the ticket waited for. Returns whether it was.
+    /// Closes the open question if it has this ticket. Returns whether it had.
     pub(crate) fn close(&mut self, ticket: Ticket) -> bool {
         let is_ours = self.0 == Some(ticket);
         if is_ours {
@@ -120,13 +120,13 @@ impl Ask {
         is_ours
     }
 
-    /// Stops waiting: an answer will be late.
+    /// Closes the open question, so that its answer counts as late.
     pub(crate) fn forget(&mut self) {
         self.0 = None;
     }
 }
 
-/// Returns the earliest of some moments, which may not be set.
+/// Returns the earliest of the moments that are set.
 pub(crate) fn earliest(moments: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
     moments.into_iter().flatten().min()
 }

@@ -1,5 +1,6 @@
-//! The part that all agents share. It holds a lease, asks one question of a kind at a time, and
-//! leaves Redis alone after a failure. It announces the agent's start and end, and ends it.
+//! Membership in the directory, the part that all agents share. A membership holds a lease, puts
+//! one question of a kind at a time, and leaves Redis alone after a failure. It announces the start
+//! and the end of its agent.
 
 use std::time::{Duration, Instant};
 
@@ -47,8 +48,7 @@ impl Membership {
         ask.open(&mut self.tickets)
     }
 
-    /// Takes the answer to a lease question, unless it is late. `None`: the agent has nothing to
-    /// do.
+    /// Takes the answer to a lease question. Returns `None` for a late answer.
     pub(crate) fn answered(
         &mut self,
         now: Instant,
@@ -81,12 +81,12 @@ impl Membership {
         }
     }
 
-    /// Whether the question was put under the start that the agent has now.
+    /// Whether the question was put in the agent's present tenure.
     pub(crate) fn is_of_this_tenure(&self, ticket: Ticket) -> bool {
         self.tenure.is_none_or(|(_, before)| ticket > before)
     }
 
-    /// Drops the lease, which is no longer the agent's, as it learnt elsewhere.
+    /// Drops the lease, after another question has shown that the agent lost it.
     pub(crate) fn lapse(&mut self) -> Option<Change> {
         let lapsed = self.lease.is_held().then(|| self.lease.lapse());
         if lapsed.is_some() {
@@ -114,8 +114,8 @@ impl Membership {
         was_ours
     }
 
-    /// Gives the lease up, and then ends. Without Redis the agent ends after a term, when the lease
-    /// has run out by itself.
+    /// Gives the lease up, and then ends the agent. Without Redis the agent ends after a term, when
+    /// the lease has run out by itself.
     pub(crate) fn leave(&mut self, now: Instant) {
         self.lease.leave();
         self.leave_by.get_or_insert(now + self.lease.term());
@@ -126,7 +126,7 @@ impl Membership {
         self.ended.get_or_insert(end);
     }
 
-    /// Whether nothing has failed since Redis last answered.
+    /// Whether no question has failed since Redis last answered.
     pub(crate) fn may_ask(&self) -> bool {
         self.redis.until().is_none()
     }
@@ -166,8 +166,8 @@ impl Membership {
         Some(Action::Ask(self.ask.open(&mut self.tickets), lease(question)))
     }
 
-    /// Returns when to poll again: when Redis may be asked again, or else when the lease or the
-    /// agent's `work` is due.
+    /// Returns the time of the next poll: the end of a pause of Redis, or else the time at which
+    /// the lease or the agent's `work` is due.
     pub(crate) fn timeout(&self, work: Option<Instant>) -> Option<Instant> {
         let work = work.filter(|_| self.lease.is_wanted() && self.lease.is_held());
         let due = self.redis.until().or_else(|| earliest([self.lease.due(), work]));
@@ -189,8 +189,7 @@ mod tests {
         }
     }
 
-    /// A question may be refused because of the start that the agent had when it was put, after the
-    /// agent was given another start.
+    /// Checks a question that was put under one start and refused when the agent had another one.
     #[test]
     fn a_question_belongs_to_the_tenure_in_which_it_was_put() {
         let member = Member {

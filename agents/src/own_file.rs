@@ -9,11 +9,11 @@ use std::path::Path;
 use spool::Generation;
 
 const MODE: u32 = 0o600;
-/// Limit of what is read; no name or password is longer.
+/// Most bytes that are read; no name or password is longer.
 const BYTES_MAX: u64 = 4_096;
 
-/// Returns the text in this file, which is for its owner alone. Where there is no file, or one that
-/// is not `good`, as after a power failure, the file is made of `make`.
+/// Returns the text of this file, which only its owner may read. `make` gives the text of a file
+/// that is missing, or not `good` after a power failure.
 pub fn text_of(
     path: &Path,
     good: impl Fn(&str) -> bool,
@@ -33,8 +33,7 @@ fn read(path: &Path) -> Result<String> {
     host::file::read_text(path, BYTES_MAX).map(|text| text.trim().to_owned())
 }
 
-/// Writes the file. Of two processes that make it at once, the first to link wins, with its whole
-/// text.
+/// Writes the file. Of two processes that do so at once, the first to link its draft wins.
 fn write(path: &Path, text: &str) -> Result<()> {
     let draft = path.with_extension(Generation::new().map_err(Error::other)?.to_string());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft)?;

@@ -1,9 +1,9 @@
 //! The limits of the quarantine: its total, each user's part, and its age.
 //!
 //! Any user may be able to make messages that can't be used, so the quarantine is bounded. Each
-//! Scheduler looks now and then, decides by [`excess`], and has Redis give these messages up. That
-//! is idempotent, so two Schedulers do no harm. A message that may be good is never given up
-//! ([`handoff::refusal`]).
+//! Scheduler looks at it every [`LOOK`], and has Redis give up the messages that [`excess`]
+//! returns. Giving up a message twice is harmless, so two Schedulers may do it. A message that may
+//! be good is never given up ([`handoff::refusal`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -16,9 +16,10 @@ use tokio::time::sleep;
 
 use crate::daemon::Instance;
 
+/// Time between two looks at the quarantine.
 const LOOK: Duration = Duration::from_secs(10);
-/// Least size that a message counts for. It is many times what Redis needs beside the message's
-/// bytes, and so bounds the number of messages, too.
+/// Bytes that a smaller message counts for. This is many times what Redis needs beside the
+/// message's bytes, so the limits bound the number of messages, too.
 const LEAST_BYTES: u64 = 16 << 10;
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
@@ -94,7 +95,7 @@ impl Pile {
 /// A task that keeps the quarantine within its limits, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
-    // Aborts its task when it is dropped.
+    // The set aborts its task when it is dropped.
     _tasks: JoinSet<()>,
 }
 

@@ -1,10 +1,10 @@
 //! The Scheduler Agent: looks after Mail Agents.
 //!
-//! It passes notices of assignments on to the Mail Agents it looks after, and watches the leases of
-//! all Mail Agents. When a lease ends, that node's uncommitted lots are taken from it and go to
-//! others. Each lot gets a new epoch, so that whatever the node still does is fenced. When the Mail
-//! Agent has been gone for `grace`, others send what was committed to the node again. Several
-//! Schedulers may do this at once, because the spool does it once.
+//! A Scheduler passes notices of assignments on to the Mail Agents it looks after, and watches the
+//! leases of all Mail Agents. When a lease ends, that node's uncommitted lots are taken from it and
+//! go to others. Each lot gets a new epoch, so that later calls of the node are fenced. When the
+//! Mail Agent has been gone for `grace`, others send what was committed to the node again. Several
+//! Schedulers may order this at once, because the spool does it once.
 //!
 //! A Scheduler looks at every renewal of its own lease, when the earliest lease of a Mail Agent
 //! ends, and on a notice that an agent came or left. Ranks decide which nodes it passes notices to
@@ -119,7 +119,7 @@ impl Scheduler {
                 if self.work.close(ticket) && rescued != Rescued::default() =>
             {
                 tracing::warn!(rescued.lots, rescued.resent, "took over from dead nodes");
-                // One call moves a limited number, so there may be more.
+                // One call moves a limited number of messages, so more may be left.
                 self.must_look = true;
             }
             Answer::Seen(_) | Answer::Rescued(_) => (),
@@ -176,8 +176,8 @@ impl Scheduler {
     }
 }
 
-/// Time that is added to a lease's end. Leases are kept in whole milliseconds, and the lease must
-/// be over when the Scheduler looks.
+/// Time added to a lease's end, so that the lease is over when the Scheduler looks. Redis keeps
+/// leases in whole milliseconds.
 const LEASE_GRAIN: Duration = Duration::from_millis(2);
 
 /// Returns the time until the first Mail Agent's lease ends, unless it is renewed.

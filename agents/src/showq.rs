@@ -6,9 +6,8 @@
 //! socket, and they check `authorized_mailq_users`, as postqueue does. The protocol is showq's. A
 //! listing that breaks off has no end mark.
 //!
-//! A reader may be slow, or not read at all. So there may be many listings, each for a limited
-//! time, and few of them read from Redis at once. A listing that waits for its reader holds up no
-//! other.
+//! A reader may be slow, or not read at all. So many listings may be open, each for a limited time,
+//! but few of them ask Redis at once. A listing that waits for its reader holds up no other.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -37,11 +36,11 @@ const LISTING_LIMIT: Duration = Duration::from_secs(600);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// The server of listings, until it is dropped. Without a socket there is no listing, which is
-/// logged: mail is sent all the same.
+/// The server of listings, which runs until it is dropped. A failure to make the socket is logged,
+/// and mail is sent all the same.
 #[derive(Debug)]
 pub struct Service {
-    // Aborts its tasks when it is dropped.
+    // The set aborts its tasks when it is dropped.
     _tasks: JoinSet<()>,
 }
 
@@ -63,8 +62,8 @@ impl Service {
     }
 }
 
-/// Makes the socket under another name, and has it take the place of an earlier process's. So a
-/// client always finds one of them.
+/// Makes the socket under another name, and renames it over an earlier process's. So a client
+/// always finds a socket.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let draft = path.with_extension(format!("new.{}", std::process::id()));
     // An earlier process of this process id may have died before it renamed its draft.
@@ -89,7 +88,7 @@ async fn serve(listener: UnixListener, instance: Instance) {
                     let (instance, asking) = (Rc::clone(&instance), Rc::clone(&asking));
                     drop(listings.spawn_local(listing(stream, instance, asking)));
                 }
-                // Descriptors may have run out. A moment later there may be some again.
+                // The process may have run out of descriptors, for a moment.
                 Err(error) => {
                     tracing::warn!(%error, "queue listing: accept");
                     sleep(ACCEPT_PAUSE).await;

@@ -1,7 +1,7 @@
 //! The view of an Info Agent or a Scheduler: the directory and the spool's overview, read together.
 //!
-//! A view is a moment's truth. Its consequences are carried out by spool functions that look again,
-//! so an old view costs time only.
+//! A view shows one moment. The spool's functions check each decision again, so an old view costs
+//! time only.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,15 +30,15 @@ pub struct Node {
     pub node: NodeId,
     /// State of its Mail Agent.
     pub agent: Agent,
-    /// Number of lots assigned to it.
+    /// Number of lots assigned to the node.
     pub lots: usize,
     /// Number of messages in these lots that are not committed.
     pub pending: u64,
-    /// Number of messages committed to it and not settled.
+    /// Number of messages committed to the node and not settled.
     pub committed: u64,
-    /// Number of committed messages in its deferred queue.
+    /// Number of committed messages in the node's deferred queue.
     pub deferred: u64,
-    /// Number of committed messages in its hold queue.
+    /// Number of committed messages in the node's hold queue.
     pub on_hold: u64,
 }
 
@@ -47,12 +47,12 @@ pub struct Node {
 pub enum Agent {
     /// The agent has a lease.
     Alive {
-        /// Most messages that it takes at once.
+        /// Most messages that the agent takes at once.
         capacity: u32,
-        /// Time left of its lease.
+        /// Time left of the agent's lease.
         lease_left: Duration,
     },
-    /// The agent's lease ended this long ago.
+    /// Time since the agent's lease ended.
     Ended(Duration),
     /// The directory doesn't know the agent.
     Unknown,
@@ -80,12 +80,12 @@ impl Default for Inbox {
 pub struct ReadyLot {
     /// Number of the lot.
     pub lot: LotNumber,
-    /// Number of messages in it.
+    /// Number of messages in the lot.
     pub count: u64,
 }
 
 impl Node {
-    /// Makes a node that has nothing.
+    /// Makes a node without lots and mail.
     fn idle(node: NodeId) -> Self {
         Self {
             node,
@@ -99,7 +99,7 @@ impl Node {
     }
 
     /// Returns the number of messages that the node may be given now. Deferred mail and mail on
-    /// hold rest in its Postfix and don't count.
+    /// hold don't count.
     pub fn credit(&self) -> u64 {
         match self.agent {
             Agent::Alive { capacity, .. } => u64::from(capacity).saturating_sub(self.load()),
@@ -136,8 +136,8 @@ impl View {
         }
     }
 
-    /// Returns the Scheduler that looks after a node. All agents with the same view name the same
-    /// one. The choice only decides which Scheduler speaks first.
+    /// Returns the Scheduler that looks after a node. All agents with the same view choose the same
+    /// Scheduler. The choice only decides which Scheduler passes notices on.
     pub fn scheduler_of(&self, node: &NodeId) -> Option<&AgentId> {
         let alive = self.nodes.iter().filter(|it| it.is_alive() && it.node < *node).count();
         self.schedulers.get(alive.checked_rem(self.schedulers.len())?)
@@ -166,8 +166,8 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
     nodes.into_values().collect()
 }
 
-/// Limits what each of several live nodes takes, so that it leaves the others what it can't send
-/// soon. A lone node takes all that its window holds.
+/// Limits the window of each of several live nodes, so that no node holds mail which another could
+/// send sooner. A lone node keeps its whole window.
 fn shared(mut nodes: Vec<Node>, window_shared: u32) -> Vec<Node> {
     if nodes.iter().filter(|it| it.is_alive()).count() > 1 {
         for node in &mut nodes {

@@ -1,7 +1,7 @@
-//! The driver of a machine. It carries questions to the spool, orders over the link, notices to
-//! other agents, and all that comes back to the machine. It decides nothing.
+//! The driver of a machine: carries its questions to the spool, its orders over the link, its
+//! notices to other agents, and all their answers back. A driver decides nothing.
 //!
-//! The machine gets all input that is there before it is asked what to do next. So many answers of
+//! The driver hands over all input that has come before it polls the machine. So many replies of
 //! pickup-rs make one report.
 
 mod pickup;
@@ -64,18 +64,18 @@ impl Wire for NoWire {
 
 type Answers<A> = FuturesUnordered<LocalBoxFuture<'static, (Ticket, Result<A, SpoolError>)>>;
 
-/// A machine and all that it is connected to. Must be run in a `LocalSet`.
+/// A machine with its link, its bus and its executor. Must be run in a `LocalSet`.
 pub struct Driver<M: Machine, W, N> {
     machine: M,
     wire: W,
     bus: N,
     executor: Rc<SpoolExecutor>,
     answers: Answers<M::Answer>,
-    /// Redis servers that answers have come from.
+    /// Number of Redis servers that answers have come from.
     servers: u64,
 }
 
-/// Most events handed to a machine before it is asked what to do.
+/// Most events handed to a machine before it is polled.
 const EVENTS_AT_ONCE: usize = 256;
 
 impl<M, W, N> Driver<M, W, N>
@@ -85,7 +85,7 @@ where
     N: NoticeBus,
     M::Answer: 'static,
 {
-    /// Makes a driver. It connects nothing until the machine says so.
+    /// Makes a driver, which connects nothing until the machine orders it.
     pub fn new(machine: M, wire: W, bus: N, executor: Rc<SpoolExecutor>) -> Self {
         let servers = executor.spool.servers();
         Self { servers, machine, wire, bus, executor, answers: FuturesUnordered::new() }

@@ -1,10 +1,10 @@
 //! The Mail Agent's link as a real connection, to a pickup-rs that serves the same spool.
 //!
-//! pickup-rs is asked which spool it reads from, when the connection is made and every [`PING`]
-//! after that. One that reads from another spool, or says that its Redis is the wrong one, is as
-//! good as none: it would find no message, and its files were committed elsewhere. So is one whose
-//! queue directory is a copy of one that is served elsewhere. The link is down for as long as that
-//! lasts, and the reason is logged.
+//! The link asks pickup-rs which spool it reads from, on connecting and every [`PING`] after that.
+//! A pickup-rs that reads from another spool, or finds the wrong Redis, is as good as none: it
+//! would find no message, and its files were committed elsewhere. So is a pickup-rs whose queue
+//! directory is a copy of one that is served elsewhere. The link is down for that time, and the
+//! reason is logged.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -23,7 +23,7 @@ use tokio::time::{Interval, interval_at};
 use super::Wire;
 use crate::mail::{LinkEvent, LinkOrder};
 
-/// Time between two questions to pickup-rs which spool it serves.
+/// Time between two pings, which ask pickup-rs for the spool that it serves.
 const PING: Duration = Duration::from_secs(2);
 /// Time for which a lasting reason is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
@@ -34,13 +34,13 @@ pub struct PickupWire {
     spool: Spool,
     state: State,
     events: VecDeque<LinkEvent>,
-    /// Reasons why nothing is fed.
+    /// Throttle of the reasons why nothing is fed.
     logged: Throttle<String>,
 }
 
 enum State {
     Down,
-    /// The attempt is kept here, so that a caller who gives up waiting doesn't begin it anew.
+    /// Holds the attempt, so that a caller who stops waiting doesn't begin it anew.
     Connecting(LocalBoxFuture<'static, Result<(Requests, Replies), ClientError>>),
     Up {
         replies: Replies,
@@ -59,8 +59,8 @@ impl PickupWire {
     fn connected(&mut self, outcome: Result<(Requests, Replies), ClientError>) -> LinkEvent {
         match outcome {
             Ok((requests, replies)) => {
-                // A task of its own, so that both sides writing at once can't block each other.
-                // The queue is bounded by the requests that the machine has under way.
+                // A task of its own writes, so that both sides writing at once can't block each
+                // other. The machine bounds the queue by its limits for requests under way.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 tokio::task::spawn_local(write(requests, receiver));
                 let ping = interval_at((Instant::now() + PING).into(), PING);
@@ -79,7 +79,7 @@ impl PickupWire {
         match (wrong, served) {
             (None, Served::Here) => return LinkEvent::Reply(reply),
             (Some(why), _) => self.tell(&why),
-            // pickup-rs has just started, or Redis is away.
+            // No reason to log: pickup-rs has just started, or Redis is away.
             (None, _) => (),
         }
         self.state = State::Down;

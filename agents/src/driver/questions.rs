@@ -36,9 +36,9 @@ pub struct SpoolExecutor {
     pub config_directory: PathBuf,
 }
 
-/// Ready lots that one look shows: more than one deal can assign.
+/// Most ready lots in one view: more than one deal can assign.
 const READY_LIMIT: u32 = 256;
-/// Lots of each lane that one look shows.
+/// Most lots of each lane in one look.
 const LANE_LIMIT: u32 = 64;
 
 impl SpoolExecutor {
@@ -74,7 +74,8 @@ impl SpoolExecutor {
         self.see().await
     }
 
-    /// Assigns and cuts in one round trip. Redis does what is sent at once in this order.
+    /// Assigns and cuts in one round trip. Redis keeps the order of commands that are sent
+    /// together.
     async fn deal(&self, deal: info::Deal) -> Result<info::Dealt, SpoolError> {
         let assign = async {
             let answers = if deal.assign.is_empty() {
@@ -109,7 +110,7 @@ impl SpoolExecutor {
         Ok(rescued)
     }
 
-    /// Reports in one round trip and, in Redis, with one fsync for all of it.
+    /// Reports in one round trip, with one fsync in Redis for all calls.
     async fn report(
         &self,
         token: &FencingToken,

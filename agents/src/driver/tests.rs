@@ -1,4 +1,4 @@
-//! The driver over real servers, one after another, with a machine that asks when it is told to.
+//! Tests of the driver over real Redis servers, with a machine that asks when a test says so.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::*;
 /// Limit far above the time that any step takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Short form of what the machine was told.
+/// Short form of an input to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Answer,
@@ -23,7 +23,7 @@ enum Told {
     OtherServer,
 }
 
-/// A machine that asks once for each time it is told to listen, and asks again when that fails.
+/// A machine that puts one question for each `Listening`, and puts a failed one again.
 #[derive(Debug)]
 struct Curious {
     questions: u64,
@@ -118,7 +118,7 @@ impl Running {
         Self { bell, told, _drain: drain }
     }
 
-    /// Has the machine ask. Returns what it is told until its question is answered, but failures.
+    /// Has the machine ask. Returns its inputs up to the answer, without failures.
     async fn ask(&mut self) -> Vec<Told> {
         self.bell.send(()).unwrap();
         let mut all = Vec::new();

@@ -1,10 +1,10 @@
-//! Comparison of a node's disk with what Redis says it has.
+//! Comparison of a node's disk with the commits that Redis has for the node.
 //!
 //! | on disk | committed here in Redis | not |
 //! |---|---|---|
 //! | prepared | release | commit, and see |
 //! | prepared, and ordered to be deleted or held | take the commit back, discard | commit, and see |
-//! | with the queue manager | track | commit, and see; if refused, it may be sent twice |
+//! | with the queue manager | track | commit, and see; if refused, the message may be sent twice |
 //! | nothing, and its release was never asked for | take the commit back | feed again |
 //! | nothing, otherwise | say that it is absent | feed again, if it was prepared |
 //! | a file that can't be read | leave alone | leave alone |
@@ -22,26 +22,26 @@ use super::report::{HandoffOutcome, Owned, Rename};
 /// Results of a comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
-    /// Committed, and still prepared.
+    /// Committed files that are still prepared.
     pub(super) release: Vec<QueueId>,
-    /// Committed, still prepared, and not to be sent.
+    /// Committed files that are still prepared and must not be sent.
     pub(super) withdraw: Vec<(QueueId, MessageId)>,
-    /// Committed, here, and to be released or with the queue manager.
+    /// Committed files that are still here: to release, or with the queue manager.
     pub(super) track: Vec<(QueueId, MessageId)>,
-    /// Here, and resting in Postfix's deferred or hold queue.
+    /// Files that rest in Postfix's deferred or hold queue.
     pub(super) rest: Vec<(QueueId, Rest)>,
-    /// Here, and not decided.
+    /// Files that Redis has not decided about.
     pub(super) undecided: Vec<(QueueId, FeedKey, HandoffOutcome)>,
-    /// Committed, and here by another name: the old one and the new one.
+    /// Committed files that are here by another name, with the old and the new name.
     pub(super) renamed: Vec<Rename>,
-    /// Committed, and gone.
+    /// Committed files that are gone.
     pub(super) gone: Vec<(QueueId, MessageId)>,
-    /// All that is here.
+    /// Names of all files that are here.
     pub(super) names: BTreeSet<QueueId>,
 }
 
-/// Compares. `committed` must have been read before `files` and `renamed`. `is_stopped` names the
-/// files that must not be released.
+/// Compares files on disk with commits. `committed` must have been read before `files` and
+/// `renamed`. `is_stopped` tells which files must not be released.
 pub(super) fn compare(
     files: &[QueuedFile],
     renamed: &[QueuedFile],
@@ -133,7 +133,7 @@ mod tests {
             file(8, Place::Prepared),
         ];
         let committed = [1, 2, 3, 6, 7, 8].map(|n| (queue_id(n), owned(n))).into_iter().collect();
-        // An order is not this agent's to carry out for files that the queue manager has.
+        // Files that the queue manager has can't be withdrawn.
         let found = compare(&files, &[], &committed, |it| [2, 4, 8].map(id).contains(&it.id));
         assert_eq!(found.release, [queue_id(1)]);
         assert_eq!(found.withdraw, [(queue_id(8), id(8))]);

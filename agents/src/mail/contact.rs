@@ -1,4 +1,4 @@
-//! pickup-rs comes and goes, and tells what became of messages.
+//! Transitions when pickup-rs comes or goes, and consequences of its replies.
 
 use std::time::Instant;
 
@@ -24,7 +24,8 @@ impl Mail {
             Change::None => (),
             Change::Up(node) => self.pickup_came(node),
             Change::Down => self.pickup_went(now),
-            // In another's name it must say nothing more.
+            // Another server is the node now, so this agent must say nothing more in the node's
+            // name.
             Change::Refused if self.membership.is_some() => {
                 self.enter(Phase::Ended(End::OtherNode));
             }
@@ -62,7 +63,7 @@ impl Mail {
         self.enter(Phase::Outside { fenced: None, leave_by: None });
     }
 
-    /// Everything under way to and from pickup-rs is uncertain; a new comparison will tell.
+    /// Notes that pickup-rs has gone. All requests under way are uncertain until a new comparison.
     pub(super) fn pickup_went(&mut self, now: Instant) {
         self.releases.lost_sight();
         self.orders.lost_sight();
@@ -81,7 +82,7 @@ impl Mail {
         self.enter(Phase::Uncompared { then });
     }
 
-    /// Makes a new connection, so that nothing is heard that the old one was asked.
+    /// Makes a new connection, so that no reply to an earlier request arrives.
     pub(super) fn reconnect(&mut self, now: Instant) {
         self.link.begin_again(now);
         self.pickup_went(now);
@@ -151,15 +152,15 @@ impl Mail {
         }
     }
 
-    /// Whether messages may be fed. Under direct hand-off what is fed is sent. So while a lot is
-    /// known only from a notice, of a time when pickup-rs held files back, the answer about this
-    /// node's lots is awaited.
+    /// Whether messages may be fed. Under direct hand-off a fed message is sent. So a lot that is
+    /// known only from a notice, taken while pickup-rs held files back, waits for the answer of
+    /// Redis.
     pub(super) fn may_feed(&self) -> bool {
         let is_certain = self.link.is_two_phase() || !self.feeding.has_noticed();
         self.phase.is_serving() && is_certain
     }
 
-    /// All its destinations have their share: it goes to the lane of the first.
+    /// Parks a message whose destinations all have their share, in the lane of the first one.
     fn park(&mut self, now: Instant, key: FeedKey, to: Vec<Domain>) {
         self.feeding.answered(&key);
         self.lanes.parked(now, key.lot);
@@ -167,7 +168,7 @@ impl Mail {
         self.ledger.park(key, to, lot_size(self.shares.window()));
     }
 
-    /// Prepared files have vanished, and their messages are made again.
+    /// Notes that prepared files have vanished, whose messages are fed again.
     pub(super) fn remark_vanished(&mut self, now: Instant) {
         if let Remark::Rounds(rounds, pause) = self.vanishing.vanished(now) {
             tracing::error!(
@@ -223,7 +224,7 @@ mod tests {
         mail
     }
 
-    /// Another server is the node by now, and has what this one would hand back or commit.
+    /// Checks that an agent hands nothing back after another server has become the node.
     #[test]
     fn an_agent_that_is_refused_says_nothing_more_in_its_node_s_name() {
         let now = Instant::now();
@@ -233,7 +234,7 @@ mod tests {
         assert!(matches!(mail.poll(now), Some(Action::End(End::OtherNode))));
     }
 
-    /// The next question for Redis.
+    /// Returns the next question to Redis.
     fn asked(mail: &mut Mail, now: Instant) -> (Ticket, Question) {
         loop {
             match mail.poll(now) {
@@ -244,7 +245,8 @@ mod tests {
         }
     }
 
-    /// The node has moved, and Redis has fenced the start that the directory goes on giving.
+    /// Checks the case of a node that has moved: Redis fences the start that the directory still
+    /// gives.
     #[test]
     fn an_agent_that_is_fenced_begins_as_another_one() {
         let now = Instant::now();

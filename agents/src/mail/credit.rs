@@ -1,14 +1,14 @@
 //! Notices to the Info Agents that this node has room for more.
 //!
-//! A notice is sent when a part of the window has come free, and once when nothing is left to do.
+//! The agent sends a notice when a part of the window has come free, and once when no work is left.
 
-/// The part of the window that must come free before a notice is sent.
+/// Fraction of the window, as a divisor, that must come free before a notice is sent.
 const NOTICE_PART: usize = 8;
 
-/// See the module.
+/// Messages done since the last notice; see the module.
 #[derive(Debug)]
 pub(super) struct Credit {
-    /// Messages that were done since the last notice.
+    /// Number of messages done since the last notice.
     freed: usize,
     was_idle: bool,
 }
@@ -23,7 +23,7 @@ impl Credit {
         self.was_idle &= is_idle;
     }
 
-    /// Notes that so many messages are done, and returns whether to send a notice.
+    /// Notes that `count` messages are done, and returns whether to send a notice.
     pub(super) fn freed(&mut self, count: usize, is_idle: bool, window: usize) -> bool {
         self.freed += count;
         let has_become_idle = is_idle && !std::mem::replace(&mut self.was_idle, is_idle);

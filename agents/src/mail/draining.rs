@@ -1,4 +1,4 @@
-//! The end of a Mail Agent: it finishes what is under way, hands back the rest, and leaves.
+//! The end of a Mail Agent, which finishes the work under way, hands back the rest, and leaves.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use super::phase::{Phase, Serving, Then};
 use super::report::Held;
 use crate::machine::End;
 
-/// Time that a drain waits for what is under way, and then for Redis.
+/// Time for which a drain waits for work under way, and then for Redis.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Mail {
-    /// The agent was asked to end.
+    /// Begins the agent's end: it finishes the phase, or leaves at once where it can't.
     pub(super) fn drain(&mut self, now: Instant) {
         if self.phase.leave_by().is_some() {
             return;
@@ -32,13 +32,13 @@ impl Mail {
         self.feeding.stop();
     }
 
-    /// Hands back what is left, and then the lease.
+    /// Begins to hand back the lots that are left, and then the lease.
     pub(super) fn leave(&mut self, now: Instant, held: Held) {
         let until = now + DRAIN_PATIENCE;
         self.enter(Phase::Leaving { until, held, hand_back: Errand::due() });
     }
 
-    /// Goes on when Redis has decided about all that was made.
+    /// Leaves the phase Deciding when Redis has decided about all files.
     pub(super) fn look_for_decisions(&mut self, now: Instant) {
         let Phase::Deciding { leave_by } = self.phase else { return };
         if !self.feeding.is_quiet() || !self.ledger.is_decided() {
@@ -56,7 +56,7 @@ impl Mail {
     /// Gives up finishing, or leaving, when that takes too long.
     pub(super) fn look_for_end(&mut self, now: Instant) {
         match self.phase {
-            // Redis is away: the lease will run out and the lots be taken by the Scheduler.
+            // Redis is away: the lease will run out, and a Scheduler will reassign the lots.
             Phase::Leaving { until, .. } if until <= now => {
                 self.enter(Phase::Ended(End::Drained));
             }

@@ -2,7 +2,7 @@
 
 use crate::machine::{Ask, Ticket};
 
-/// One kind of question: whether it is due, and whether an answer is waited for.
+/// One kind of question: whether the question is due, and whether its answer is open.
 #[derive(Debug, Default)]
 pub(super) struct Errand {
     is_due: bool,
@@ -15,7 +15,7 @@ impl Errand {
         Self { is_due: true, ask: Ask::default() }
     }
 
-    /// Makes the question due, also where one is under way: its answer may be older.
+    /// Makes the question due, also while one is under way, whose answer may be too old.
     pub(super) fn want(&mut self) {
         self.is_due = true;
     }
@@ -25,24 +25,24 @@ impl Errand {
         self.is_due && !self.ask.is_open()
     }
 
-    /// Returns whether an answer has come to all that was wanted.
+    /// Returns whether no question is due or open.
     pub(super) fn is_done(&self) -> bool {
         !self.is_due && !self.ask.is_open()
     }
 
-    /// Notes that the question is put, and returns where its ticket belongs.
+    /// Notes that the question is put, and returns the place for its ticket.
     pub(super) fn put(&mut self) -> &mut Ask {
         debug_assert!(self.is_due(), "one question of a kind at a time");
         self.is_due = false;
         &mut self.ask
     }
 
-    /// Returns whether this ticket was waited for, and waits for it no longer.
+    /// Closes the open question if it has this ticket. Returns whether it had.
     pub(super) fn close(&mut self, ticket: Ticket) -> bool {
         self.ask.close(ticket)
     }
 
-    /// Makes the question due again if this ticket was waited for, and returns whether it was.
+    /// Makes the question due again if the open one has this ticket. Returns whether it had.
     pub(super) fn failed(&mut self, ticket: Ticket) -> bool {
         let was_open = self.ask.close(ticket);
         self.is_due |= was_open;

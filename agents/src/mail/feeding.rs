@@ -1,4 +1,4 @@
-//! Messages that pickup-rs must be fed, has been fed, and must be fed again.
+//! Messages that pickup-rs must feed, has under way, and must feed again.
 //!
 //! ```text
 //!  own lots ──learn──▶ queue ──feed──▶ fed ──held, stored, consumed──▶ (handed: the ledger's)
@@ -9,12 +9,12 @@
 //!                  (not in the inventory)
 //! ```
 //!
-//! A lot is *open* here from its first fetch until the last of its messages is resolved. What Redis
-//! says of an open lot under the known epoch is not new. So an answer from before a commit can't
-//! bring a committed message back.
+//! A lot is *open* here from its first fetch until the last of its messages is resolved. An answer
+//! of Redis adds no message to a lot that is open under the same epoch. So an answer from before a
+//! commit can't bring a committed message back.
 //!
-//! A lot opened from a notice is *noticed* until an answer of Redis has it: anybody may have
-//! published the notice, so the ids of the answer take the place of those in the notice.
+//! A lot opened from a notice is *noticed* until an answer of Redis names it. Any client of Redis
+//! may have published the notice, so the ids of the answer replace those of the notice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -27,9 +27,9 @@ use spool::{Epoch, LotNumber, MessageId, SmallLot};
 pub struct FeedKey {
     /// Lot of the message.
     pub lot: LotNumber,
-    /// The tenure.
+    /// Epoch of the lot's tenure.
     pub epoch: Epoch,
-    /// The message.
+    /// Id of the message.
     pub id: MessageId,
 }
 
@@ -44,7 +44,7 @@ impl From<FeedKey> for spool::Tenured {
 pub struct OwnLot {
     /// Number of the lot.
     pub lot: LotNumber,
-    /// This tenure of it.
+    /// Epoch of the lot's tenure.
     pub epoch: Epoch,
     /// Messages that are not committed.
     pub ids: Vec<MessageId>,
@@ -60,26 +60,26 @@ struct OpenLot {
     source: Source,
 }
 
-/// Origin of what is known of an open lot.
+/// Origin of the facts about an open lot.
 #[derive(Debug)]
 enum Source {
     Redis,
-    /// Only the notice. Messages resolved since the last question for own lots was put: its answer
-    /// may still show them.
+    /// The lot's notice. `resolved` are the messages resolved since the last question for own lots,
+    /// whose answer may still show them.
     Notice {
         resolved: BTreeSet<MessageId>,
     },
 }
 
-/// See the module.
+/// Open lots and their messages; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Feeding {
     lots: BTreeMap<LotNumber, OpenLot>,
-    /// Lots done since the last question for own lots was put: its answer may still show them.
+    /// Lots done since the last question for own lots, whose answer may still show them.
     done: BTreeSet<(LotNumber, Epoch)>,
-    /// The highest lot of all answers, and of the notices since the last one.
+    /// Highest lot of all answers, and of the notices since the last answer.
     highest: LotNumber,
-    /// The highest lot of all answers.
+    /// Highest lot of all answers.
     answered: LotNumber,
     queue: VecDeque<FeedKey>,
     fed: BTreeSet<FeedKey>,
@@ -99,12 +99,12 @@ impl Feeding {
         }
     }
 
-    /// Takes note of the answer: all lots that this node has.
+    /// Takes the answer, which names all lots of this node.
     pub(crate) fn learn(&mut self, own: &[OwnLot]) {
         let ours: BTreeMap<LotNumber, Epoch> = own.iter().map(|it| (it.lot, it.epoch)).collect();
         self.lots.retain(|lot, open| ours.get(lot) == Some(&open.epoch));
         own.iter().for_each(|it| self.confirm(it));
-        // A false notice may name any number: it counts only until the next answer.
+        // A false notice may name any number, so its number counts only until the next answer.
         self.answered = ours.keys().copied().fold(self.answered, LotNumber::max);
         self.highest = self.answered;
         let lots = &self.lots;
@@ -120,8 +120,8 @@ impl Feeding {
         }
     }
 
-    /// Puts what Redis says of a lot in the place of what the notice of it said. Messages that
-    /// Redis lacks are not fed again; those that pickup-rs was fed are still answered for.
+    /// Replaces the ids of a lot's notice by those that Redis has. Other messages are not fed
+    /// again, but pickup-rs still answers for those under way.
     fn confirm(&mut self, &OwnLot { lot, epoch, ref ids }: &OwnLot) {
         let Some(open) = self.lots.get_mut(&lot) else { return };
         let Source::Notice { resolved } = std::mem::replace(&mut open.source, Source::Redis) else {
@@ -142,8 +142,8 @@ impl Feeding {
         }
     }
 
-    /// Opens a lot that was just cut for this node, and returns whether it has. Numbers rise, so a
-    /// notice of one that isn't higher than all before is late or false, or Redis was restored.
+    /// Opens a lot that was just cut for this node, and returns whether it did. Lot numbers rise.
+    /// So a notice of a number that isn't the highest is late or false, or Redis was restored.
     pub(crate) fn assigned(&mut self, &SmallLot { lot, ref ids }: &SmallLot) -> bool {
         let epoch = SmallLot::EPOCH;
         let is_new = lot > self.highest && !self.done.contains(&(lot, epoch));
@@ -166,15 +166,15 @@ impl Feeding {
         self.lots.insert(lot, OpenLot { epoch, unresolved, source });
     }
 
-    /// Returns the next messages to feed, all of one lot, when fewer than `ahead` are under way.
+    /// Returns the next messages to feed, all of one lot, when at most half of `ahead` are under
+    /// way.
     pub(crate) fn next(
         &mut self,
         now: Instant,
         ahead: usize,
     ) -> Option<(LotNumber, Epoch, Vec<MessageId>)> {
         self.take_due(now);
-        // Half empty before it is filled up: a request for each message would cost more than the
-        // message.
+        // A request for each message would cost more than the message.
         if self.fed.len() > ahead / 2 {
             return None;
         }
@@ -231,12 +231,13 @@ impl Feeding {
         }
     }
 
-    /// Notes that pickup-rs has gone: messages it was fed may or may not have become files.
+    /// Notes that pickup-rs has gone. Messages under way may or may not have become files.
     pub(crate) fn lost_sight(&mut self) {
         self.unsure.extend(std::mem::take(&mut self.fed));
     }
 
-    /// The inventory is here; these have files, and all else that was fed is fed again.
+    /// Notes the files of an inventory. Messages that were under way and have no file are fed
+    /// again.
     pub(crate) fn found(&mut self, files: &BTreeSet<FeedKey>) {
         for key in std::mem::take(&mut self.unsure) {
             if !files.contains(&key) {
@@ -245,14 +246,14 @@ impl Feeding {
         }
     }
 
-    /// This one has no file and no decision.
+    /// Feeds a message again, unless it is resolved or its lot was taken away.
     pub(crate) fn feed_again(&mut self, key: FeedKey) {
         if self.is_unresolved(&key) {
             self.queue.push_front(key);
         }
     }
 
-    /// Nothing more is to be fed; what has been fed will be answered.
+    /// Forgets all messages but those under way, for which pickup-rs will answer.
     pub(crate) fn stop(&mut self) {
         self.lots.clear();
         self.queue.clear();
@@ -266,7 +267,7 @@ impl Feeding {
         open.is_some_and(|open| open.unresolved.contains(&key.id))
     }
 
-    /// Returns how many messages pickup-rs has been fed and not answered for.
+    /// Returns the number of messages that pickup-rs has under way.
     pub(crate) fn under_way(&self) -> usize {
         self.fed.len()
     }
@@ -286,12 +287,12 @@ impl Feeding {
         self.lots.is_empty()
     }
 
-    /// Returns whether pickup-rs has answered for all it was fed.
+    /// Returns whether pickup-rs has no message under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.fed.is_empty()
     }
 
-    /// Returns when a refused message must be fed again.
+    /// Returns the time at which a refused message must be fed again.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.again.keys().next().map(|(when, _)| *when)
     }
@@ -334,7 +335,7 @@ mod tests {
         let notice = |number, n| SmallLot { lot: LotNumber(number), ids: vec![id(n)] };
         assert!(feeding.assigned(&notice(3, 0)));
         assert_eq!(fed(&mut feeding, 8), Some((3, 1)));
-        // Fetched as well, it isn't new.
+        // A lot that is fetched after its notice isn't new.
         feeding.asked();
         feeding.learn(&[lot(3, 1, 0..1)]);
         assert_eq!(fed(&mut feeding, 8), None);
@@ -354,7 +355,7 @@ mod tests {
         feeding.resolved(key);
     }
 
-    /// Anybody who may submit may publish the number that comes next, before its lot is cut.
+    /// Checks the case of a submitter who publishes the next lot's number before its lot is cut.
     #[test]
     fn a_lot_of_which_a_false_notice_came_first_is_fed_as_redis_has_it() {
         let mut feeding = Feeding::default();

@@ -1,18 +1,19 @@
-//! Lanes of parked messages, and the moments at which this node takes some of them.
+//! Lanes of parked messages, and the choice of lots that this node takes from them.
 //!
-//! A message whose destinations have their share of the node is *parked*: Redis takes it out of
-//! the node's lot and keeps it in the destination's *lane*, where it takes nobody's credit. A lane
-//! is a queue of small lots. Whichever node has room for the destination assigns some of them to
-//! itself; what comes from the inbox meanwhile is parked behind them, so that mail to one
-//! destination keeps its turn.
+//! A message whose destinations have their share of the node is *parked*: Redis moves it from the
+//! node's lot to the destination's *lane*, where it takes no node's credit. A lane is a queue of
+//! small lots. Any node with room for the destination assigns some of these lots to itself. Mail
+//! that comes from the inbox meanwhile is parked behind them, so that mail to one destination keeps
+//! its turn.
 //!
 //! ```text
 //!  look: lanes, window ─▶ known ─room─▶ pull: assign lots ─▶ fetch, feed ─▶ look again
 //! ```
 //!
-//! Redis is asked again whenever the lease is renewed, agents come or go, or something was parked
-//! or pulled. What is known may be old: Redis gives each lot to one node. If a pulled message is
-//! parked again, its lane rests for a while, so that messages don't go in circles.
+//! The agent asks Redis again whenever its lease is renewed, agents come or go, or messages were
+//! parked or pulled. An old answer does no harm, since Redis gives each lot to one node. If a
+//! pulled message is parked again, its lane rests for a while, so that messages don't go in
+//! circles.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,23 +22,23 @@ use spool::{Domain, Lane, LotNumber};
 
 use super::shares::Shares;
 
-/// Time for which a lane rests when a message that was pulled from it has been parked again.
+/// Time for which a lane rests when one of its pulled messages has been parked again.
 const REST: Duration = Duration::from_secs(1);
 /// Most messages that are pulled at once, beside the first lot.
 const PULL_LIMIT: usize = 500;
-/// The part of the window that one parked lot may take: it is pulled whole.
+/// Fraction of the window, as a divisor, that one parked lot may take, as lots are pulled whole.
 const LOT_PART: usize = 16;
 
-/// See the module.
+/// Known lanes, and lots from them; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     known: Vec<Lane>,
-    /// Lots of ours that came from lanes.
+    /// Lots of this node that came from lanes.
     pulled: BTreeMap<LotNumber, Domain>,
     resting: BTreeMap<Domain, Instant>,
 }
 
-/// Most messages of a parked lot.
+/// Returns the most messages of a parked lot.
 pub(crate) fn lot_size(window: usize) -> usize {
     (window / LOT_PART).clamp(1, PULL_LIMIT)
 }
@@ -47,7 +48,7 @@ impl Lanes {
         self.known = lanes;
     }
 
-    /// The destinations for which other messages wait, besides those without a lane of their own.
+    /// Returns the destinations for which messages wait in a lane of their own.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &Domain> {
         self.known.iter().map(|lane| &lane.to).filter(|to| **to != Domain::others())
     }
@@ -60,12 +61,12 @@ impl Lanes {
         !self.pulled.is_empty()
     }
 
-    /// Forgets pulled lots that this node hasn't.
+    /// Forgets pulled lots that are not open at this node.
     pub(crate) fn retain(&mut self, is_open: impl Fn(LotNumber) -> bool) {
         self.pulled.retain(|lot, _| is_open(*lot));
     }
 
-    /// A message of this lot is parked.
+    /// Notes that a message of this lot is parked, and has the lot's lane rest if it was pulled.
     pub(crate) fn parked(&mut self, now: Instant, lot: LotNumber) {
         if let Some(to) = self.pulled.get(&lot) {
             self.resting.insert(to.clone(), now + REST);
@@ -76,18 +77,18 @@ impl Lanes {
         self.resting.retain(|_, until| *until > now);
     }
 
-    /// Returns when the first lane has rested.
+    /// Returns the time at which the first resting lane may be used again.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.resting.values().min().copied()
     }
 
-    /// The lots to pull now: of each lane in turn, while there is room for its destination.
+    /// Returns the lots to pull now: of each lane in turn, while there is room for its destination.
     pub(crate) fn pull(&mut self, shares: &Shares, coming: usize) -> Vec<LotNumber> {
         let mut pull = Pull { shares, coming, lots: Vec::new() };
         let awake = |lane: &&mut Lane| !self.resting.contains_key(&lane.to);
         let mut lanes: Vec<(&mut Lane, usize)> =
             self.known.iter_mut().filter(awake).map(|lane| (lane, 0)).collect();
-        // One lot of each lane, then one more of those that had room.
+        // Each turn takes one lot of each lane that still has room.
         while !lanes.is_empty() {
             lanes.retain_mut(|(lane, taken)| pull.take_from(lane, taken));
         }
@@ -97,16 +98,17 @@ impl Lanes {
     }
 }
 
-/// Lots that will be pulled, so far.
+/// Lots chosen so far.
 struct Pull<'a> {
     shares: &'a Shares,
-    /// Messages that will be in flight soon.
+    /// Number of messages that will be in flight soon.
     coming: usize,
     lots: Vec<(LotNumber, Domain)>,
 }
 
 impl Pull<'_> {
-    /// One lot, if there is room for it. `taken` are messages of this lane before.
+    /// Takes one lot of the lane, if there is room for it. `taken` counts the lane's messages so
+    /// far.
     fn take_from(&mut self, lane: &mut Lane, taken: &mut usize) -> bool {
         let Some(lot) = lane.lots.first() else { return false };
         let (lot, count) = (lot.lot, usize::try_from(lot.messages).unwrap_or(usize::MAX));

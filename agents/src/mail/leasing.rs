@@ -16,7 +16,8 @@ impl Mail {
             Some(Change::Began) => self.lease_began(now),
             Some(Change::Continues) => self.look_at_all(),
             Some(Change::Lapsed) => self.lease_lapsed(now, None),
-            // A process that waited would keep pickup-rs from speaking to the other one.
+            // A process that waited would keep the other one from pickup-rs, which serves one
+            // client.
             Some(Change::Superseded | Change::Waits) => {
                 self.enter(Phase::Ended(End::Superseded));
             }
@@ -24,20 +25,20 @@ impl Mail {
         }
     }
 
-    /// Returns what names this process to Redis.
+    /// Returns the fencing token that names this process to Redis.
     pub(super) fn token(&self) -> Option<FencingToken> {
         let (node, membership) = self.membership.as_ref()?;
         Some(FencingToken { node: node.clone(), start: membership.lease.start()? })
     }
 
-    /// The lease is this process's, and what was made before must be decided first.
+    /// Notes that this process has the lease. Files that were made before must be decided first.
     fn lease_began(&mut self, now: Instant) {
         let Some(FencingToken { start, .. }) = self.token() else { return };
         self.ledger.arrived(start);
         let then = Then::Decide { leave_by: self.phase.leave_by() };
         match &mut self.phase {
             Phase::Nameless | Phase::Leaving { .. } | Phase::Ended(_) => (),
-            // The node has moved here, or from here: only another process begins anew there.
+            // The node has moved here or away, so another process must begin anew.
             Phase::Outside { fenced: Some(fenced), .. } if *fenced == start => {
                 self.enter(Phase::Ended(End::OtherNode));
             }
@@ -56,15 +57,16 @@ impl Mail {
         }
     }
 
-    /// The lease is over. `fenced` is the start under which Redis has refused this process.
+    /// Notes that the lease is over. `fenced` is the start under which Redis has refused this
+    /// process.
     fn lease_lapsed(&mut self, now: Instant, fenced: Option<Start>) {
         self.feeding.stop();
-        // Another process of this node may have them released.
+        // Another process of this node may release the files.
         self.releases.forget_unasked();
         let leave_by = self.phase.leave_by();
         match &mut self.phase {
             Phase::Nameless | Phase::Ended(_) => (),
-            // Redis has nothing of this process's to hand back.
+            // A fenced process has no lot to hand back.
             Phase::Leaving { .. } if fenced.is_some() => {
                 self.enter(Phase::Ended(End::Drained));
             }
@@ -82,11 +84,11 @@ impl Mail {
         }
     }
 
-    /// A later process of this node has arrived, or an earlier one that found this lease over.
-    /// Which of them must serve, the directory says.
+    /// Takes a refusal by Redis: another process of this node has arrived, later or after this
+    /// lease was over. The directory says which of them must serve.
     ///
-    /// A question from before the present tenure was refused because of its former start. That says
-    /// nothing of the present one, under which it is put again.
+    /// A question from before the present tenure was refused for its former start, and is put again
+    /// under the present one.
     pub(super) fn superseded(&mut self, now: Instant, ticket: Ticket) {
         let membership = self.membership.as_ref();
         let is_present = membership.is_some_and(|(_, it)| it.is_of_this_tenure(ticket));
@@ -97,8 +99,8 @@ impl Mail {
         }
     }
 
-    /// pickup-rs is away for longer than a lease: others get the lots. The lease is kept, since
-    /// what is committed here stays here.
+    /// Gives the lots to others, as pickup-rs has been away for longer than a lease. The agent
+    /// keeps its lease, since committed mail stays with the node.
     pub(super) fn pickup_stays_away(&mut self) {
         tracing::error!("pickup-rs: can't be reached; lots are handed back until it is back");
         match &self.phase {
@@ -119,7 +121,7 @@ impl Mail {
         self.enter(Phase::CutOff { hand_back: Errand::due() });
     }
 
-    /// All is handed back, or pickup-rs is back; with both, the node can serve again.
+    /// Has the node serve again once all lots are handed back and pickup-rs is back.
     pub(super) fn look_for_return(&mut self) {
         if let Phase::CutOff { hand_back } = &self.phase {
             if hand_back.is_done() && self.link.is_up() {
@@ -129,18 +131,18 @@ impl Mail {
         }
     }
 
-    /// Says in the directory how many messages the node can take.
+    /// Declares in the directory how many messages the node can take.
     pub(super) fn declare(&mut self, capacity: u32) {
         if let Some((_, membership)) = &mut self.membership {
             membership.lease.declare(capacity);
         }
     }
 
-    /// Asks Redis anew for all that notices may have told.
+    /// Asks Redis anew for all facts of which a notice may have been lost.
     pub(super) fn look_at_all(&mut self) {
         match &mut self.phase {
             Phase::Serving(serving) => serving.look_at_all(),
-            // A lot that was assigned meanwhile was assigned by an older view.
+            // An Info Agent with an older view may have assigned a lot meanwhile.
             Phase::CutOff { hand_back } => hand_back.want(),
             _ => (),
         }

@@ -1,4 +1,4 @@
-//! Files that pickup-rs has made of messages, and reports of them that Redis has got.
+//! The ledger: files that pickup-rs has made of messages, and reports to Redis about them.
 //!
 //! ```text
 //!  held, stored, consumed ─▶ undecided ─report─▶ committed ─▶ tracked ─settled─▶ report ─▶ gone
@@ -7,19 +7,18 @@
 //!                                               became of the file before
 //! ```
 //!
-//! Settled means: seen to leave the queue after its release. A committed file that was gone before
-//! that was never sent, and its commit is taken back. So is the commit of a prepared file whose
-//! message an operator has ordered to be deleted or held: the file is *withdrawn*. Redis carries
-//! the order out in the step that takes the commit back, and the file is discarded after that. This
-//! process never releases a withdrawn file, whatever it reads of Redis later: what takes the commit
-//! back may arrive there late.
+//! A file is settled when it has left the queue after its release. A committed file that was gone
+//! before its release was never sent, and its commit is taken back. A prepared file is *withdrawn*
+//! when an operator has ordered its message to be deleted or held. Redis takes the commit of a
+//! withdrawn file back and carries the order out in one step, and the file is discarded after that.
+//! This process never releases a withdrawn file, whatever it reads from Redis later, since that
+//! step may reach Redis late.
 //!
-//! What became of a committed file that is absent, Redis decides, by the numbers of commits and by
-//! the mark that the node's disk has: all commits up to that one are released, or are prepared and
-//! will be.
+//! Redis decides the fate of a committed file that is absent, by the number of its commit and the
+//! mark on the node's disk. All commits up to the mark are released, or are prepared and will be.
 //!
-//! Invariant: a tracked file is neither undecided nor withdrawn. Another message's file may have
-//! had the same queue id.
+//! Invariant: a tracked file is neither undecided nor withdrawn. A file of another message may be,
+//! under the same queue id.
 
 mod verdict;
 
@@ -36,7 +35,7 @@ use super::report::{
     Commit, FlushHint, HandoffOutcome, Held, Pace, Parking, REPORT_LIMIT, Rename, Report,
 };
 
-/// Whether we have heard of a file before.
+/// Whether the ledger knows a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
     Yes,
@@ -46,25 +45,25 @@ pub(crate) enum Known {
 /// Fate of a committed file that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Redis decides.
+    /// The file is absent, and Redis decides.
     Absent,
     /// The file was gone before its release.
     NeverReleased,
 }
 
-/// Whether the queue directory is what it was when we last heard of it.
+/// Whether the queue directory is still in the state that pickup-rs last reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Disk {
     #[default]
     Same,
-    /// Perhaps not: pickup-rs was gone meanwhile.
+    /// pickup-rs was gone meanwhile, and the directory may have been put back.
     MayBePutBack,
 }
 
-/// Evidence of how a file has gone.
+/// Evidence for the end of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The file was seen to leave, or is missing on the disk that it was on.
+    /// pickup-rs saw the file leave, or the file is missing on the disk that it was on.
     Seen,
     /// The file is missing on a disk that may have been put back.
     Unproven,
@@ -77,33 +76,33 @@ struct Undecided {
     how: HandoffOutcome,
     /// End of the file, if it has gone already.
     end: Option<End>,
-    /// The queue manager has deferred it already, or somebody has put it on hold.
+    /// Rest of the file, if the queue manager has deferred it or somebody has put it on hold.
     rest: Option<Rest>,
 }
 
-/// See the module.
+/// Files of this node and the decisions about them; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     undecided: BTreeMap<QueueId, Undecided>,
     tracked: BTreeMap<QueueId, MessageId>,
-    /// Prepared files that must not be released: discarded once their commit is taken back.
+    /// Prepared files that must not be released, and are discarded once their commit is taken back.
     withdrawn: BTreeMap<QueueId, MessageId>,
     /// Commits under a queue id that Redis knows as another message's.
     occupied: Vec<Commit>,
     pub(crate) numbers: Numbers,
-    /// Whether the queue directory is what it was when these files were heard of.
+    /// State of the queue directory since these files were reported.
     disk: Disk,
-    /// The start under which files were withdrawn.
+    /// Start of this process, under which files were withdrawn.
     start: Option<Start>,
-    /// Entries that Redis must be told.
+    /// Entries for the next reports.
     waiting: Report,
-    /// The report under way.
+    /// Report under way.
     told: Option<Report>,
     pace: Pace,
 }
 
 impl Ledger {
-    /// pickup-rs has made a file (or none) of this message. Hearing it again changes nothing.
+    /// Notes that pickup-rs has made a file of this message, or none. A repetition changes nothing.
     pub(crate) fn handed(&mut self, queue_id: QueueId, key: FeedKey, how: HandoffOutcome) {
         if how != HandoffOutcome::Consumed {
             if self.knows(&queue_id, key.id) {
@@ -118,7 +117,8 @@ impl Ledger {
         self.waiting.commits.push(Commit { key, queue_id, how });
     }
 
-    /// Postfix has used a queue id again, so the file before is gone. The queue manager's was sent.
+    /// Notes that Postfix has used a queue id again, so that the earlier file is gone. If the queue
+    /// manager had it, it was sent.
     fn replaced(&mut self, queue_id: &QueueId, before: &Undecided) {
         let Undecided { key, how, .. } = *before;
         tracing::warn!(%queue_id, id = %key.id, ?how, "queue id used again before a decision");
@@ -133,7 +133,7 @@ impl Ledger {
             || self.tracked.get(queue_id) == Some(&id)
     }
 
-    /// Checks the module's invariant for one file, where it has changed.
+    /// Checks the module's invariant for one file after a change.
     fn check(&self, queue_id: &QueueId, id: MessageId) {
         let is_tracked = self.tracked.get(queue_id) == Some(&id);
         let is_undecided = self.undecided.get(queue_id).is_some_and(|it| it.key.id == id);
@@ -142,12 +142,12 @@ impl Ledger {
         debug_assert!(!(is_tracked && is_withdrawn), "{queue_id} {id}: tracked and withdrawn");
     }
 
-    /// The message itself is at fault.
+    /// Notes that pickup-rs has refused the message for good.
     pub(crate) fn refused(&mut self, key: FeedKey, reason: String) {
         self.waiting.refusals.push((key, reason));
     }
 
-    /// This message must wait for its destination, in a lot of at most `lot_size`.
+    /// Notes that this message must wait for its destination, in a lot of at most `lot_size`.
     pub(crate) fn park(&mut self, key: FeedKey, to: Domain, lot_size: usize) {
         let has_room = |it: &&mut Parking| it.to == to && it.keys.len() < lot_size;
         match self.waiting.parks.iter_mut().find(has_room) {
@@ -156,7 +156,7 @@ impl Ledger {
         }
     }
 
-    /// Postfix has removed this file.
+    /// Notes that Postfix has removed this file.
     pub(crate) fn settled(&mut self, queue_id: &QueueId) -> Known {
         if let Some(id) = self.tracked.remove(queue_id) {
             self.waiting.settles.push((queue_id.clone(), id));
@@ -168,7 +168,7 @@ impl Ledger {
         Known::Yes
     }
 
-    /// pickup-rs found nothing to release: nobody has sent it.
+    /// Notes that pickup-rs found no file to release, so that the message was not sent.
     pub(crate) fn vanished(&mut self, queue_id: &QueueId) {
         if let Some(id) = self.tracked.remove(queue_id) {
             tracing::warn!(%queue_id, %id, "queue file vanished before its release, made again");
@@ -185,17 +185,17 @@ impl Ledger {
         }
     }
 
-    /// Postfix has done with this file as an operator has ordered.
+    /// Notes that Postfix has carried out an operator's order for this file.
     pub(crate) fn obeyed(&mut self, queue_id: QueueId, id: MessageId, act: Act) {
         self.waiting.obeyed.push((queue_id, id, act));
     }
 
-    /// Returns the message that the file of this name was committed for.
+    /// Returns the message whose committed file has this name.
     pub(crate) fn tracked(&self, queue_id: &QueueId) -> Option<MessageId> {
         self.tracked.get(queue_id).copied()
     }
 
-    /// Files of ours that these orders are for.
+    /// Returns the tracked files that these orders are for.
     pub(crate) fn tracked_of(
         &self,
         orders: &BTreeMap<MessageId, Act>,
@@ -206,7 +206,8 @@ impl Ledger {
         self.tracked.iter().filter_map(of).collect()
     }
 
-    /// Redis has made this file ours. If we didn't know, says what was decided by that.
+    /// Notes that Redis has committed this file to this node. Returns the message if it was
+    /// undecided until now.
     pub(crate) fn ours(&mut self, queue_id: &QueueId, id: MessageId) -> Option<FeedKey> {
         self.tracked.insert(queue_id.clone(), id);
         let undecided = self.no_longer_undecided(queue_id, id);
@@ -214,8 +215,8 @@ impl Ledger {
         undecided
     }
 
-    /// Redis had made this file ours, and it is gone. If we didn't know, says what was decided by
-    /// that.
+    /// Notes that a file which Redis has committed to this node is gone. Returns the message if it
+    /// was undecided until now.
     pub(crate) fn was_ours(
         &mut self,
         queue_id: QueueId,
@@ -233,8 +234,8 @@ impl Ledger {
         undecided
     }
 
-    /// Takes the commit of a prepared file back, so that an operator's order is carried out. If
-    /// nobody had told of the commit, returns what was decided by that.
+    /// Takes the commit of a prepared file back, so that an operator's order is carried out.
+    /// Returns the message if it was undecided until now.
     pub(crate) fn withdraw(&mut self, queue_id: QueueId, id: MessageId) -> Option<FeedKey> {
         tracing::info!(%queue_id, %id, "withdrawn by an operator's order");
         if self.tracked.get(&queue_id) == Some(&id) {
@@ -253,18 +254,18 @@ impl Ledger {
         self.withdrawn.get(queue_id) == Some(&id)
     }
 
-    /// All files there are have these names.
+    /// Forgets withdrawn files that are not among `names`, the names of all files of the node.
     pub(crate) fn forget_vanished(&mut self, names: &BTreeSet<QueueId>) {
         self.withdrawn.retain(|queue_id, _| names.contains(queue_id));
     }
 
-    /// pickup-rs has deleted this file.
+    /// Notes that pickup-rs has deleted this file.
     pub(crate) fn discarded(&mut self, queue_id: &QueueId) {
         self.withdrawn.remove(queue_id);
     }
 
-    /// Notes that this process serves the node under `start`. If another one may have served it in
-    /// between, that may have had withdrawn files released: none of their commits is taken back.
+    /// Notes that this process serves the node under `start`. After another start no commit of a
+    /// withdrawn file is taken back: a process in between may have released the files.
     pub(crate) fn arrived(&mut self, start: Start) {
         if self.start.replace(start) == Some(start) {
             return;
@@ -275,42 +276,43 @@ impl Ledger {
         self.told.iter_mut().for_each(|report| report.uncommits.retain(is_other));
     }
 
-    /// Another message may have the same queue id by now.
+    /// Removes and returns the undecided message of this file, unless another message has the queue
+    /// id by now.
     fn no_longer_undecided(&mut self, queue_id: &QueueId, id: MessageId) -> Option<FeedKey> {
         self.undecided.get(queue_id).filter(|it| it.key.id == id)?;
         self.undecided.remove(queue_id).map(|it| it.key)
     }
 
-    /// Notes that Redis may lack commits of which it has told: a comparison finds those that it
-    /// has, and the others are made again.
+    /// Notes that Redis may have lost commits that it confirmed. A comparison finds the others, and
+    /// the lost ones are made again.
     pub(crate) fn doubt_commits(&mut self) {
         self.tracked.clear();
     }
 
-    /// Notes that pickup-rs has gone: the disk may be another one when it is back.
+    /// Notes that pickup-rs has gone. The disk may be another one when pickup-rs is back.
     pub(crate) fn lost_sight(&mut self) {
         self.disk = Disk::MayBePutBack;
     }
 
-    /// Notes that a comparison has told what became of every file before. So commits that were set
+    /// Notes that a comparison has shown the fate of every earlier file. So commits that were set
     /// aside can be made.
     pub(crate) fn compared(&mut self) {
         self.disk = Disk::Same;
         self.waiting.commits.extend(std::mem::take(&mut self.occupied));
     }
 
-    /// Files that were there when we last heard of them.
+    /// Returns the files that were there by the last replies of pickup-rs.
     pub(crate) fn known(&self) -> BTreeMap<QueueId, MessageId> {
         let undecided = self.undecided.iter().map(|(queue_id, it)| (queue_id, it.key.id));
         let tracked = self.tracked.iter().map(|(queue_id, id)| (queue_id, *id));
         undecided.chain(tracked).map(|(queue_id, id)| (queue_id.clone(), id)).collect()
     }
 
-    /// This file, known when the queue was asked for, isn't in the queue, and wasn't committed
-    /// then. If it is to be made again, says of what. Only a file that the queue manager had can
-    /// have been committed since: prepared ones wait.
+    /// Notes that a file which was known before a listing isn't in the list, and that Redis had no
+    /// commit of it then. Returns the message if its file must be made again. Only a file that the
+    /// queue manager had can have been committed since, as prepared files wait.
     ///
-    /// Absence on a disk that was put back proves nothing: once it is committed, Redis decides.
+    /// Absence on a disk that was put back proves nothing, so Redis decides about a committed file.
     pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId) -> Option<FeedKey> {
         let disk = self.disk;
         if self.tracked.get(queue_id) == Some(&id) {
@@ -334,7 +336,7 @@ impl Ledger {
         }
     }
 
-    /// The next report, if it is worth its trip and none is under way.
+    /// Returns the next report, if it is worth a round trip and no report is under way.
     pub(crate) fn next_report(
         &mut self,
         now: Instant,
@@ -348,7 +350,7 @@ impl Ledger {
         }
         self.pace = Pace::default();
         let report = Report { commits: self.take_commits(held), ..self.waiting.take_others() };
-        // Commits whose files are gone may have been all there was.
+        // All waiting entries may have been commits whose files are gone.
         if report.is_empty() {
             return None;
         }
@@ -360,7 +362,7 @@ impl Ledger {
         self.waiting.commits.iter().filter(|commit| held.is_told(commit)).count()
     }
 
-    /// Returns when a report is worth its trip though nothing more comes.
+    /// Returns the time at which the waiting entries are worth a round trip by themselves.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.pace.due()
     }
@@ -370,7 +372,7 @@ impl Ledger {
         self.told.is_some()
     }
 
-    /// Leaves out those whose files are gone.
+    /// Takes waiting commits, and leaves out those whose files are gone.
     fn take_commits(&mut self, held: Held) -> Vec<Commit> {
         let (mut commits, mut later) = (Vec::new(), Vec::new());
         let mut waiting = std::mem::take(&mut self.waiting.commits).into_iter();
@@ -391,39 +393,39 @@ impl Ledger {
         commit.how == HandoffOutcome::Consumed || undecided().is_some_and(|it| it.key == commit.key)
     }
 
-    /// The report under way may not have arrived: all of it is told again.
+    /// Puts the report under way back, since it may not have reached Redis.
     pub(crate) fn report_failed(&mut self) {
         if let Some(told) = self.told.take() {
             self.waiting.put_back(told);
         }
     }
 
-    /// Returns how many commits and names are in the report under way.
+    /// Returns the numbers of commits and of renames in the report under way.
     pub(crate) fn under_way(&self) -> (usize, usize) {
         self.told.as_ref().map_or((0, 0), |report| (report.commits.len(), report.renames.len()))
     }
 
-    /// The report under way has been answered, commit by commit. What was told is returned.
+    /// Returns the report under way, which Redis has answered.
     pub(crate) fn reported(&mut self) -> Report {
         debug_assert!(self.told.is_some(), "an answer to a report that nobody has sent");
         self.told.take().unwrap_or_default()
     }
 
-    /// Whether Redis has to decide about files that are absent.
+    /// Whether a decision of Redis about absent files is missing.
     pub(crate) fn has_absents(&self) -> bool {
         let under_way = self.told.as_ref().is_some_and(|report| !report.absents.is_empty());
         under_way || !self.waiting.absents.is_empty()
     }
 
-    /// The queue has been looked through while the disk had this mark. What was found before is
-    /// found again.
+    /// Notes that pickup-rs has listed the queue while the disk had this mark. The list replaces
+    /// earlier findings.
     pub(crate) fn looked(&mut self, mark: CommitNumber) {
         self.waiting.mark = mark;
         self.waiting.renames.clear();
         self.waiting.absents.clear();
     }
 
-    /// This file's commit needs another name or number.
+    /// Notes that this file's commit needs another name or number.
     pub(crate) fn rename(&mut self, rename: Rename) {
         if rename.was != rename.now {
             self.tracked.remove(&rename.was);
@@ -431,13 +433,13 @@ impl Ledger {
         self.waiting.renames.push(rename);
     }
 
-    /// Whether Redis has decided about all that was made.
+    /// Whether Redis has decided about all files.
     pub(crate) fn is_decided(&self) -> bool {
         let waiting = self.waiting.commits.len() + self.occupied.len() + self.undecided.len();
         self.told.is_none() && waiting == 0
     }
 
-    /// Whether Redis knows all we know.
+    /// Whether Redis knows all that this ledger knows.
     pub(crate) fn is_told(&self) -> bool {
         self.is_decided() && self.waiting.others() == 0
     }

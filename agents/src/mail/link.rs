@@ -1,4 +1,4 @@
-//! The connection to pickup-rs: made, greeted, lost, made again.
+//! The state of the connection to pickup-rs: down, connecting, greeting, up.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,22 +10,22 @@ use spool::NodeId;
 /// Events of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// The connection is there.
+    /// The connection is made.
     Connected,
     /// The connection could not be made, or has broken.
     Disconnected,
     /// pickup-rs says that another queue directory is the node's.
     Refused,
-    /// pickup-rs says something.
+    /// pickup-rs has sent a reply.
     Reply(Reply),
 }
 
 /// Orders to the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkOrder {
-    /// Make the connection.
+    /// An order to make the connection.
     Connect,
-    /// Send this.
+    /// A request to send.
     Send(Request),
 }
 
@@ -50,12 +50,12 @@ enum State {
 /// Pauses between two attempts to reach pickup-rs.
 const PICKUP: Policy = Policy::from_millis(20, 1_000);
 
-/// See the module.
+/// The connection; see the module.
 #[derive(Debug)]
 pub(super) struct Link {
     state: State,
     away_since: Option<Instant>,
-    /// pickup-rs has been away for too long, and that was noticed.
+    /// Whether an absence of pickup-rs for too long was noticed.
     is_away: bool,
     backoff: Backoff,
     requests: VecDeque<Request>,
@@ -115,7 +115,7 @@ impl Link {
         matches!(self.state, State::Up { handoff: Handoff::Hold, .. })
     }
 
-    /// The connection is of no use any more: a new one takes its place.
+    /// Gives the connection up, so that a new one is made.
     pub(super) fn begin_again(&mut self, now: Instant) {
         _ = self.down(now);
     }
@@ -156,19 +156,19 @@ impl Link {
         }
     }
 
-    /// Notices, once for each absence, that pickup-rs has been away for longer than `patience`.
+    /// Returns, once for each absence, that pickup-rs has been away for longer than `patience`.
     pub(super) fn notices_absence(&mut self, now: Instant, patience: Duration) -> bool {
         let has_passed = self.away_at(patience).is_some_and(|when| when <= now);
         self.is_away |= has_passed;
         has_passed
     }
 
-    /// Whether pickup-rs is away, and that was noticed.
+    /// Whether a long absence of pickup-rs was noticed and lasts.
     pub(super) fn is_away(&self) -> bool {
         self.is_away
     }
 
-    /// Returns when an absence will be noticed.
+    /// Returns the time at which the absence is too long, if that was not noticed yet.
     pub(super) fn away_at(&self, patience: Duration) -> Option<Instant> {
         self.away_since.filter(|_| !self.is_away).map(|since| since + patience)
     }

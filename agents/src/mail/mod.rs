@@ -1,9 +1,9 @@
 //! The Mail Agent: bound to one Postfix through pickup-rs.
 //!
-//! A Mail Agent has its lots fed to pickup-rs, asks Redis to *commit* each file that comes of it,
-//! has committed files released to the queue manager and all others deleted, and tells Redis when
-//! Postfix is done with a file. Nothing that it holds is needed again: after any loss of contact it
-//! compares the disk with Redis ([`recovery`]).
+//! A Mail Agent has pickup-rs feed the messages of its lots, and asks Redis to *commit* each file
+//! that cleanup makes. It has committed files released to the queue manager and all others deleted,
+//! and tells Redis when Postfix is done with a file. Its memory may be lost at any time: after any
+//! loss of contact the agent compares the disk with Redis ([`recovery`]).
 //!
 //! ```text
 //!  Nameless ▶ Outside ▶ Uncompared ▶ Asking ▶ Listing ▶ Deciding ▶ Serving ▶ Leaving ▶ Ended
@@ -13,43 +13,43 @@
 //!                └── lease lapses
 //! ```
 //!
-//! The node's lots are its own across restarts, unless a Scheduler has taken them. Files that an
-//! older process had made of them are committed under the epoch they were made under. They need not
-//! be made (or, handed off directly, sent) twice. Only when all of them are decided does the agent
-//! look which messages are left to feed.
+//! A node keeps its lots across restarts, unless a Scheduler has taken them. Files that an earlier
+//! process had made are committed under the epoch of their making. So no file is made, or under
+//! direct hand-off sent, twice. Only when all files are decided does the agent look which messages
+//! are left to feed.
 //!
-//! Serving is four queues that feed each other without waiting for each other: fetch own lots →
-//! feed them ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`],
-//! [`report`]) → release or discard ([`releases`]). Notices and answers drive it; timers serve
-//! leases, failures and the end only.
+//! Serving is a line of four queues, none of which waits for the next: fetch own lots → feed them
+//! ([`feeding`]) → report the files to Redis, which decides ([`ledger`], [`report`]) → release or
+//! discard ([`releases`]). Notices and answers drive the queues; timers serve leases, failures and
+//! the end only.
 //!
 //! No destination takes more than its share of the window ([`shares`]): other messages wait in
 //! Redis, in a lane ([`lanes`]), until there is room.
 //!
-//! - *pickup-rs can't be reached* for longer than a lease: the agent hands its lots back for others
-//!   to have and declares a capacity of 0, but keeps its lease, since what is committed here stays
-//!   here.
+//! - *pickup-rs can't be reached* for longer than a lease: the agent hands its lots back for
+//!   others, and declares a capacity of 0. It keeps its lease, since committed mail stays with the
+//!   node.
 //! - *Redis can't be reached*: nothing is decided; files stay prepared. A commit whose answer is
 //!   missing is committed again.
-//! - *Drain*: what is under way is finished if that doesn't take long, the rest handed back, the
-//!   lease left.
+//! - *Drain*: the agent finishes work under way for some seconds, hands back the rest, and gives up
+//!   the lease.
 //!
 //! # Phases
 //!
-//! [`phase::Phase`] owns what exists in one phase only. The table has each phase and input that
-//! leads to another phase or to an action; every other input changes nothing there. A test holds
-//! the table against the machine. A phase with nothing to wait for is passed at once, and "then"
-//! names the phase where the agent stops: while pickup-rs is connected, a lease that begins leads
-//! through Uncompared to Asking. "Any" is every phase between Nameless and Ended.
+//! [`phase::Phase`] owns the data of one phase. The table has each phase and input that leads to
+//! another phase or to an action; every other input changes nothing there. A test holds the table
+//! against the machine. The agent passes a phase with nothing to wait for at once, and "then" names
+//! the phase where the agent stops. For example, while pickup-rs is connected, a lease that begins
+//! leads through Uncompared to Asking. "Any" is every phase between Nameless and Ended.
 //!
 //! - Phases. *Ending*: the agent was asked to end, and finishes the phase first. *Fenced*: Redis
-//!   has refused this process's start. *Handed back*: Redis has confirmed that.
+//!   has refused this process's start. *Handed back*: Redis has confirmed the return of all lots.
 //! - Inputs. *Redis fences*: it refuses a call, because a later agent has arrived. *Questions
 //!   fail*: Redis gave no answer, except about the lease. *pickup-rs stays away*: for the term of a
 //!   lease. *Gap*: a commit's number is higher than the next one, so another process has committed
-//!   for this node. *Doubt lasts*: a file has ended that this process doesn't know, and ten seconds
-//!   have passed. *Time is over*: the phase's limit has passed, or the drain's. *Redis is another
-//!   server*: it has failed over, or was started again.
+//!   for this node. *Doubt lasts*: ten seconds have passed since the end of a file that this
+//!   process doesn't know. *Time is over*: the limit of the phase or of the drain has passed.
+//!   *Redis is another server*: it has failed over, or was started again.
 //! - Actions. *Register*: ask for the lease. *Arrive*: take the node over, and read what is
 //!   committed. *List*: have pickup-rs list the queue. *Fetch*, *orders*, *look*: read the node's
 //!   lots, operators' orders, and parked mail with the live nodes. *Report*: commit and settle.
@@ -187,28 +187,28 @@ use crate::lease::{Lease, LeaseAnswer, LeaseQuestion};
 use crate::machine::{Action, Ask, Input, Machine, earliest};
 use crate::membership::Membership;
 
-/// Questions for the spool.
+/// Questions of a Mail Agent to the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// For the directory.
+    /// A question about the lease, to the directory.
     Lease(LeaseQuestion),
-    /// Make all uncommitted lots of this node ready for anybody.
+    /// A request to make all uncommitted lots of this node ready for other nodes.
     HandBack(FencingToken),
-    /// We have arrived. Which files are committed to this node?
+    /// The arrival of this process, and the question for all files that are committed to this node.
     Inventory(FencingToken),
     /// The question for this node's lots.
     Fetch(FencingToken),
     /// The question for operators' orders for this node's mail.
     Orders(FencingToken),
-    /// Decide, and take note.
+    /// Commits to decide about, and news of files to note.
     Report(FencingToken, Report),
     /// The question for parked mail and live nodes.
     Look,
-    /// Give these parked lots to this node, as far as nobody else has them.
+    /// A request to assign these parked lots to this node, as far as no other node has them.
     Pull(FencingToken, Vec<LotNumber>),
 }
 
-/// Answers of the spool.
+/// Answers of the spool to a Mail Agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Answer to `Lease`.
@@ -217,23 +217,23 @@ pub enum Answer {
     HandedBack,
     /// Answer to `Inventory`.
     Inventory(Inventory),
-    /// Answer to `Fetch`: all of the lots.
+    /// Answer to `Fetch`: all lots of this node.
     Fetched(Vec<OwnLot>),
     /// Answer to `Orders`.
     Orders(BTreeMap<MessageId, Act>),
-    /// Answer to `Report`: one for each commit and one for each name, in order; and messages that
-    /// were not put aside, because Redis has what pickup-rs did not find.
+    /// Answer to `Report`, with one outcome for each commit and each rename, in order.
     Reported {
         /// Outcome of each commit.
         commits: Vec<Committed>,
-        /// Outcome of each name.
+        /// Outcome of each rename.
         renames: Vec<Renamed>,
-        /// Messages that Redis has.
+        /// Refused messages that stay out of quarantine: pickup-rs did not find them, but Redis has
+        /// them.
         present: BTreeSet<FeedKey>,
     },
     /// Answer to `Look`.
     Looked {
-        /// The most that this node may hold at once, if not its own window.
+        /// Most messages that this node may have in flight, if that is less than its own window.
         window: u32,
         /// Lanes in which messages are parked.
         lanes: Vec<Lane>,
@@ -247,11 +247,12 @@ pub enum Answer {
 /// Redis's view of this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Files that are committed to it.
+    /// Files that are committed to this node.
     pub committed: BTreeMap<QueueId, Owned>,
-    /// Messages of these that operators have ordered to be deleted or held, read after `committed`.
+    /// Committed messages that operators have ordered to be deleted or held, read after
+    /// `committed`.
     pub stopped: BTreeSet<MessageId>,
-    /// Messages of these that rest in Postfix.
+    /// Committed messages that rest in Postfix.
     pub resting: BTreeSet<MessageId>,
 }
 
@@ -260,23 +261,23 @@ pub struct Inventory {
 pub struct Config {
     /// Generation of this process.
     pub generation: Generation,
-    /// For people: the host, usually.
+    /// Name for display, usually the host's.
     pub name: String,
-    /// Term of its lease.
+    /// Term of the agent's lease.
     pub term: Duration,
-    /// The most messages it takes at once.
+    /// Most messages that the node may have in flight.
     pub window: u32,
 }
 
 /// Messages under way to each cleanup process: enough to keep it busy while Redis answers.
 const AHEAD_PER_CLEANUP: usize = 16;
 
-/// See the module.
+/// The machine of a Mail Agent; see the module.
 #[derive(Debug)]
 pub struct Mail {
     config: Config,
     link: Link,
-    /// Known once pickup-rs has said whose queue it is.
+    /// Node and membership, once pickup-rs has named the node.
     membership: Option<(NodeId, Membership)>,
     phase: Phase,
     feeding: Feeding,
@@ -288,7 +289,7 @@ pub struct Mail {
     vanishing: Vanishing,
     credit: Credit,
     report: Ask,
-    /// Time at which disk and Redis are compared again, since something told doesn't fit.
+    /// Time of the next comparison of disk and Redis, after a reply that doesn't fit.
     compare_at: Option<Instant>,
     tell: VecDeque<Notice>,
 }
@@ -315,7 +316,7 @@ impl Mail {
         }
     }
 
-    /// Begins a phase. The first end is the one that counts.
+    /// Begins a phase. An agent that has ended stays in its first end.
     fn enter(&mut self, next: Phase) {
         if matches!(self.phase, Phase::Ended(_)) {
             return;
@@ -352,10 +353,10 @@ impl Mail {
         }
     }
 
-    /// Takes a lot from the notice of it, which saves a question. The answer to an earlier question
-    /// may lack this lot, and would take it away: then the question is put again. A notice that is
-    /// late or false costs a file that Redis refuses to commit. Under direct hand-off such a file
-    /// would be sent, so Redis is asked.
+    /// Takes a lot from its notice, which saves a question. But while an earlier question for lots
+    /// is open, the question is put again: the answer may lack this lot, and would take it away. A
+    /// late or false notice costs a file that Redis refuses to commit. Under direct hand-off such a
+    /// file would be sent, so Redis is asked first.
     fn assigned(&mut self, lot: &SmallLot) {
         let is_up_to_date =
             matches!(&self.phase, Phase::Serving(Serving { fetch, .. }) if fetch.is_done());
@@ -369,7 +370,7 @@ impl Mail {
     fn want_lots(&mut self) {
         match &mut self.phase {
             Phase::Serving(Serving { fetch, .. }) => fetch.want(),
-            // The lot was assigned by an older view.
+            // An Info Agent with an older view has assigned the lot.
             Phase::CutOff { hand_back } => hand_back.want(),
             _ => (),
         }
@@ -388,8 +389,8 @@ impl Mail {
     }
 
     /// Returns the next release, or a mark that has risen without one. The mark may not rise over a
-    /// commit whose file is absent and that Redis has not decided about, nor over one of which this
-    /// process has not heard.
+    /// commit whose absent file Redis has not decided about, nor over one that this process has not
+    /// heard of.
     fn release_request(&mut self) -> Option<Request> {
         if self.phase.held() == Held::Later || self.ledger.has_absents() {
             return None;
@@ -411,7 +412,7 @@ impl Mail {
         Some(Request::Feed { lot, epoch, ids, full })
     }
 
-    /// Checks what no input may break.
+    /// Checks the invariants that no input may break.
     fn assert_invariants(&self) {
         let lease = self.membership.as_ref().map(|(_, membership)| &membership.lease);
         let is_held = lease.is_some_and(Lease::is_held);

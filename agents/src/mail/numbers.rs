@@ -1,28 +1,28 @@
-//! Numbers of this node's commits: up to which one all are accounted for.
+//! Numbers of this node's commits, and the number up to which all commits are known.
 //!
-//! Whoever commits for the node has the next number. So a number that comes after a gap shows that
-//! another process has commits that this one has never heard of: the Mail Agent of a virtual
-//! machine that was copied with its memory has the same start, and nothing fences it. The mark may
-//! not rise over these. A comparison closes each gap: what is committed is in Redis's table, and
-//! what is not there any more was decided.
+//! Each commit for the node gets the next number. So a gap shows that another process has commits
+//! that this process has never heard of. Such a process is the Mail Agent of a virtual machine that
+//! was copied with its memory: it has the same start, so Redis can't fence it. The mark may not
+//! rise over its commits. A comparison closes each gap: a commit is in Redis's table of the node's
+//! commits, or was decided before.
 
 use std::collections::BTreeSet;
 
 use spool::CommitNumber;
 
-/// See the module.
+/// Known numbers of commits; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
-    /// The last one before the first gap.
+    /// Last number before the first gap.
     last: CommitNumber,
-    /// Those beyond it.
+    /// Known numbers beyond the first gap.
     beyond: BTreeSet<CommitNumber>,
-    /// The highest one that was known when Redis's table was asked for.
+    /// Highest number that was known when Redis's table was asked for.
     asked: CommitNumber,
 }
 
 impl Numbers {
-    /// This node has a commit of this number.
+    /// Notes that this node has a commit of this number.
     pub(crate) fn heard(&mut self, number: CommitNumber) {
         if number > self.last {
             self.beyond.insert(number);
@@ -30,12 +30,13 @@ impl Numbers {
         }
     }
 
-    /// Redis's table is asked for, and no answer that gives numbers is under way.
+    /// Notes that Redis's table is asked for. No answer with numbers may be under way.
     pub(crate) fn ask(&mut self) {
         self.asked = self.beyond.last().copied().unwrap_or(self.last);
     }
 
-    /// The table has come, and all commits up to `number` are in it or were decided before.
+    /// Notes that the table has come. All commits up to `number` are in the table or were decided
+    /// before.
     pub(crate) fn compared(&mut self, number: CommitNumber) {
         self.last = self.last.max(self.asked).max(number);
         self.beyond = self.beyond.split_off(&self.last);
@@ -43,7 +44,7 @@ impl Numbers {
         self.close();
     }
 
-    /// The last number up to which all commits are known or decided.
+    /// Returns the number up to which all commits are known or decided.
     pub(crate) fn last(&self) -> CommitNumber {
         self.last
     }
@@ -79,7 +80,7 @@ mod tests {
         assert_eq!(heard(&mut numbers, &[1002]), (1000, true));
         numbers.ask();
         assert_eq!(heard(&mut numbers, &[1004]), (1000, true));
-        // All that the table has of these is settled by now.
+        // Every commit in the table is settled by now.
         numbers.compared(CommitNumber(7));
         assert_eq!(heard(&mut numbers, &[]), (1002, true));
         numbers.ask();

@@ -1,18 +1,18 @@
 //! Operators' orders for mail that this node has.
 //!
-//! An operator can't reach mail that a node has committed: its file is in that node's Postfix. The
-//! order is noted in Redis, and here it is carried out.
+//! An operator can't reach mail that is committed to a node, since its file is in that node's
+//! Postfix. Redis notes the order, and the node's Mail Agent has pickup-rs carry it out.
 //!
 //! ```text
 //!  notice, a recovery, ─▶ ask Redis ─▶ tracked files ─▶ pickup-rs ─operated─▶ report
 //!  a second later                                                  (order ends)
 //! ```
 //!
-//! Orders are looked for again while there is any. So nothing rests on a step: what pickup-rs could
-//! not do, or did and nobody heard of, is done or found done the next time. An order for a message
-//! that was sent meanwhile ends with the message's settlement.
+//! While orders are left, the agent asks for them every second. So any step may fail: the next
+//! round carries the order out, or finds it carried out. An order for a message that was sent
+//! meanwhile ends with the message's settlement.
 //!
-//! A file that nobody has released yet is no matter of Postfix's: see [`super::recovery`].
+//! A prepared file is withdrawn instead: see [`super::recovery`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -28,31 +28,31 @@ use super::report::Rename;
 use super::{Mail, Question};
 use crate::machine::Ticket;
 
-/// Longer than carrying out some thousands takes.
+/// Time between two rounds; longer than pickup-rs takes for some thousands of orders.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Orders under way; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     look: Errand,
     again_at: Option<Instant>,
-    /// Files that pickup-rs was asked to do something to, and has not answered for. One file may
-    /// have several entries: an operator who changes an order doesn't wait for the answer.
+    /// Orders that pickup-rs has not answered. One file may have several, since an operator may
+    /// change an order before its answer.
     under_way: BTreeMap<(QueueId, Act), MessageId>,
 }
 
 impl Orders {
-    /// There may be orders that nobody here knows.
+    /// Makes the question for orders due.
     pub(super) fn look(&mut self) {
         self.look.want();
     }
 
-    /// Whether this question for orders failed; if so, it is put again.
+    /// Has the question for orders put again if it had this ticket. Returns whether it had.
     pub(super) fn failed(&mut self, ticket: Ticket) -> bool {
         self.look.failed(ticket)
     }
 
-    /// pickup-rs has gone, and will not answer.
+    /// Notes that pickup-rs has gone and will not answer.
     pub(super) fn lost_sight(&mut self) {
         self.under_way.clear();
     }
@@ -70,8 +70,8 @@ impl Orders {
 }
 
 impl Mail {
-    /// Asks for orders, in phases in which the disk is compared: a file that isn't may be released
-    /// by the comparison, and can't be operated on before.
+    /// Returns the question for orders, if it is due. Must be called only in phases after a
+    /// comparison, which may still release files.
     pub(super) fn orders_question(&mut self, token: &FencingToken) -> Option<(Question, Ticket)> {
         if !self.orders.look.is_due() {
             return None;
@@ -106,8 +106,8 @@ impl Mail {
         }
     }
 
-    /// Notes the other names of released files, whoever has ordered it. Redis is told of these
-    /// before anything else about these files.
+    /// Notes new names that files got by an order. The names reach Redis before any other entry
+    /// about these files.
     pub(super) fn renamed_by_order(&mut self, act: Act, renamed: &[NewName]) {
         for NewName { was, now } in renamed {
             let asked = self.orders.under_way.remove(&(was.clone(), act));
@@ -120,15 +120,15 @@ impl Mail {
         }
     }
 
-    /// Compares if another process has renamed one of this node's files. pickup-rs goes by the
-    /// inode, and the file itself says which message it is.
+    /// Sets a comparison if another process has renamed one of this node's files. pickup-rs only
+    /// compares inodes; a comparison reads the message id from the file.
     pub(super) fn renamed_by_others(&mut self, now: Instant, renamed: &[NewName]) {
         if renamed.iter().any(|it| self.ledger.tracked(&it.was).is_some()) {
             self.compare_soon(now);
         }
     }
 
-    /// Notes what pickup-rs has done. Absent files have been settled, or will be.
+    /// Notes the orders that pickup-rs has carried out. Absent files have been settled, or will be.
     pub(super) fn operated(&mut self, act: Act, done: Vec<QueueId>, absent: Vec<QueueId>) {
         for queue_id in done {
             if let Some(id) = self.orders.under_way.remove(&(queue_id.clone(), act)) {

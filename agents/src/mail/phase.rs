@@ -1,9 +1,8 @@
 //! Phases of a Mail Agent.
 //!
-//! [`Phase`] is what the agent is at; each variant owns what exists in that phase only. What is
-//! true of the node's mail in every phase lies beside it in [`super::Mail`]. The lease and the
-//! connection to pickup-rs are machines of their own; [`Phase::needs_lease`] and
-//! [`Phase::needs_pickup`] say which phases end with them.
+//! Each variant of [`Phase`] owns the data of that phase only. Data of all phases is beside the
+//! phase in [`super::Mail`]. The lease and the connection to pickup-rs are machines of their own;
+//! [`Phase::needs_lease`] and [`Phase::needs_pickup`] say which phases end with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -16,10 +15,10 @@ use super::errand::Errand;
 use super::report::{Held, Owned};
 use crate::machine::{Ask, End, Ticket};
 
-/// The phase that a Mail Agent is in. `leave_by` is set when it was asked to end.
+/// The phase that a Mail Agent is in. `leave_by` is set when the agent was asked to end.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// pickup-rs has not said yet which node this is.
+    /// pickup-rs has not named the node yet.
     Nameless,
     /// The node's lease is not held.
     Outside {
@@ -31,35 +30,35 @@ pub(super) enum Phase {
     CutOff { hand_back: Errand },
     /// Disk and Redis must be compared, as soon as pickup-rs is there.
     Uncompared { then: Then },
-    /// Redis is asked what the node has.
+    /// Redis is asked for all files that are committed to the node.
     Asking { then: Then, until: Instant, inventory: Ask },
     /// pickup-rs lists the node's queue files.
     Listing { then: Then, until: Instant, list: Box<List> },
-    /// Redis decides about all that was made; nothing is fetched before.
+    /// Redis decides about all files; no lot is fetched before.
     Deciding { leave_by: Option<Instant> },
     /// Lots are fetched, fed, committed, released and settled.
     Serving(Serving),
-    /// The rest is handed back, and then the lease.
+    /// The lots that are left are handed back, and then the lease.
     Leaving {
         until: Instant,
         /// Whether prepared files are certain to be there, and so may be committed and released.
         held: Held,
         hand_back: Errand,
     },
-    /// Nothing more is done.
+    /// The agent has ended.
     Ended(End),
 }
 
 /// The phase that follows a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
-    /// The lots that this process knows are its own.
+    /// The node still has the lots that this process knows.
     Serve,
-    /// Lots are unknown, or no more are wanted, until all that was made is decided.
+    /// Lots are unknown, or no more are wanted, until all files are decided.
     Decide { leave_by: Option<Instant> },
 }
 
-/// Facts that a comparison has so far. All from Redis was read before pickup-rs was asked.
+/// Facts that a comparison has so far. Those from Redis were read before pickup-rs was asked.
 #[derive(Debug, Default)]
 pub(super) struct List {
     pub(super) committed: BTreeMap<QueueId, Owned>,
@@ -83,7 +82,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Begins with a look at all there is.
+    /// Begins with questions for all lots and lanes.
     pub(super) fn begin() -> Self {
         Self { fetch: Errand::due(), look: Errand::due(), pull: Ask::default() }
     }
@@ -94,11 +93,11 @@ impl Serving {
         self.look.want();
     }
 
-    /// Whether it was one of these questions that failed; if so, it is put again.
+    /// Has the failed question put again, if it was one of these. Returns whether it was.
     pub(super) fn failed(&mut self, ticket: Ticket) -> bool {
         let has_pull_failed = self.pull.close(ticket);
         if has_pull_failed {
-            // Some of the lots may be ours.
+            // Redis may have assigned some of the lots.
             self.look_at_all();
         }
         has_pull_failed || self.fetch.failed(ticket) || self.look.failed(ticket)
@@ -122,7 +121,7 @@ impl Phase {
         }
     }
 
-    /// Returns when to give up finishing, if the agent was asked to end.
+    /// Returns the time at which an agent that was asked to end stops finishing the phase.
     pub(super) fn leave_by(&self) -> Option<Instant> {
         match *self {
             Self::Outside { leave_by, .. } | Self::Deciding { leave_by } => leave_by,
@@ -140,7 +139,7 @@ impl Phase {
         }
     }
 
-    /// Returns when this phase ends at the latest.
+    /// Returns the latest time at which this phase ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let until = match *self {
             Self::Asking { until, .. } | Self::Listing { until, .. } => Some(until),
@@ -165,7 +164,7 @@ impl Phase {
         match self {
             Self::Asking { .. } | Self::Listing { .. } => true,
             Self::Deciding { .. } | Self::Serving(_) => true,
-            // An agent that was asked to end doesn't wait for pickup-rs.
+            // An agent that was asked to end doesn't wait for pickup-rs to come back.
             _ => self.leave_by().is_some(),
         }
     }

@@ -1,4 +1,4 @@
-//! Questions for Redis in each phase, and the phases that their answers belong to.
+//! Questions to Redis in each phase, and the consequences of their answers.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::machine::{Ask, Ticket};
 type Asked = Option<(Question, Ticket)>;
 
 impl Mail {
-    /// Returns what to ask Redis next.
+    /// Returns the next question to Redis.
     pub(super) fn question(&mut self, now: Instant) -> Asked {
         let token = self.token()?;
         match &self.phase {
@@ -66,7 +66,7 @@ impl Mail {
         Some((Question::Report(token.clone(), report), ticket))
     }
 
-    /// Returns what a report could wait for.
+    /// Returns the entries that a report could wait for.
     fn flush_hint(&self) -> FlushHint {
         let is_deciding = match self.phase {
             Phase::Uncompared { then } | Phase::Asking { then, .. } => then != Then::Serve,
@@ -81,7 +81,8 @@ impl Mail {
         }
     }
 
-    /// Reports come first: what was committed is not handed back.
+    /// Returns the question that hands lots back. Reports come first, so that no committed message
+    /// is handed back.
     fn hand_back_question(&mut self, token: FencingToken) -> Asked {
         let (Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. }) = &mut self.phase
         else {
@@ -114,7 +115,8 @@ impl Mail {
         Some((Question::Look, membership.ask(look.put())))
     }
 
-    /// One pull after the other: what the last one brought must be in flight, and known as such.
+    /// Returns the question that pulls parked lots. The messages of the last pull must be in flight
+    /// before the next one.
     fn pull_question(&mut self, token: FencingToken) -> Asked {
         let Phase::Serving(Serving { fetch, look, pull }) = &mut self.phase else { return None };
         if !fetch.is_done() || !look.is_done() || pull.is_open() {
@@ -132,7 +134,7 @@ impl Mail {
         Some((Question::Pull(token, lots), membership.ask(pull)))
     }
 
-    /// Takes note of an answer, unless nobody waits for it any more.
+    /// Takes an answer, unless it is late.
     pub(super) fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
         let Some((_, membership)) = &mut self.membership else { return };
         membership.redis_works();
@@ -160,7 +162,7 @@ impl Mail {
                     self.shares.resize(window.min(self.config.window));
                     self.lanes.learn(lanes);
                 }
-                // Lots that somebody else was given meanwhile don't come with what is fetched.
+                // The next fetch shows which of the lots Redis gave to this node.
                 Answer::Pulled if serving.pull.close(ticket) => serving.look_at_all(),
                 _ => (),
             },
@@ -190,7 +192,7 @@ impl Mail {
         self.credit.fetched(self.feeding.is_idle());
     }
 
-    /// A question may not have been carried out.
+    /// Notes a failed question, which Redis may not have carried out.
     pub(super) fn failed(&mut self, now: Instant, ticket: Ticket) {
         let was_work = self.must_ask_again(ticket);
         let Some((_, membership)) = &mut self.membership else { return };
@@ -199,7 +201,8 @@ impl Mail {
         }
     }
 
-    /// Whether it was one of this machine's questions; if so, it is put again.
+    /// Has the question of this ticket put again, unless it was about the lease. Returns whether it
+    /// does.
     pub(super) fn must_ask_again(&mut self, ticket: Ticket) -> bool {
         if self.report.close(ticket) {
             self.ledger.report_failed();

@@ -1,16 +1,16 @@
-//! Recovery: a node's disk is compared with Redis, from nothing but these two.
+//! Recovery: the comparison of a node's disk with Redis, which needs no other state.
 //!
 //! ```text
 //!  Uncompared ─▶ Asking: arrive, what is committed? ─▶ Listing: what is in the queue? ─▶ compare
 //! ```
 //!
-//! Redis is asked first. So a message that Redis says is committed here had its queue file when
-//! Redis was asked, unless the disk was put back to an earlier state. Whether the absence of its
-//! file proves that Postfix is done with it, Redis decides: see "Proof of delivery" in
-//! `optimus.lua`. What follows for each file is in [`super::comparison`].
+//! Redis is asked first. So each message that is committed here had its queue file when Redis was
+//! asked, unless the disk was put back to an earlier state. Redis decides whether an absent file
+//! proves that Postfix has sent the message: see "Proof of delivery" in `optimus.lua`.
+//! [`super::comparison`] has the consequences for each file.
 //!
-//! A list that was asked for may come late, and would then be older than what Redis is asked next.
-//! So a listing that leads nowhere ends with its connection.
+//! A late list would be older than the next answer of Redis. So a listing that is given up ends
+//! with its connection.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -25,14 +25,14 @@ use super::phase::{List, Phase, Serving, Then};
 use super::report::{Held, Rename};
 use super::{Inventory, Mail};
 
-/// Pause before everything is compared again, after trouble or an unknown file was reported.
+/// Pause before the next comparison, after pickup-rs has reported trouble or an unknown file.
 const COMPARE_AFTER: Duration = Duration::from_secs(10);
-/// A step of recovery that shows no progress for this long has failed. A scan of a million files on
-/// a slow disk takes less.
+/// Time without progress after which a step of recovery has failed. A scan of a million files on a
+/// slow disk takes less.
 pub(super) const RECOVERY_PATIENCE: Duration = Duration::from_secs(300);
 
 impl Mail {
-    /// Compares anew what was compared before.
+    /// Begins another comparison, in a phase that comes after one.
     pub(super) fn compare_again(&mut self) {
         let then = match &mut self.phase {
             Phase::Serving(_) => Then::Serve,
@@ -43,9 +43,8 @@ impl Mail {
         self.enter(Phase::Uncompared { then });
     }
 
-    /// Redis has failed over, or was started again: the server may lack decisions of the one
-    /// before, and everything is compared as after an arrival. Files whose commits it lacks are
-    /// committed anew.
+    /// Compares as after an arrival, since Redis has failed over or was started again. The new
+    /// server may lack decisions of the old one. Files whose commits it lacks are committed anew.
     pub(super) fn redis_changed(&mut self, now: Instant) {
         let then = Then::Decide { leave_by: self.phase.leave_by() };
         match &mut self.phase {
@@ -68,12 +67,12 @@ impl Mail {
         self.ledger.doubt_commits();
     }
 
-    /// Something doesn't fit what is known: everything is compared again in a while.
+    /// Sets a comparison for later, since a reply doesn't fit the known state.
     pub(super) fn compare_soon(&mut self, now: Instant) {
         self.compare_at.get_or_insert(now + COMPARE_AFTER);
     }
 
-    /// pickup-rs could not do what it was asked, which may have been to list the queue.
+    /// Notes that a request to pickup-rs failed, which may have been for the list of the queue.
     pub(super) fn pickup_failed(&mut self, now: Instant) {
         self.compare_soon(now);
         if let Phase::Listing { until, .. } = &mut self.phase {
@@ -81,7 +80,7 @@ impl Mail {
         }
     }
 
-    /// Looks whether a step has taken too long, or a comparison is due.
+    /// Checks whether a step has taken too long, or a comparison is due.
     pub(super) fn look_for_stuck_recovery(&mut self, now: Instant) {
         match self.phase {
             Phase::Asking { then, until, .. } if until <= now => {
@@ -99,13 +98,14 @@ impl Mail {
         }
     }
 
-    /// Returns when to compare again because of something that didn't fit.
+    /// Returns the time of a comparison that is set, in phases that can begin one.
     pub(super) fn compare_due(&self) -> Option<Instant> {
         let is_compared = matches!(self.phase, Phase::Deciding { .. } | Phase::Serving(_));
         self.compare_at.filter(|_| is_compared)
     }
 
-    /// Another process commits for this node, which this one must know of before the mark rises.
+    /// Begins a comparison if another process has commits for this node. This process must know
+    /// them before the mark rises.
     pub(super) fn look_for_gaps(&mut self) {
         if self.phase.held() == Held::Too && self.ledger.numbers.has_gap() {
             tracing::info!("commits of another process, or settled ones: comparing");
@@ -118,7 +118,7 @@ impl Mail {
         let Inventory { committed, stopped, resting } = inventory;
         let known = self.ledger.known();
         let list = Box::new(List { committed, stopped, resting, known, ..List::default() });
-        // All that happened before is seen in the list.
+        // The list will show all earlier events.
         self.compare_at = None;
         self.enter(Phase::Listing { then, until: now + RECOVERY_PATIENCE, list });
         self.link.send(Request::Inventory);
@@ -134,7 +134,7 @@ impl Mail {
         }
     }
 
-    /// More of what is in the queue; with a proof, that was all.
+    /// Takes a part of the queue's list. `complete` comes with the last part.
     pub(super) fn listed(
         &mut self,
         now: Instant,
@@ -156,7 +156,7 @@ impl Mail {
         self.look_for_gaps();
     }
 
-    /// Takes note of all that a comparison has found.
+    /// Compares, and notes all findings.
     fn compared(&mut self, now: Instant, list: &List, proof: Proof) {
         let is_stopped = |it: &QueuedFile| {
             list.stopped.contains(&it.id) || self.ledger.is_withdrawn(&it.queue_id, it.id)
@@ -188,8 +188,8 @@ impl Mail {
         self.orders.look();
     }
 
-    /// Has new names noted, and new numbers given to commits that were made before the disk was put
-    /// back: of those absence would never prove anything.
+    /// Has Redis note new names, and give new numbers to commits from before the disk was put back.
+    /// With their old numbers, absence of a file would never prove its delivery.
     fn number(&mut self, list: &List, found: &Findings, proof: Proof) {
         self.ledger.looked(proof.mark);
         let last = list.committed.values().map(|owned| owned.number).max();
@@ -204,7 +204,7 @@ impl Mail {
         }
     }
 
-    /// Takes note of files that were known, and are gone without having been committed.
+    /// Notes known files that are gone without a commit.
     fn miss(&mut self, now: Instant, list: &List, found: &Findings) {
         for (queue_id, id) in &list.known {
             let is_committed = list.committed.get(queue_id).map(|it| it.id) == Some(*id);
@@ -218,7 +218,7 @@ impl Mail {
         }
     }
 
-    /// Takes note of committed files, those that are there and those that are gone.
+    /// Notes committed files, those that are here and those that are gone.
     fn own(&mut self, found: &Findings) {
         for (queue_id, id) in &found.track {
             let undecided = self.ledger.ours(queue_id, *id);
@@ -233,10 +233,10 @@ impl Mail {
         self.releases.forget_unasked();
     }
 
-    /// Has the commits of prepared files taken back that operators have stopped.
+    /// Withdraws the prepared files that operators have stopped.
     fn withdraw_stopped(&mut self, found: &Findings) {
         self.ledger.forget_vanished(&found.names);
-        // An answer that came while pickup-rs was away may have asked for the release of some.
+        // An answer that came while pickup-rs was away may have queued the release of some files.
         let stopped: BTreeSet<&QueueId> =
             found.withdraw.iter().map(|(queue_id, _)| queue_id).collect();
         self.releases.withhold(&stopped);
@@ -246,8 +246,7 @@ impl Mail {
         }
     }
 
-    /// Counts what is in flight: all but what Redis knows to rest, though Postfix may be at it
-    /// again.
+    /// Counts all files as in flight, except those that rest on disk or by Redis's account.
     fn count(&mut self, list: &List) {
         self.shares.forget();
         let all = list.files.iter().chain(&list.renamed);
@@ -284,7 +283,7 @@ mod tests {
         mail.phase.held() == Held::Too
     }
 
-    /// Compares what Redis has with what is in the queue.
+    /// Runs a recovery with these commits in Redis and these files in the queue.
     fn recover(mail: &mut Mail, committed: &[u64], files: Vec<QueuedFile>, mark: u64) {
         let now = Instant::now();
         let committed = committed.iter().map(|n| (queue_id(*n), owned(*n))).collect();
@@ -302,8 +301,8 @@ mod tests {
         report
     }
 
-    /// A virtual machine was copied with its memory. Its agent has committed 1001 and is gone, with
-    /// the file.
+    /// Checks the case of a virtual machine that was copied with its memory. The copy's agent has
+    /// committed 1001 and is gone, with the file.
     #[test]
     fn the_mark_doesn_t_rise_over_commits_of_a_copy_of_this_process() {
         let mut mail = mail(Instant::now());
@@ -327,7 +326,7 @@ mod tests {
         assert_eq!(mark, CommitNumber(1002));
     }
 
-    /// The file is renamed by postsuper, while pickup-rs and this Mail Agent are there.
+    /// Checks the case of a file that postsuper renames while pickup-rs and this Mail Agent run.
     #[test]
     fn a_file_that_another_process_has_renamed_is_compared() {
         let mut mail = mail(Instant::now());

@@ -1,4 +1,4 @@
-//! Files that pickup-rs must release or discard, and the mark that it is told.
+//! Files that pickup-rs must release or discard, and the mark that goes to pickup-rs.
 //!
 //! ```text
 //!  committed ─▶ waiting ─release─▶ under way ─released, vanished─▶ (Postfix's)
@@ -7,8 +7,8 @@
 //!               unasked ─▶ the next comparison takes the commits of absent ones back
 //! ```
 //!
-//! The *mark* is the number up to which all commits are released, or are prepared and will be. It
-//! goes along with each release, and alone where it has risen without one.
+//! The *mark* is the number up to which all commits are released, or are prepared and will be. The
+//! mark goes with each release, or alone when it has risen without one.
 
 use std::collections::BTreeSet;
 
@@ -19,16 +19,16 @@ use spool::CommitNumber;
 /// Most queue ids in one request, which keeps a line far below pickup-rs's limit.
 pub(super) const QUEUE_IDS_PER_REQUEST: usize = 1_000;
 
-/// See the module.
+/// Releases and discards for pickup-rs; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Releases {
     waiting: Vec<QueueId>,
-    /// Files whose release pickup-rs was asked for, and has not answered.
+    /// Files whose release pickup-rs has not answered.
     under_way: BTreeSet<QueueId>,
-    /// Committed files whose release was not asked for while pickup-rs could be reached.
+    /// Committed files whose release was never asked for, since pickup-rs had gone.
     unasked: BTreeSet<QueueId>,
     discards: Vec<QueueId>,
-    /// The mark that pickup-rs was last told.
+    /// Mark that was last sent to pickup-rs.
     mark: CommitNumber,
 }
 
@@ -64,12 +64,12 @@ impl Releases {
         is_due.then(|| Request::Discard { queue_ids: some_of(&mut self.discards) })
     }
 
-    /// Notes that pickup-rs has released this file, or has found nothing to release.
+    /// Notes that pickup-rs has released this file, or has found no such file.
     pub(super) fn answered(&mut self, queue_id: &QueueId) {
         self.under_way.remove(queue_id);
     }
 
-    /// Notes that pickup-rs has gone: only a new look at the queue tells what it has done.
+    /// Notes that pickup-rs has gone. Only a comparison shows which requests it carried out.
     pub(super) fn lost_sight(&mut self) {
         self.unasked.extend(self.waiting.drain(..));
         self.discards.clear();
@@ -77,7 +77,7 @@ impl Releases {
         self.mark = CommitNumber(0);
     }
 
-    /// Returns whether nobody has asked for the release of this committed file.
+    /// Returns whether the release of this committed file was never asked for.
     pub(super) fn is_unasked(&self, queue_id: &QueueId) -> bool {
         self.unasked.contains(queue_id)
     }
@@ -88,13 +88,13 @@ impl Releases {
         self.unasked.clear();
     }
 
-    /// Returns whether pickup-rs has done all that was queued.
+    /// Returns whether pickup-rs has answered all releases and has all discards.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.under_way.is_empty() && self.discards.is_empty()
     }
 }
 
-/// Takes as many as one request may name.
+/// Takes as many queue ids as one request may name.
 fn some_of(queue_ids: &mut Vec<QueueId>) -> Vec<QueueId> {
     let rest = queue_ids.split_off(queue_ids.len().min(QUEUE_IDS_PER_REQUEST));
     std::mem::replace(queue_ids, rest)

@@ -1,13 +1,12 @@
-//! Reports to Redis of files and messages, and the moments at which they go.
+//! Reports to Redis about files and messages, and the times at which they are sent.
 //!
-//! Everything Redis is to be told goes into one *report*: one round trip, and one fsync in Redis,
-//! for all that has gathered. A report is worth its trip when nothing more is under way that it
-//! could wait for, when it has many entries, or when its first entry has waited for some
-//! milliseconds. So a single message is never kept waiting, and of many, dozens share a trip. What
-//! has been delivered has time: nobody waits for its settlement.
+//! All entries for Redis go into one *report*, which takes one round trip, and one fsync in Redis.
+//! A report is sent when no further entry is expected, when it has many entries, or when its first
+//! entry has waited for some milliseconds. So a single message never waits, and dozens of many
+//! share a round trip. Settlements may wait longer, since nobody waits for them.
 //!
-//! A report that failed is put back whole and told again; every entry of it is idempotent. Nothing
-//! is released or discarded before its entry has been answered.
+//! A report that failed is sent again whole, since every entry is idempotent. A file is released or
+//! discarded only when Redis has answered its entry.
 
 use std::time::{Duration, Instant};
 
@@ -21,20 +20,20 @@ use super::feeding::FeedKey;
 pub enum HandoffOutcome {
     /// A prepared file, invisible to the queue manager.
     Held,
-    /// A file the queue manager already has.
+    /// A file that the queue manager already has.
     Stored,
     /// No file: content rules bounced or discarded it.
     Consumed,
 }
 
-/// A file that Redis is asked to make ours.
+/// A file that Redis is asked to commit to this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// The message in it.
+    /// Message in the file.
     pub key: FeedKey,
     /// Name of the file.
     pub queue_id: QueueId,
-    /// Place of the file, if it is still there.
+    /// Way in which pickup-rs handed the message off.
     pub how: HandoffOutcome,
 }
 
@@ -47,15 +46,15 @@ impl From<Commit> for spool::Commit {
 /// Answer of Redis to a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
-    /// Now or before: this message is ours, as this file, by this number.
+    /// The message is committed to this node, now or before, as this file and with this number.
     Ours(CommitNumber),
-    /// The message is ours since before, and an operator has ordered that it isn't sent.
+    /// The message was committed to this node before, and an operator has ordered not to send it.
     Ordered(CommitNumber),
-    /// The message is not ours to send.
+    /// The node may not send the message, since its tenure of the lot is over.
     Fenced,
-    /// Somebody has sent it, or it must never be sent.
+    /// The message was sent, or must never be sent.
     Settled,
-    /// Redis has never heard of it.
+    /// Redis doesn't know the message.
     Unknown,
     /// Another message is committed under this queue id.
     Occupied,
@@ -77,20 +76,20 @@ impl From<(spool::Committed, CommitNumber)> for Committed {
 /// A committed message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owned {
-    /// The message.
+    /// Id of the message.
     pub id: MessageId,
     /// Number of its commit.
     pub number: CommitNumber,
 }
 
-/// A committed file that is there, and its commit is to get a new number.
+/// A committed file whose commit must get another name or number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rename {
-    /// The message in it.
+    /// Message in the file.
     pub id: MessageId,
-    /// The name it was committed under.
+    /// Name under which the file was committed.
     pub was: QueueId,
-    /// Name of the file.
+    /// Present name of the file.
     pub now: QueueId,
 }
 
@@ -100,12 +99,12 @@ impl From<Rename> for spool::Rename {
     }
 }
 
-/// Answer of Redis to another name.
+/// Answer of Redis to a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renamed {
-    /// Noted, now or before, with this number.
+    /// Redis has noted the name, now or before, with this number.
     Noted(CommitNumber),
-    /// Another message is committed under the new name: compare again.
+    /// Another message is committed under the new name, so a comparison is needed.
     Occupied,
     /// The message isn't committed under the old name.
     Unknown,
@@ -121,10 +120,10 @@ impl From<(spool::Renamed, CommitNumber)> for Renamed {
     }
 }
 
-/// All that Redis is told at once.
+/// Entries that Redis gets in one round trip.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Files to be made ours.
+    /// Files to commit to this node.
     pub commits: Vec<Commit>,
     /// Files that are gone after their release.
     pub settles: Vec<(QueueId, MessageId)>,
@@ -132,7 +131,7 @@ pub struct Report {
     pub uncommits: Vec<(QueueId, MessageId)>,
     /// Committed files that are absent.
     pub absents: Vec<(QueueId, MessageId)>,
-    /// The mark on disk when these were found to be absent.
+    /// Mark on disk when the absent files were looked for.
     pub mark: CommitNumber,
     /// Committed files whose commits need another name or number.
     pub renames: Vec<Rename>,
@@ -140,7 +139,7 @@ pub struct Report {
     pub obeyed: Vec<(QueueId, MessageId, Act)>,
     /// Files that rest in Postfix's deferred or hold queue.
     pub deferrals: Vec<(QueueId, MessageId, Rest)>,
-    /// Messages that can't be used, and why.
+    /// Messages that can't be used, each with the reason.
     pub refusals: Vec<(FeedKey, String)>,
     /// Messages whose destinations have their share.
     pub parks: Vec<Parking>,
@@ -157,16 +156,16 @@ pub struct Parking {
 
 /// Most entries of a kind in one report: some milliseconds of Redis's one thread.
 pub(crate) const REPORT_LIMIT: usize = 500;
-/// Number of entries worth a trip of their own: the cost of the trip is small beside theirs.
+/// Number of entries that are sent at once: the trip costs little beside so many.
 pub(crate) const WORTH_A_TRIP: usize = 32;
-/// Time that a commit waits for others. Short beside the time a message takes when there are many.
+/// Time for which a commit waits for others; short beside the time that a message takes under load.
 pub(crate) const COMMIT_PATIENCE: Duration = Duration::from_millis(10);
-/// Time that everything else waits for company.
+/// Time for which other entries wait for more.
 pub(crate) const OTHER_PATIENCE: Duration = Duration::from_millis(50);
 
-/// Whether prepared files are reported. While it isn't certain that they are there, they must not
-/// be: committed means sent to Redis. What the queue manager has, or content rules took, is past
-/// recall, so Redis is told at once.
+/// Whether prepared files are reported. They must not be while it is uncertain that they exist,
+/// since Redis takes a committed message as sent. Files that the queue manager has, and messages
+/// that content rules took, are reported at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Held {
     Too,
@@ -174,25 +173,25 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    /// Whether Redis is told of this one.
+    /// Whether this commit is reported now.
     pub(crate) fn is_told(self, commit: &Commit) -> bool {
         self == Self::Too || commit.how != HandoffOutcome::Held
     }
 }
 
-/// Whether there is something that a report should wait for.
+/// Entries that a report should wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FlushHint {
     /// More commits will come soon.
     Expected,
-    /// No commits are to be expected: those that are here needn't wait.
+    /// No more commits will come, so waiting ones are sent at once.
     NoCommits,
-    /// Nothing is worth waiting for.
+    /// A report with any entry is sent at once.
     Nothing,
 }
 
 impl Report {
-    /// Returns how many entries there are that are no commits.
+    /// Returns the number of entries other than commits.
     pub(crate) fn others(&self) -> usize {
         let parks: usize = self.parks.iter().map(|it| it.keys.len()).sum();
         let gone = self.settles.len() + self.uncommits.len() + self.absents.len();
@@ -200,12 +199,12 @@ impl Report {
         gone + self.renames.len() + self.obeyed.len() + rest
     }
 
-    /// Whether it says nothing.
+    /// Whether the report has no entries.
     pub(crate) fn is_empty(&self) -> bool {
         self.commits.is_empty() && self.others() == 0
     }
 
-    /// Takes from here what has waited longest, but for commits.
+    /// Takes the oldest entries, without commits, up to the limit of each kind.
     pub(crate) fn take_others(&mut self) -> Self {
         Self {
             commits: Vec::new(),
@@ -221,7 +220,7 @@ impl Report {
         }
     }
 
-    /// Puts all of `told` before what waits here.
+    /// Puts all entries of `told` before the waiting ones.
     pub(crate) fn put_back(&mut self, told: Self) {
         put_before(&mut self.commits, told.commits);
         put_before(&mut self.settles, told.settles);
@@ -240,7 +239,7 @@ fn first<T>(waiting: &mut Vec<T>) -> Vec<T> {
     waiting.drain(..count).collect()
 }
 
-/// Whole lots, until there are as many messages.
+/// Takes whole lots until they have at least [`REPORT_LIMIT`] messages.
 fn first_parks(waiting: &mut Vec<Parking>) -> Vec<Parking> {
     let mut messages = 0;
     let is_within = |it: &&Parking| {
@@ -256,7 +255,7 @@ fn put_before<T>(waiting: &mut Vec<T>, told: Vec<T>) {
     waiting.splice(..0, told);
 }
 
-/// Since when the first entry has waited to be told.
+/// Times since when the first commit and the first other entry have waited.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     commits: Option<Instant>,
@@ -264,7 +263,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// So many commits and other entries wait now.
+    /// Notes how many commits and other entries wait now.
     pub(crate) fn note(&mut self, commits: usize, others: usize, now: Instant) {
         for (since, entries) in [(&mut self.commits, commits), (&mut self.others, others)] {
             match entries {
@@ -274,7 +273,7 @@ impl Pace {
         }
     }
 
-    /// Whether a report with so many entries is worth its trip.
+    /// Whether a report with so many entries must be sent at `now`.
     pub(crate) fn is_time(
         &self,
         commits: usize,
@@ -290,7 +289,7 @@ impl Pace {
         }
     }
 
-    /// Returns when a report is worth its trip though nothing more comes.
+    /// Returns the time at which the waiting entries must be sent without more.
     pub(crate) fn due(&self) -> Option<Instant> {
         let commits = self.commits.map(|since| since + COMMIT_PATIENCE);
         let others = self.others.map(|since| since + OTHER_PATIENCE);

@@ -62,7 +62,7 @@ impl Mail {
         }
     }
 
-    /// Files whose commits are taken back for an operator's order are deleted.
+    /// Deletes withdrawn files, whose commits Redis has taken back for an operator's order.
     fn discard_withdrawn(&mut self, uncommits: &[(postfix_wire::QueueId, spool::MessageId)]) {
         let is_withdrawn = |(queue_id, id): &&(_, _)| self.ledger.is_withdrawn(queue_id, *id);
         for (queue_id, _) in uncommits.iter().filter(is_withdrawn) {
@@ -105,7 +105,7 @@ impl Mail {
         }
     }
 
-    /// Tells the Info Agents that there is room for more.
+    /// Tells the Info Agents that this node has room for more, if enough has come free.
     fn announce(&mut self, freed: usize) {
         let (is_idle, window) = (self.feeding.is_idle(), self.shares.window());
         if self.credit.freed(freed, is_idle, window) {
@@ -115,7 +115,7 @@ impl Mail {
     }
 }
 
-/// Returns how many files of this report are done with.
+/// Returns the number of files in this report that no longer take credit.
 fn done(report: &Report) -> usize {
     let Report { settles, uncommits, absents, deferrals, .. } = report;
     settles.len() + uncommits.len() + absents.len() + deferrals.len()

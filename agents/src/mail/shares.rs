@@ -2,23 +2,23 @@
 //!
 //! A destination may have as many messages in flight as the node has room for more, as queues in a
 //! switch share a buffer (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
-//! packet switches", 1998). So one that takes for ever holds half of the window and leaves the rest
-//! to others; two hold a third each; and while there is much room nobody's share binds. One message
-//! may always be in flight.
+//! packet switches", 1998). So a destination that never answers holds half of the window and leaves
+//! the rest to others. Two such destinations hold a third each. While there is much room, no share
+//! limits anybody. One message to each destination may always be in flight.
 //!
-//! In flight is what takes the node's credit: a file from its making until Postfix has removed it
-//! or lays it to rest. A message to several destinations counts for each of them, and waits only if
-//! all of them have their share.
+//! A file is in flight, and takes the node's credit, from its making until Postfix has removed or
+//! deferred it, or it is on hold. A message to several destinations counts for each of them, and
+//! waits only if all of them have their share.
 
 use std::collections::BTreeMap;
 
 use postfix_wire::QueueId;
 use spool::Domain;
 
-/// Most destinations that pickup-rs is told of at once. If more have their share, these have most.
+/// Most destinations named in one request to pickup-rs; of more, the ones with most messages.
 const NAMED_LIMIT: usize = 100;
 
-/// See the module.
+/// Files in flight by destination; see the module.
 #[derive(Debug)]
 pub(crate) struct Shares {
     window: usize,
@@ -31,7 +31,7 @@ impl Shares {
         Self { window: window as usize, files: BTreeMap::new(), in_flight: BTreeMap::new() }
     }
 
-    /// Sets what the node may hold, now that others are alive or gone.
+    /// Sets the window of the node, after other nodes have come or gone.
     pub(crate) fn resize(&mut self, window: u32) {
         self.window = window as usize;
     }
@@ -40,14 +40,14 @@ impl Shares {
         self.window
     }
 
-    /// This file is in flight. Hearing it again changes nothing.
+    /// Notes that this file is in flight. A repetition changes nothing.
     pub(crate) fn begin(&mut self, queue_id: &QueueId, to: Vec<Domain>) {
         self.end(queue_id);
         to.iter().for_each(|to| *self.in_flight.entry(to.clone()).or_default() += 1);
         self.files.insert(queue_id.clone(), to);
     }
 
-    /// This file is gone or at rest.
+    /// Notes that this file is gone or at rest.
     pub(crate) fn end(&mut self, queue_id: &QueueId) {
         for to in self.files.remove(queue_id).into_iter().flatten() {
             if let Some(count) = self.in_flight.get_mut(&to) {
@@ -59,13 +59,14 @@ impl Shares {
         }
     }
 
-    /// All that is believed is to be told anew.
+    /// Forgets all files, before a comparison names them anew.
     pub(crate) fn forget(&mut self) {
         self.files.clear();
         self.in_flight.clear();
     }
 
-    /// For how many messages more there is room besides the files and `coming`.
+    /// Returns the number of messages that still fit into the window, beside the files and
+    /// `coming`.
     pub(crate) fn room(&self, coming: usize) -> usize {
         self.window.saturating_sub(self.files.len() + coming)
     }
@@ -74,13 +75,13 @@ impl Shares {
         self.in_flight.get(to).copied().unwrap_or_default()
     }
 
-    /// Returns how many messages may be under way without known destinations: all of them may
-    /// turn out to have one.
+    /// Returns how many messages of unknown destination may be under way. All of them may turn out
+    /// to have the same one.
     pub(crate) fn ahead(&self) -> usize {
         (self.room(0) / 2).max(1)
     }
 
-    /// The destinations that have their share while so many messages are `coming`.
+    /// Returns the destinations that have their share while so many messages are `coming`.
     pub(crate) fn full(&self, coming: usize) -> Vec<Domain> {
         let share = self.room(coming).max(1);
         let mut full: Vec<_> =
@@ -105,7 +106,7 @@ mod tests {
         format!("4C1B2{n:05X}").parse().unwrap()
     }
 
-    /// Gives destination `n` all that it may have in flight; how many messages that are.
+    /// Gives destination `n` its whole share, and returns the number of messages in it.
     fn fill(shares: &mut Shares, n: usize) -> usize {
         for count in 0.. {
             if shares.full(0).contains(&domain(n)) {
@@ -122,7 +123,8 @@ mod tests {
         assert_eq!(fill(&mut shares, 1), 30, "one takes half");
         assert_eq!(fill(&mut shares, 2), 15);
         assert_eq!((fill(&mut shares, 3), shares.room(0)), (8, 7));
-        // Once the first ones have sent some, they wait for the others to catch up.
+        // The first destination has sent half of its messages, and gets no more before the third
+        // one.
         (0..15).for_each(|n| shares.end(&queue_id(1_000 + n)));
         assert_eq!(shares.full(0), []);
         assert_eq!([fill(&mut shares, 3), shares.room(0)], [15, 15]);

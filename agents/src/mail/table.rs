@@ -1,9 +1,9 @@
 //! Holds the table in the documentation of [`super`] against the machine.
 //!
-//! Each phase is reached by real inputs, and each input is tried in each phase. A pair that has a
-//! row must lead to the phase and the actions of that row; every other pair must change no phase
-//! and cause no action. Renewals of the lease, and attempts to connect, are left out: they come
-//! with time in every phase.
+//! The tests reach each phase by real inputs, and try each input in each phase. A pair that has a
+//! row must lead to the phase and the actions of that row. Every other pair must change no phase
+//! and cause no action. Renewals of the lease and attempts to connect don't count, since they
+//! happen in every phase.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::machine::Ticket;
 const PAGE: &str = include_str!("mod.rs");
 const NODE: &str = "n";
 
-/// A machine, and the questions that nobody has answered.
+/// A machine with its open questions and its actions so far.
 struct Rig {
     mail: Mail,
     now: Instant,
@@ -95,7 +95,7 @@ impl Rig {
         self.reply(pong(node, handoff));
     }
 
-    /// Answers the open question for the lease, which is made due if there is none.
+    /// Answers the open question for the lease, and lets time pass until there is one.
     fn lease(&mut self, answer: LeaseAnswer) {
         let is_outside = matches!(self.mail.phase, Phase::Outside { .. });
         if is_outside && matches!(answer, LeaseAnswer::Renewed | LeaseAnswer::Lapsed) {
@@ -195,7 +195,7 @@ fn request_name(request: &Request) -> Option<&'static str> {
 
 type Step = fn(&mut Rig);
 
-/// Steps to each phase, from one before it in this list.
+/// Step to each phase, from an earlier phase of this list.
 const PHASES: [(&str, &str, Step); 20] = [
     ("Nameless", "", |_| ()),
     ("Outside", "Nameless", |rig| rig.come(NODE)),
@@ -210,7 +210,7 @@ const PHASES: [(&str, &str, Step); 20] = [
     ("CutOff, handed back", "CutOff", |rig| rig.answer("hand back", Answer::HandedBack)),
     ("Listing", "Asking", inventory),
     ("Listing, ending", "Listing", |rig| rig.input(Input::Drain)),
-    // One file is found that Redis has not decided about.
+    // The list shows one file that Redis has not decided about.
     ("Deciding", "Listing", |rig| {
         rig.hold(1);
         list(rig);
@@ -248,7 +248,7 @@ const INPUTS: [(&str, Step); 25] = [
     ("lease is superseded", |rig| rig.lease(LeaseAnswer::Superseded)),
     ("lease is left", leave),
     ("Redis fences", |rig| {
-        // Questions of the other phases are open already.
+        // In the other phases a question is open already.
         if matches!(rig.mail.phase, Phase::Serving(_)) {
             rig.hold(3);
             rig.actions.clear();
@@ -343,7 +343,7 @@ fn reach(phase: &str) -> Rig {
     rig
 }
 
-/// Names of the phases in a cell. "Any" is all of them but the first and the last one.
+/// Returns the phases that a cell names. "Any" stands for all but the first and the last one.
 fn named(cell: &str) -> Vec<String> {
     let Some(but) = cell.strip_prefix("any") else {
         return cell.split("; ").map(str::to_owned).collect();
@@ -354,7 +354,7 @@ fn named(cell: &str) -> Vec<String> {
     all.map(str::to_owned).collect()
 }
 
-/// Rows by phase and input: the phase and the actions that follow.
+/// Returns the table's rows: next phase and actions, by phase and input.
 fn rows() -> BTreeMap<(String, String), (String, String)> {
     let lines = PAGE.lines().filter_map(|line| line.strip_prefix("//! | "));
     let mut rows = BTreeMap::new();
@@ -395,7 +395,7 @@ fn a_small_lot_is_fetched_where_a_file_would_be_sent_at_once() {
     assert_eq!(rig.actions, ["fetch"]);
 }
 
-/// pickup-rs was reloaded with another setting.
+/// Checks the case of a pickup-rs that was reloaded with direct hand-off.
 #[test]
 fn a_lot_known_from_its_notice_waits_for_redis_where_a_file_would_be_sent_at_once() {
     let (lot, epoch, id) = (LotNumber(9), Epoch(1), MessageId::from_parts(9, 0));

@@ -1,12 +1,12 @@
 //! Prepared files that vanish before their release.
 //!
-//! Nobody but OPTIMUS has any business in the folder for undecided mail. A file that is deleted
-//! there is made again, since its message was never sent. Where something deletes files again and
-//! again, that would go on as fast as the node can: so after each round feeding pauses, for longer
-//! each time, and after some rounds the operator is told. No message is given up, and the pauses
-//! end when nothing has vanished for a while.
+//! Only OPTIMUS should touch files in the folder for prepared mail. A file that is deleted there is
+//! made again, since its message was never sent. A program that deletes files again and again would
+//! keep the node busy. So after each round feeding pauses, for longer each time, and after some
+//! rounds the log reports it. No message is given up, and the pauses end when no file has vanished
+//! for a while.
 //!
-//! A *round* is all that vanishes until feeding goes on.
+//! A *round* is the set of files that vanish until feeding goes on.
 //!
 //! Pure: time is an argument.
 
@@ -14,22 +14,22 @@ use std::time::{Duration, Instant};
 
 use sansio::Policy;
 
-/// One round may be a slip of an administrator's hand.
+/// First round that is logged: an administrator may delete a file or two by mistake.
 const ROUNDS_UNREMARKED: u32 = 3;
-/// Pauses of feeding, by rounds. The operator who has found the cause doesn't want to wait longer.
+/// Pauses of feeding, by rounds; short enough for an operator who has removed the cause.
 const FEEDING: Policy = Policy::from_millis(250, 10_000);
-/// Nothing vanishes any more.
+/// Time without a vanished file after which the rounds are over.
 const OVER_AFTER: Duration = Duration::from_secs(60);
 
 /// Remark for the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remark {
     Nothing,
-    /// So many rounds in a row, and feeding pauses for this long.
+    /// Number of rounds in a row, and the pause of feeding after them.
     Rounds(u32, Duration),
 }
 
-/// See the module.
+/// Rounds so far, and the pause; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Vanishing {
     rounds: u32,
@@ -38,7 +38,7 @@ pub(super) struct Vanishing {
 }
 
 impl Vanishing {
-    /// A file has vanished.
+    /// Notes that a file has vanished.
     pub(super) fn vanished(&mut self, now: Instant) -> Remark {
         let is_over = self.last.is_none_or(|last| now.duration_since(last) >= OVER_AFTER);
         self.last = Some(now);
@@ -54,12 +54,12 @@ impl Vanishing {
         }
     }
 
-    /// Whether nothing is to be fed now.
+    /// Whether feeding pauses at `now`.
     pub(super) fn is_pausing(&self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| now < until)
     }
 
-    /// Returns when feeding goes on.
+    /// Returns the time at which feeding goes on, if it pauses.
     pub(super) fn due(&self) -> Option<Instant> {
         self.paused_until
     }

@@ -4,8 +4,7 @@
 //! looks at the next renewal of its lease anyway. So a notice may be lost, doubled, late or false,
 //! and no decision may rest on it. The notice of a small lot names its messages (decision 0036):
 //! the Mail Agent feeds them at once, and Redis decides when it commits them. The transport is
-//! behind [`NoticeBus`]; today that is Redis publish/subscribe, and request/reply between agents
-//! may take its place.
+//! behind [`NoticeBus`]; today it is Redis publish/subscribe.
 
 mod over_redis;
 
@@ -18,29 +17,28 @@ use spool::{AgentId, AgentKind, LotNumber, NodeId, SmallLot};
 
 pub use over_redis::RedisNotices;
 
-/// A notice. As text, words separated by spaces: `fetch 01KA…`.
+/// A notice; its text form is words separated by spaces: `fetch 01KA…`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    /// Mail has come. Said by submitters, to Info Agents.
+    /// New mail in the inbox: from submitters to Info Agents.
     Inbox,
-    /// A lot has been cut from the inbox. Said by `cut`, to Info Agents.
+    /// A lot cut from the inbox: from `cut` to Info Agents.
     Cut(LotNumber),
-    /// A lot is ready to be assigned. Said by `cut` and by Schedulers, to Info Agents.
+    /// A lot that is ready to be assigned: from `cut` and Schedulers to Info Agents.
     Ready(LotNumber),
-    /// A lot has been assigned to this node: this one, if it is small and was just cut. Said by
-    /// `cut` and `assign`, which an Info Agent called, to Schedulers and the Mail Agent.
+    /// A lot assigned to this node, named if it is small and just cut: from `cut` and `assign`,
+    /// which an Info Agent called, to Schedulers and the Mail Agent.
     Assigned(NodeId, Option<SmallLot>),
-    /// Operators have given orders for mail that this node has. Said by `operate`, to the Mail
-    /// Agent.
+    /// Operators' orders for mail that this node has: from `operate` to the Mail Agent.
     Ordered(NodeId),
-    /// Lots wait for this node to fetch them. Said by a Scheduler, to the Mail Agent.
+    /// Lots that this node should fetch: from a Scheduler to the Mail Agent.
     Fetch(NodeId),
-    /// This node can take more. Said by its Mail Agent, to Info Agents.
+    /// Room for more mail at this node: from the Mail Agent to Info Agents.
     Credit(NodeId),
-    /// An agent has begun to serve.
+    /// An agent that has begun to serve.
     Born(AgentKind, AgentId),
-    /// An agent has left of its own accord.
+    /// An agent that has left of its own accord.
     Left(AgentKind, AgentId),
 }
 
@@ -104,19 +102,19 @@ fn kind_of(word: &str) -> Option<AgentKind> {
 pub enum Heard {
     /// A notice.
     Notice(Notice),
-    /// Notices can be heard from now on; earlier ones are lost. Also sent when more was said than
-    /// could be kept.
+    /// The start of hearing notices; earlier ones are lost. Comes again when the carrier has lost
+    /// notices.
     Listening,
 }
 
-/// A carrier of notices between agents. Request/reply may be another one.
+/// A carrier of notices between agents.
 pub trait NoticeBus {
     /// Returns the next notice. The call may be abandoned and made again: nothing is lost by it,
     /// and nothing begins anew.
     fn next(&mut self) -> impl Future<Output = Heard>;
-    /// Tells the agents concerned, if they can be reached; doesn't wait.
+    /// Begins to send a notice to the agents concerned, and doesn't wait. The notice may get lost.
     fn tell(&mut self, notice: &Notice);
-    /// Waits a moment until open notices are told. Must be called last: nothing tells them
+    /// Waits a moment until pending notices are sent. Must be called last: pending notices are lost
     /// afterwards.
     fn finish(&mut self) -> impl Future<Output = ()>;
 }

@@ -16,7 +16,7 @@ pub struct RedisNotices {
     telling: JoinSet<()>,
 }
 
-/// Time for which an ending agent waits until its last notices are told.
+/// Longest time for which an ending agent waits until its last notices are sent.
 const LAST_NOTICES: Duration = Duration::from_secs(1);
 
 impl RedisNotices {
@@ -65,7 +65,7 @@ impl NoticeBus for RedisNotices {
     }
 }
 
-/// Returns what a publication says. Agents' own notices are texts in it.
+/// Returns the input that a publication stands for. Agents publish their notices as text.
 fn heard(publication: Publication) -> Result<Heard, NoticeError> {
     Ok(Heard::Notice(match publication {
         Publication::Resubscribed => return Ok(Heard::Listening),

@@ -20,7 +20,7 @@ impl Policy {
         Self { shortest: Duration::from_millis(shortest), longest: Duration::from_millis(longest) }
     }
 
-    /// Returns the pause after this number of failures in a row; none after none.
+    /// Returns the pause after this number of failures in a row; zero without a failure.
     pub fn pause(self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
@@ -58,7 +58,7 @@ impl Backoff {
         *self = Self::new(self.policy);
     }
 
-    /// Whether it is too early to try again. A pause that is over is forgotten; its length is kept.
+    /// Whether a pause lasts at `now`. A pause that is over is forgotten, the failures are not.
     pub fn blocks(&mut self, now: Instant) -> bool {
         self.until = self.until.filter(|until| now < *until);
         self.until.is_some()
@@ -95,13 +95,13 @@ mod tests {
         assert!(!backoff.blocks(now) && backoff.until().is_none());
     }
 
-    /// A failure, or a success.
+    /// Generates failures (true) and successes.
     fn outcomes() -> impl Strategy<Value = Vec<bool>> {
         prop::collection::vec(prop::bool::weighted(0.9), 0..200)
     }
 
     proptest! {
-        /// The definition without arithmetic on shifts: add up, and stop at the longest.
+        /// Compares each pause with one that is doubled by addition, up to the longest.
         #[test]
         fn a_pause_is_twice_the_one_before_up_to_the_longest(
             shortest in 1..5_000_u64, more in 0..100_000_u64, outcomes in outcomes()

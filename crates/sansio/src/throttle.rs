@@ -16,7 +16,7 @@ impl<T> Throttle<T> {
         Self { every, logged: None }
     }
 
-    /// Whether the trouble should be logged now. Notes it as logged then.
+    /// Whether the trouble must be logged at `now`. If so, notes the trouble as logged.
     pub fn admits<Q>(&mut self, now: Instant, trouble: &Q) -> bool
     where
         T: Borrow<Q>,
@@ -32,7 +32,7 @@ impl<T> Throttle<T> {
         !is_logged
     }
 
-    /// Forgets the trouble, which is over: if it comes back, it is logged.
+    /// Forgets a trouble that is over, so that the same trouble is logged when it comes back.
     pub fn forget(&mut self) {
         self.logged = None;
     }

@@ -1,4 +1,4 @@
-//! Time as the cores see it.
+//! Points in time for cores that have no clock.
 
 use std::ops::Add;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Time(pub u64);
 
 impl Time {
-    /// Returns the time from `earlier` to this; zero if `earlier` is later.
+    /// Returns the duration from `earlier` to this time; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

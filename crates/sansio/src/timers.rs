@@ -24,7 +24,7 @@ impl<K: Copy + Ord + Hash> Timers<K> {
         Self::default()
     }
 
-    /// Sets the key's timer to this time, or moves it.
+    /// Sets the key's timer to this time, in place of an earlier one.
     pub fn set(&mut self, key: K, at: Time) {
         if let Some(before) = self.due.insert(key, at) {
             self.queue.remove(&(before, key));
@@ -44,7 +44,7 @@ impl<K: Copy + Ord + Hash> Timers<K> {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// Takes the key of a timer that is due.
+    /// Removes the first timer that is due, and returns its key.
     pub fn pop(&mut self, now: Time) -> Option<K> {
         let (_, key) = *self.queue.first().filter(|(at, _)| *at <= now)?;
         self.cancel(key);

@@ -102,7 +102,7 @@ impl Health {
         maildrop(queue).into_iter().fold(self, |health, (state, reason)| health.and(state, reason))
     }
 
-    /// Judges what `status` read from Redis.
+    /// Judges a whole state of the platform by these thresholds.
     pub fn judge(status: &Status, thresholds: &Thresholds) -> Self {
         let mut found: Vec<(State, String)> =
             [agents(status, thresholds), nodes(status), mail(status, thresholds)].concat();
@@ -119,7 +119,7 @@ impl Health {
 
 type Found = Vec<(State, String)>;
 
-/// Judges a pause of feeding on this host, unless a finding tells of it already.
+/// Judges a pause of feeding on this host, unless another finding gives the same reason.
 fn pause(queue: &Queue) -> Option<(State, String)> {
     let Pause { reason, for_s, .. } = queue.pause.as_ref()?;
     if queue.trouble.is_some() || queue.waits.is_some() {
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(states.map(State::exit_status), [0, 1, 2, 3]);
     }
 
-    /// A monitor sees each kind of pause, and from when it is not one that passes by itself.
+    /// Checks that a monitor sees each kind of pause, and that a long pause is critical.
     #[test]
     fn each_pause_of_feeding_is_told_with_its_age_and_fails() {
         for cause in PauseCause::ALL {

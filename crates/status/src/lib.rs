@@ -1,8 +1,9 @@
 //! State and health of the platform, as `optimus status` finds them: to print, to judge, and to
 //! read again from its JSON.
 //!
-//! Nothing here asks Redis or pickup-rs: the command fills these types. [`Output`] is the JSON
-//! object that it prints, so a reader of that object has names and types in place of keys.
+//! This crate asks neither Redis nor pickup-rs: the command fills these types. [`Output`] is the
+//! JSON object that the command prints, so a reader of that object has names and types in place of
+//! keys.
 
 mod health;
 
@@ -34,12 +35,12 @@ pub struct Output {
 pub struct RedisStatus {
     /// Address of the server.
     pub server: String,
-    /// Whether it answered.
+    /// Whether the server answered.
     pub reachable: bool,
-    /// Function library; none when it didn't answer.
+    /// Function library; none when the server didn't answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub library: Option<LibraryState>,
-    /// Reason why it could not be asked.
+    /// Reason why the server could not be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -48,11 +49,11 @@ pub struct RedisStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Seen {
-    /// All of it.
+    /// The whole state.
     All(Box<Status>),
-    /// Without the function library: no lots, agents or nodes.
+    /// State without lots, agents and nodes, since Redis lacks the function library.
     Part(Part),
-    /// Without Redis: this host alone.
+    /// State of this host alone, since Redis can't be asked.
     Host(Host),
 }
 
@@ -104,8 +105,8 @@ pub struct Status {
     pub copies: Vec<NodeCopy>,
     /// Number of messages that wait for a node.
     pub backlog: u64,
-    /// Time since the oldest of these was submitted, in seconds. Of messages in lots, only the
-    /// first page is looked at.
+    /// Time since the oldest waiting message was submitted, in seconds. Of messages in lots, only
+    /// the first page counts.
     pub oldest_waiting_s: Option<u64>,
     /// Number of messages that wait until a node has room for their destination.
     pub parked: u64,
@@ -151,11 +152,12 @@ pub struct AgentStatus {
     pub kind: AgentKind,
     /// Name of the agent; a Mail Agent has its node's.
     pub agent: String,
-    /// Host on which it runs.
+    /// Host on which the agent runs.
     pub host: String,
-    /// Rank among the live agents of its kind, from 0; none for one that is gone.
+    /// Rank among the live agents of this kind, from 0; none for an agent that is gone.
     pub number: Option<usize>,
-    /// Time left of its lease, in milliseconds; negative: the time for which it has been gone.
+    /// Time left of the agent's lease, in milliseconds; if negative, the time since the lease
+    /// ended.
     pub lease_left_ms: i64,
 }
 
@@ -164,21 +166,21 @@ pub struct AgentStatus {
 pub struct NodeStatus {
     /// Name of the node.
     pub node: NodeId,
-    /// Most messages that it takes at once; none without a live Mail Agent.
+    /// Most messages that the node takes at once; none without a live Mail Agent.
     pub window: Option<u32>,
     /// Number of messages that count against the window.
     pub load: u64,
-    /// Number of messages that it may be given now.
+    /// Number of messages that the node may be given now.
     pub credit: u64,
-    /// Number of lots assigned to it.
+    /// Number of lots assigned to the node.
     pub lots: usize,
     /// Number of messages in these lots that are not committed.
     pub pending: u64,
-    /// Number of messages committed to it and not settled.
+    /// Number of messages committed to the node and not settled.
     pub committed: u64,
-    /// Number of committed messages in its deferred queue.
+    /// Number of committed messages in the node's deferred queue.
     pub deferred: u64,
-    /// Number of committed messages in its hold queue.
+    /// Number of committed messages in the node's hold queue.
     pub on_hold: u64,
 }
 
@@ -193,7 +195,7 @@ pub struct NodeCopy {
     pub host: String,
 }
 
-/// Mail to a destination that has its share of every node. Of very many lots, the first count.
+/// Parked mail of one destination. Of very many lots, only the first count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
     /// Destination; `*` for all others.
@@ -213,12 +215,12 @@ pub struct Deferred {
     pub next_attempt_ms: Option<u64>,
 }
 
-/// State of this host's queue, as pickup-rs tells it.
+/// State of this host's queue, as pickup-rs reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Queue {
     /// Reason why pickup-rs could not be asked.
     pub error: Option<String>,
-    /// Node whose queue it is.
+    /// Node that the queue belongs to.
     pub node: Option<String>,
     /// Spool that pickup-rs reads from.
     pub spool: Option<SpoolId>,
@@ -230,13 +232,12 @@ pub struct Queue {
     pub pause: Option<Pause>,
     /// Way in which messages reach the queue manager.
     pub handoff: Option<Handoff>,
-    /// Prepared files without a decision. One is more than a moment old only when Redis doesn't
-    /// know its message.
+    /// Undecided prepared files. Redis lacks the message of any that is more than a moment old.
     pub undecided: Vec<String>,
     /// Destinations of the mail that Postfix is at work on, each with its number of messages, the
     /// most first. Deferred mail and mail on hold don't count.
     pub destinations: Vec<(Domain, usize)>,
-    /// Number of files in `optimus/prepared`, decided or not; 0 where it can't be read.
+    /// Number of files in `optimus/prepared`, decided or not; 0 when the folder can't be read.
     pub prepared: usize,
     /// Number of submissions that are in doubt.
     pub in_doubt: usize,

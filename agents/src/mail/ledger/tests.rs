@@ -1,4 +1,4 @@
-//! A ledger's reports to Redis, and consequences for files, case by case.
+//! Tests of a ledger's reports to Redis, and of their consequences for files.
 
 use super::super::report::{COMMIT_PATIENCE, Committed, OTHER_PATIENCE, WORTH_A_TRIP};
 use super::*;
@@ -18,7 +18,7 @@ fn with(how: HandoffOutcome, count: u128) -> Ledger {
     ledger
 }
 
-/// Reports the first commit and decides it so.
+/// Reports the first commit, and returns the verdict on this outcome.
 fn decide(ledger: &mut Ledger, outcome: Committed) -> Verdict {
     ledger.next_report(Instant::now(), Held::Too, FlushHint::Nothing).unwrap();
     let commit = ledger.reported().commits.remove(0);
@@ -219,7 +219,7 @@ fn hearing_of_a_file_twice_is_hearing_of_it_once() {
     assert!(ledger.is_told());
 }
 
-/// A promoted replica lacks commits that only the old master had.
+/// Checks the case of a promoted replica, which lacks commits that only the old master had.
 #[test]
 fn a_commit_that_redis_may_lack_is_made_again_where_a_comparison_finds_the_file() {
     let now = Instant::now();
@@ -228,7 +228,7 @@ fn a_commit_that_redis_may_lack_is_made_again_where_a_comparison_finds_the_file(
         assert_eq!(ledger.ours(&queue_id(n), key(n).id), None);
     }
     ledger.doubt_commits();
-    // The new master has the first one's commit.
+    // The new master has the commit of the first file.
     ledger.ours(&queue_id(1), key(1).id);
     ledger.handed(queue_id(1), key(1), HandoffOutcome::Stored);
     ledger.handed(queue_id(2), key(2), HandoffOutcome::Stored);

@@ -9,18 +9,18 @@ use super::{End, Ledger, Undecided};
 /// Consequence of a decision about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Move it to the queue manager.
+    /// The file moves to the queue manager.
     Release(QueueId),
-    /// Delete it.
+    /// The file is deleted.
     Discard(QueueId),
-    /// Find out first what became of the file that had this name before.
+    /// A comparison must find out first what became of the earlier file of this name.
     Compare,
-    /// Nothing to do with any file.
+    /// No file changes.
     Nothing,
 }
 
 impl Ledger {
-    /// Redis has decided about this file.
+    /// Takes the decision of Redis about this file, and returns its consequence.
     pub(crate) fn decided(&mut self, commit: Commit, outcome: Committed) -> Verdict {
         if let Committed::Ours(number) | Committed::Ordered(number) = outcome {
             self.numbers.heard(number);
@@ -54,7 +54,7 @@ impl Ledger {
         }
     }
 
-    /// `file` is what we know of the file, if there is one.
+    /// Takes a commit to this node. `file` is the file as the ledger knew it, if there is one.
     fn committed(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
         let Commit { key, queue_id, how } = commit;
         let Some(&Undecided { end: None, rest, .. }) = file else {
@@ -80,7 +80,8 @@ impl Ledger {
         }
     }
 
-    /// A file that the queue manager has is ours like any other.
+    /// Takes a commit of a message with an operator's order. A file that the queue manager has
+    /// can't be withdrawn.
     fn ordered(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
         if commit.how == HandoffOutcome::Held && file.is_some_and(|it| it.end.is_none()) {
             _ = self.withdraw(commit.queue_id, commit.key.id);
