@@ -26,10 +26,10 @@
 //! Source: RFC 822 sections 3 and 6; the grammar of stock Postfix, with which the tests compare
 //! this module.
 
-/// Operators: RFC 822 `specials`, and three from older address forms.
+/// Operator characters: RFC 822 `specials`, and `|`, `%` and `!` from older address forms.
 const OPERATORS: &[u8] = b"|%!()<>@,;:\\\".[]";
 
-/// A piece of an address list.
+/// Piece of an address list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     /// Atom, quoted string or domain literal, unquoted.

@@ -1,9 +1,9 @@
 //! Store for the records of one message: the latest records in memory, earlier ones in a file.
 //!
 //! ```text
-//!  before │ file without a name         │ after
-//!  the    │ written whenever `after`    │ at most MEMORY_BYTES
-//!  time   │ has grown to MEMORY_BYTES   │ and a record
+//!  `before`:        │ `file`, without a name:     │ `after`:
+//!  the time record, │ written whenever `after`    │ at most MEMORY_BYTES
+//!  and the mark     │ has grown to MEMORY_BYTES   │ and one record
 //! ```
 //!
 //! So a large message needs no more memory than a small one, and postdropd's many postdrops fit
@@ -57,7 +57,7 @@ impl Room {
         Self(TEMPORARY.map(PathBuf::from).to_vec())
     }
 
-    /// Makes a file. Returns `None` if no folder works, and an error if a disk is full.
+    /// Makes a file. Returns `None` if no folder works. Fails if a disk is full.
     fn file(&self) -> io::Result<Option<File>> {
         for folder in &self.0 {
             match nameless(folder) {

@@ -84,7 +84,7 @@ struct Composer<'a, 'b> {
     /// Notification wish of `-N`, which is written for each recipient.
     notify: Option<u32>,
     recipients: usize,
-    /// First failure of the filter. Later records don't matter.
+    /// First failure of the filter. Later records are dropped.
     trouble: Option<Failure>,
 }
 

@@ -11,7 +11,7 @@
 use std::io::{self, BufRead, Read};
 use std::str::FromStr;
 
-/// Whether a piece of text ends where its line ends.
+/// End of a piece of text: the end of its line, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     /// The line ends here.

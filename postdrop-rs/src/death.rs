@@ -131,22 +131,22 @@ impl Memory {
 // SAFETY: each method passes its arguments to `System` unchanged.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: see above.
+        // SAFETY: the caller keeps the promises that `System` needs.
         self.there(unsafe { System.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: see above.
+        // SAFETY: the caller keeps the promises that `System` needs.
         self.there(unsafe { System.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: see above.
+        // SAFETY: the caller keeps the promises that `System` needs.
         self.there(unsafe { System.realloc(memory, layout, size) })
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: see above.
+        // SAFETY: the caller keeps the promises that `System` needs.
         unsafe { System.dealloc(memory, layout) }
     }
 }

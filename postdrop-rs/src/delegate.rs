@@ -1,4 +1,4 @@
-//! Tasks of `sendmail` other than submission. Postfix's own commands do them, as in stock.
+//! Tasks of `sendmail` other than submission. Postfix's own commands do these tasks, as in stock.
 //!
 //! | asked for as | runs |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | `smtpd`, `-bd`, `-bl` | `postfix start`, without waiting for its end |
 //!
 //! Each `-v` is passed on. The commands run as the caller: `sendmail` first gives up the
-//! set-group-id for good. Their environment is the caller's, with the administrator's
-//! `import_environment`, as if the caller had run them.
+//! set-group-id for good. The commands' environment is the caller's, with the administrator's
+//! `import_environment`, as if the caller had run the commands.
 //!
 //! Source: Postfix `sendmail(1)`.
 
@@ -31,19 +31,19 @@ use crate::table::settings;
 /// Task of another command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Show the queue.
+    /// Listing of the queue.
     ShowQueue,
-    /// Try to deliver all queued mail now.
+    /// Immediate attempt to deliver all queued mail.
     Flush,
-    /// Try to deliver the queued mail for this site now.
+    /// Immediate attempt to deliver the queued mail for this site.
     FlushSite(Vec<u8>),
-    /// Try to deliver this queued message now.
+    /// Immediate attempt to deliver this queued message.
     FlushMessage(Vec<u8>),
-    /// Rebuild alias databases: the named one, or those of `main.cf`.
+    /// Rebuilding of alias databases: the named one, or those of `main.cf`.
     Aliases(Option<Vec<u8>>),
-    /// Speak SMTP on standard input and output.
+    /// SMTP on standard input and output.
     Smtp,
-    /// Start the mail system.
+    /// Start of the mail system.
     Start,
 }
 

@@ -34,7 +34,7 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// Returns the exit code of `sendmail`, as stock has it.
+    /// Returns the exit code of stock `sendmail` for this failure.
     pub fn as_stock(self) -> u8 {
         Self::Temporary as u8
     }

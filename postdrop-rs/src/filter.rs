@@ -43,7 +43,7 @@ pub enum FilterError {
     Unexpected(RecordType),
 }
 
-/// Whether the message is complete.
+/// Completeness of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// More records must follow.
@@ -93,13 +93,13 @@ pub struct Filter<'a> {
     records: Option<Collected>,
     has_sender: bool,
     has_recipient: bool,
-    /// Refusal. After it, all records are skipped up to the end.
+    /// Refusal. All records after a refusal are skipped up to the end.
     refusal: Option<Refusal>,
 }
 
 impl<'a> Filter<'a> {
-    /// Starts a message that arrived at `arrival`, counted from the Unix epoch. Its records are
-    /// kept in `room`.
+    /// Starts a message that arrived at `arrival`, counted from the Unix epoch. The message's
+    /// records are kept in `room`.
     pub fn new(
         limits: FilterLimits,
         arrival: Duration,
@@ -118,7 +118,8 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// Takes the next record. Calls `warn` for records that are left out or can't be kept.
+    /// Takes the next record. Calls `warn` for records that are left out or can't be kept. Fails if
+    /// the record may not follow or has forbidden data.
     pub fn record(
         &mut self,
         kind: RecordType,
@@ -218,7 +219,7 @@ fn not_written(error: &io::Error) -> Refusal {
     Refusal { status: CleanupStatus::WRITE, reason: without_numbers(&explained(&reason)) }
 }
 
-/// Splits `name = value`, without the blanks around both.
+/// Splits `name = value`, and removes the blanks around name and value. Fails with the reason.
 fn split_attribute(data: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     let data = trim_start(data);
     let end = data.iter().position(|byte| *byte == b'=' || is_space(*byte)).unwrap_or(data.len());

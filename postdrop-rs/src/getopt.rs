@@ -16,13 +16,13 @@
 /// Item that a reader finds on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// An option, and its value if it takes one.
+    /// Option, and its value, which is empty for an option without one.
     Option(u8, Vec<u8>),
-    /// A mistake.
+    /// Mistake in an option.
     Wrong(Mistake),
 }
 
-/// A mistake on a command line.
+/// Mistake on a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
     /// No option has this letter.
@@ -62,7 +62,7 @@ impl Getopt {
         Self { letters, arguments, index: 0, within: 0 }
     }
 
-    /// Returns the argument that is read next or was begun, and the one after it.
+    /// Returns the argument that is read next or was begun, and the argument after that.
     pub fn ahead(&self) -> (Option<&[u8]>, Option<&[u8]>) {
         let at = |index| self.arguments.get(index).map(Vec::as_slice);
         (at(self.index), at(self.index + 1))

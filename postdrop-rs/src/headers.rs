@@ -2,12 +2,12 @@
 //!
 //! A header can be folded over several lines and cut into parts by the line length limit. So it is
 //! put together first, examined, and then written line by line. `To`, `Cc` and `Bcc` name the
-//! recipients. Once one of their `Resent-` forms appears, only those count, because the message is
-//! being sent again (RFC 822 section 4.2). `Bcc` stays in the output: cleanup removes it from mail
-//! of every source (`message_drop_headers`).
+//! recipients. Once a `Resent-` form of one of these headers appears, only `Resent-` headers count,
+//! because the message is being sent again (RFC 822 section 4.2). `Bcc` stays in the output:
+//! cleanup removes it from mail of every source (`message_drop_headers`).
 //!
-//! The first line that is neither header nor continuation begins the body. If it is not empty, an
-//! empty line is written before it.
+//! The first line that is neither header nor continuation begins the body. An empty line is written
+//! before the body if that first line is not empty.
 //!
 //! Source: RFC 822 sections 3 and 4; the output of stock `sendmail -t`, against which the tests
 //! compare.

@@ -1,4 +1,4 @@
-//! The Postfix instance that mail is submitted to, and its configuration.
+//! Postfix instance to which mail is submitted, and its configuration.
 //!
 //! `-C`, `-c` or `MAIL_CONFIG` name another configuration directory than `/etc/postfix`. The
 //! directory decides where mail goes. A privileged program that took any directory could open any
@@ -44,7 +44,7 @@ pub enum Asked {
     No,
 }
 
-/// A Postfix instance.
+/// Postfix instance.
 #[derive(Debug)]
 pub struct Instance {
     /// Directory of `main.cf` and `optimus.toml`.
@@ -113,7 +113,7 @@ fn is_missing(error: &MainCfError) -> bool {
 /// configuration of postdropd then decides.
 fn nothing_but_a_socket() -> Option<MainCf> {
     let directory = Path::new(DEFAULT_CONFIG_DIRECTORY);
-    // The host name is not used anywhere.
+    // Code that runs with these defaults uses no host name.
     let defaults = MainCf::parse("", directory, "localhost").ok()?;
     let places = Places::of(directory, &defaults).ok()?;
     places.submit_socket(&Settings::default()).exists().then_some(defaults)
@@ -123,8 +123,8 @@ fn configuration(error: &MainCfError) -> Failure {
     Failure::temporary(error.to_string())
 }
 
-/// Replaces an empty name by the root directory. Postfix appends `/main.cf` to the name, so for an
-/// empty one it reads the root directory's file.
+/// Replaces an empty name by the root directory. Postfix appends `/main.cf` to the name, so an
+/// empty name leads to the root directory's file.
 fn or_root(directory: PathBuf) -> PathBuf {
     if directory.as_os_str().is_empty() { "/".into() } else { directory }
 }

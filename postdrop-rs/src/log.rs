@@ -1,4 +1,4 @@
-//! Messages to people: on standard error and in the mail log, in Postfix's format.
+//! Messages to people, in Postfix's format: on standard error and in the mail log.
 //!
 //! ```text
 //! standard error   sendmail: fatal: ann(1000): No recipient addresses found in message header
@@ -18,13 +18,13 @@ use postfix_wire::maillog::{self, MailLog, MailLogError};
 /// Severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// A fact, for the mail log only.
+    /// Fact, for the mail log only.
     Note,
-    /// A fact that the caller asked for.
+    /// Fact that the caller asked for.
     Info,
-    /// An irregularity; the program goes on.
+    /// Irregularity; the program goes on.
     Warning,
-    /// The reason why the program ends.
+    /// Reason why the program ends.
     Fatal,
 }
 

@@ -40,14 +40,14 @@ use crate::privilege::block_signals;
 const UNFINISHED: u32 = 0o600;
 /// Mode of a finished file, as stock postdrop's.
 const FINISHED: u32 = 0o744;
-/// Mode of a folder of a hashed maildrop.
+/// Mode of the folders in a hashed maildrop.
 const FOLDER_MODE: u32 = 0o700;
 /// Request that makes pickup look into the maildrop, in Postfix's trigger protocol.
 const WAKE_UP: &[u8] = b"W\0";
 /// Attempts to find a temporary name that is not taken.
 const NAME_ATTEMPTS: u32 = 100;
 
-/// Whether stock pickup may take the message.
+/// Readiness of a stored message for stock pickup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// Stock pickup may take the message at once.
@@ -86,7 +86,8 @@ impl Maildrop {
         })
     }
 
-    /// Stores a message durably, and wakes pickup if pickup may take the message.
+    /// Stores a message durably, and wakes pickup if pickup may take the message. Returns the queue
+    /// id. After a failure no file is left.
     pub fn store(
         &self,
         records: Content<'_>,
@@ -121,7 +122,7 @@ impl Maildrop {
     }
 }
 
-/// A file that is removed unless it is finished.
+/// Unfinished file, which is removed when dropped before [`Self::finish`].
 struct Unfinished {
     path: PathBuf,
     file: File,
@@ -149,7 +150,7 @@ impl Unfinished {
         }
     }
 
-    /// Renames the file. Makes missing directories of a hashed queue.
+    /// Renames the file. Makes the missing folders of a hashed maildrop.
     fn rename(&mut self, to: PathBuf) -> Result<(), MaildropError> {
         let removal = Removal::of(&to);
         let mut renamed = move_to(&self.path, &to);

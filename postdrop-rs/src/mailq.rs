@@ -31,7 +31,7 @@ const PATIENCE_S: i64 = 60;
 
 /// Reason for which a part of the list is missing.
 enum Missing {
-    /// No server could be asked.
+    /// No connection to the server could be made.
     NotThere(io::Error),
     /// The listing broke off.
     BrokenOff(ShowqError),

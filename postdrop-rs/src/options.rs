@@ -28,11 +28,11 @@ const LETTERS: Letters = b"A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:q:tvx";
 /// Role of `sendmail` in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// The program that submits a message.
+    /// Submission of a message.
     Submit,
-    /// Another program.
+    /// Task of another command.
     Delegate(Task),
-    /// A mode that Postfix accepts without effect.
+    /// Mode that Postfix accepts without effect.
     Nothing,
 }
 
@@ -73,9 +73,9 @@ pub struct Invocation {
     pub recipients_from_headers: bool,
     /// Whether `-G` was given: mail from elsewhere, whose incomplete addresses stay incomplete.
     pub is_from_elsewhere: bool,
-    /// Events of `-N`: see [`dsn::notify`].
+    /// Mask of the events of `-N`: see [`dsn::notify`].
     pub notify: Option<u32>,
-    /// Part of the message of `-R`: see [`dsn::ret`].
+    /// Mask of `-R` for the part of the message that returns: see [`dsn::ret`].
     pub ret: Option<u32>,
     /// Envelope id of `-V`.
     pub envelope_id: Option<Vec<u8>>,
@@ -83,7 +83,7 @@ pub struct Invocation {
     pub verp_delimiters: Option<Vec<u8>>,
     /// Report that `-v` or `-bv` asks for.
     pub trace: Option<Trace>,
-    /// Number of `-v`, for the commands that are run; 0 if `-v` asks for a report.
+    /// Number of `-v` options, which other commands get; 0 if `-v` asks for a report.
     pub verbosity: usize,
     /// Operands, unchanged.
     pub recipients: Vec<Vec<u8>>,
@@ -94,7 +94,7 @@ pub struct Invocation {
 pub enum Remark {
     /// Mistake that getopt would report.
     Mistake(Mistake),
-    /// Remark on an option that is ignored or has a better name.
+    /// Remark on an option that is ignored or has a newer name.
     Warning(String),
     /// Remark that is made only after `-v`.
     Info(String),

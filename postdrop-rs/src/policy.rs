@@ -20,7 +20,7 @@ use crate::table::{Folding, Tables, Unanswered};
 /// Deepest nesting of files of patterns.
 const MAX_FILE_DEPTH: u32 = 10;
 
-/// One entry of the list. An odd number of `!`s makes it deny.
+/// Entry of the list. An entry with an odd number of `!`s denies.
 #[derive(Debug, PartialEq, Eq)]
 struct Pattern {
     text: String,
@@ -33,7 +33,8 @@ pub fn may_submit(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failur
     may("authorized_submit_users", "submit mail", instance, uid, log)
 }
 
-/// Checks that this user may see the queue. Root and the queue's owner may, whatever the list says.
+/// Checks that this user may see the queue. Root and the queue's owner always may. Fails as
+/// [`may_submit`] does.
 pub fn may_view_queue(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
     let is_owner = || Ok(login_name(uid)?.is_some_and(|name| name == instance.text("mail_owner")));
     if uid == 0 || (!instance.text("authorized_mailq_users").starts_with("static:") && is_owner()?)

@@ -1,5 +1,5 @@
-//! The program `postdrop`: it reads a record stream from standard input, and writes an attribute
-//! list to standard output before and after.
+//! Program `postdrop`: reads a record stream from standard input, and writes an attribute list to
+//! standard output before and after.
 //!
 //! ```text
 //! client                                     postdrop
@@ -49,11 +49,11 @@ const EXIT_FATAL: u8 = 1;
 /// Outcome of reading the record stream.
 #[derive(Debug)]
 pub enum Received {
-    /// A complete message.
+    /// Complete message.
     Message(Collected),
-    /// A complete record stream whose message is refused.
+    /// Complete record stream whose message is refused.
     Refused(Refusal),
-    /// An incomplete record stream: the client has cancelled.
+    /// Incomplete record stream: the client has cancelled.
     Cancelled,
 }
 

@@ -1,13 +1,13 @@
 //! Surroundings that a set-group-id program must not inherit from its caller.
 //!
 //! The caller chooses environment, open descriptors, umask, signals and limits, and may mean harm.
-//! So `sendmail` and `postdrop` first call [`Caller::take_over`]. It copies the two environment
-//! variables that matter, and drops the rest of the environment and every descriptor above standard
-//! error. It opens `/dev/null` for missing standard descriptors. Limits stay the caller's: an
-//! operation that they forbid fails, see [`crate::death`]. glibc has dropped variables that are
-//! dangerous to itself before `main`.
+//! So `sendmail` and `postdrop` first call [`Caller::take_over`]. This function copies the two
+//! environment variables that matter, and drops the rest of the environment and every descriptor
+//! above standard error. It also opens `/dev/null` for missing standard descriptors. Limits stay
+//! the caller's: an operation that they forbid fails, see [`crate::death`]. glibc has dropped
+//! variables that are dangerous to itself before `main`.
 //!
-//! [`is_privileged`] decides whether the caller must be distrusted.
+//! [`is_privileged`] says whether the caller could gain by harmful choices.
 
 use std::ffi::OsString;
 
@@ -19,7 +19,7 @@ use crate::death::Program;
 use crate::exit::Failure;
 use crate::sys;
 
-/// Facts about the caller that are kept.
+/// Facts about the caller that the program keeps.
 #[derive(Debug)]
 pub struct Caller {
     /// Real user id.
@@ -85,9 +85,9 @@ pub fn give_up_group() -> Result<(), Failure> {
     setresgid(real, real, real).map_err(|error| Failure::temporary(format!("setresgid: {error}")))
 }
 
-/// Blocks all signals that can be blocked. A signal could otherwise leave an unfinished file. Later
-/// it could end the process when the message is durable, and the caller would take that for a
-/// failure.
+/// Blocks all signals that can be blocked. Otherwise a signal could leave an unfinished file. A
+/// later signal could end the process when the message is durable, and the caller would take that
+/// for a failure.
 ///
 /// Signals of a fault stay unblocked. If they were blocked, a fault would end the process without
 /// [`crate::death`].

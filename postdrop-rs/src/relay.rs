@@ -1,10 +1,10 @@
 //! Submission through postdropd, for a process without the rights of the installed program.
 //!
 //! Set-group-id has no effect in a service with `NoNewPrivileges`, on a file system mounted
-//! `nosuid`, in a copy of the program, and in a container. postdropd then does the work. It listens
-//! on a socket that every user may connect to, asks the kernel for the peer's user, and runs
-//! postdrop as that user. So the rules, the words and the result are postdrop's own; see
-//! [`crate::postdropd`] and `docs/decisions/0011-*`.
+//! `nosuid`, in a copy of the program, and in a container. postdropd then does the work. This
+//! server listens on a socket that every user may connect to, asks the kernel for the peer's user,
+//! and runs postdrop as that user. So the rules, the messages and the result are postdrop's own;
+//! see [`crate::postdropd`] and `docs/decisions/0011-*`.
 //!
 //! ```text
 //! has the rights? ── yes ──────────────────────────────▶ submits by itself

@@ -25,25 +25,25 @@ pub struct CleanupFlags(u32);
 impl CleanupFlags {
     /// No flag.
     pub const NONE: Self = Self(c::CLEANUP_FLAG_NONE);
-    /// Bounce a message that can't be accepted.
+    /// Cleanup bounces a message that it can't accept.
     pub const BOUNCE: Self = Self(c::CLEANUP_FLAG_BOUNCE);
-    /// Apply header and body checks.
+    /// Cleanup applies header and body checks.
     pub const FILTER: Self = Self(c::CLEANUP_FLAG_FILTER);
-    /// Put the finished file in the hold queue.
+    /// Cleanup puts the finished file into the hold queue.
     pub const HOLD: Self = Self(c::CLEANUP_FLAG_HOLD);
-    /// Discard the message silently.
+    /// Cleanup discards the message silently.
     pub const DISCARD: Self = Self(c::CLEANUP_FLAG_DISCARD);
-    /// Add automatic BCC recipients.
+    /// Cleanup adds automatic BCC recipients.
     pub const BCC_OK: Self = Self(c::CLEANUP_FLAG_BCC_OK);
-    /// Map addresses.
+    /// Cleanup maps addresses.
     pub const MAP_OK: Self = Self(c::CLEANUP_FLAG_MAP_OK);
-    /// Apply Milters.
+    /// Cleanup applies Milters.
     pub const MILTER: Self = Self(c::CLEANUP_FLAG_MILTER);
-    /// Answer with an SMTP reply.
+    /// Cleanup answers with an SMTP reply.
     pub const SMTP_REPLY: Self = Self(c::CLEANUP_FLAG_SMTP_REPLY);
     /// The client asked for SMTPUTF8.
     pub const SMTPUTF8: Self = Self(c::CLEANUP_FLAG_SMTPUTF8);
-    /// Find out whether the message needs SMTPUTF8.
+    /// Cleanup finds out whether the message needs SMTPUTF8.
     pub const AUTOUTF8: Self = Self(c::CLEANUP_FLAG_AUTOUTF8);
     /// Flags of mail from outside: checks, Milters, BCC, mapping.
     pub const EXTERNAL: Self = Self(c::CLEANUP_FLAG_MASK_EXTERNAL);
@@ -61,7 +61,7 @@ impl CleanupFlags {
         (Self::AUTOUTF8, "smtputf8_autodetect"),
     ];
 
-    /// Returns the number on the wire.
+    /// Returns the number that the protocol carries.
     pub const fn bits(self) -> u32 {
         self.0
     }
@@ -177,12 +177,12 @@ impl CleanupStatus {
         (Self::BARE_LF, "bare <LF> received"),
     ];
 
-    /// Returns the status of a number on the wire.
+    /// Returns the status for a number that the protocol carries.
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
-    /// Returns the number on the wire.
+    /// Returns the number that the protocol carries.
     pub const fn bits(self) -> u32 {
         self.0
     }

@@ -1,5 +1,4 @@
-//! The server `postdropd`: it runs postdrop for callers in whose processes set-group-id has no
-//! effect.
+//! Server `postdropd`: runs postdrop for callers in whose processes set-group-id has no effect.
 //!
 //! ```text
 //! sendmail, postdrop             postdropd, root                     postdrop -r, set-group-id
@@ -14,16 +13,17 @@
 //!
 //! # Why the server is small
 //!
-//! The server judges nothing. The kernel names the user who has connected. The child takes on that
-//! user for good, and then runs the program that this user could have started in a shell: the
-//! installed, set-group-id postdrop. Policy, filter, limits, Redis, the maildrop file and its owner
-//! are postdrop's. The server reads no byte from a peer. It writes to a peer only if a postdrop
-//! ended without an answer: an attribute list with that postdrop's last words on standard error.
+//! The server takes no decision about a message. The kernel names the user who has connected. The
+//! child takes on that user for good, and then runs the program that this user could have started
+//! in a shell: the installed, set-group-id postdrop. Policy, filter, limits, Redis, the maildrop
+//! file and its owner are postdrop's. The server reads no byte from a peer. It writes to a peer
+//! only if a postdrop ended without an answer: an attribute list with that postdrop's last words on
+//! standard error.
 //!
 //! A user without an entry in any passwd file is just a number. A peer in a user namespace counts
 //! as its user outside: the "root" of an unprivileged container is the user who made the container.
 //! Where the namespace maps a user to no number of the host, the kernel says 65534, and so does the
-//! server. All such peers share one user, `nobody`, and its limit of connections.
+//! server. All such peers count as one user, `nobody`, with one limit of connections.
 //!
 //! # Limits
 //!
@@ -63,13 +63,14 @@
 //!
 //! # How to start it
 //!
-//! As root, when the file systems are mounted; Redis, Postfix or network need not run. `postdropd
-//! [-c config_dir]` stays in the foreground and logs as Postfix does. As a systemd service:
+//! Start the server as root, when the file systems are mounted; Redis, Postfix or network need not
+//! run. `postdropd [-c config_dir]` stays in the foreground and logs as Postfix does. As a systemd
+//! service:
 //!
 //! * `Type=exec`, `KillMode=mixed`, `Restart=on-failure`; `TimeoutStopSec` above 30 s.
 //! * No setting that implies `NoNewPrivileges=yes` (for a service of root that is only this setting
 //!   itself), no `nosuid` over `$command_directory`, no `User=`. Children must be able to become
-//!   any user and then gain the group. Where that is impossible, the server says so and ends.
+//!   any user and then gain the group. Where children can't, the server prints the reason and ends.
 //!   `CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE` suffices.
 //! * Children must see `/etc`, a writable queue directory, Redis's socket or network, and
 //!   `/dev/log`.
@@ -111,7 +112,7 @@ use listener::Listener;
 use options::Options;
 use session::{Peer, Postdrop, Session, refuse};
 
-/// Time that sessions have to end when the server must end. It covers postdrop's own time limits
+/// Time that sessions have to end when the server must end. This time covers postdrop's own limits
 /// and a slow disk, and is shorter than the 90 s of service managers.
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// Most connections that are accepted before the existing ones are served.
@@ -356,7 +357,8 @@ impl Crowd {
         waiting >= most || self.sessions.len() >= 2 * most
     }
 
-    /// Dismisses the oldest connection of the user with most, if `peer` would still have fewer.
+    /// Dismisses the oldest connection of the user with most connections, if `peer`'s user still
+    /// has fewer with one more.
     fn make_room(&mut self, peer: &Peer) {
         if !self.is_full() {
             return;

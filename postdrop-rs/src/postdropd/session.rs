@@ -27,12 +27,12 @@ const ENDING: Duration = Duration::from_millis(2);
 const WORDS_BYTES_MAX: usize = 4_096;
 /// Reason why a connection was dismissed.
 const DISMISSED: &str = "the submission socket is busy, and others wait";
-/// Word before the reason on standard error.
+/// Text before the reason on postdrop's standard error.
 const FATAL: &str = "fatal: ";
 /// User number by which the kernel says "no user". No process can take on this number.
 const NOBODY_AT_ALL: u32 = u32::MAX;
 
-/// The postdrop to run, and its environment.
+/// Program postdrop, and its environment.
 #[derive(Debug)]
 pub(super) struct Postdrop {
     /// Path of the installed program.
@@ -209,8 +209,8 @@ fn run(
     if peer.uid == NOBODY_AT_ALL || peer.gid == NOBODY_AT_ALL {
         return Err(io::Error::other("the peer's user has no number here"));
     }
-    // The time limits belong to the open socket, so they hold for postdrop, which knows nothing of
-    // them.
+    // The time limits belong to the open socket, so they also hold for postdrop, to which they are
+    // unknown.
     connection.set_read_timeout(Some(idle))?;
     connection.set_write_timeout(Some(idle))?;
     let ours = || connection.try_clone().map(|connection| Stdio::from(OwnedFd::from(connection)));

@@ -149,7 +149,7 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     site.redis().cli(&["SCRIPT", "KILL"]).unwrap();
     endless.wait().unwrap();
     if is_in_doubt {
-        // Redis may then take the request that it has not read before.
+        // After the script, Redis may still read and take the request.
         load_library(&mut site);
         let id = in_doubt(&site);
         assert_eq!(disown(&mut site, &id), "disowned");

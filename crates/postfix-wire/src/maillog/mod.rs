@@ -59,13 +59,13 @@ const FACILITIES: [(&str, u8); 19] = [
 /// Severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Information.
+    /// Event without trouble.
     Info,
-    /// An irregularity; the program goes on.
+    /// Irregularity; the program goes on.
     Warning,
-    /// A failure; the program goes on.
+    /// Failure; the program goes on.
     Error,
-    /// A failure; the program ends.
+    /// Failure; the program ends.
     Fatal,
 }
 

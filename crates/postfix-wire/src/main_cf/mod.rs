@@ -335,8 +335,7 @@ impl expand::Lookup for Without<'_> {
     }
 }
 
-/// Reads a configuration file, which may be as large as Postfix's. Bytes that are not UTF-8 become
-/// U+FFFD.
+/// Reads a configuration file of any size, as Postfix does. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn read_config(path: &Path) -> Result<String, MainCfError> {
     let bytes = std::fs::read(path)
         .map_err(|source| MainCfError::Read { path: path.to_owned(), source })?;
