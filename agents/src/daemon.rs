@@ -8,7 +8,6 @@
 //! ends. A second signal ends it at once, which loses nothing.
 
 use std::future::Future;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Postfix's configuration directory, unless the caller names another.
 pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
@@ -172,10 +173,11 @@ pub fn main<F: Future<Output = Result<()>>>(
 /// Starts the log on standard error. A slow reader of the log never blocks the process.
 pub fn log(options: &Options) -> Result<()> {
     let filter = EnvFilter::try_new(&options.log_level).context("--log-level")?;
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| host::stderr::Stderr);
     // A full disk under the log must not end the daemon, and reporting it would need the log.
-    log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false).init();
+    let log = tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false);
+    let log = log.with_env_filter(filter).event_format(spans::LineFormat);
+    let log = log.with_writer(|| host::stderr::Stderr).finish();
+    log.with(spans::KeepFields).init();
     Ok(())
 }
 

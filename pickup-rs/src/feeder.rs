@@ -31,7 +31,7 @@ use handoff::protocol::Handoff;
 use postfix_wire::{CleanupFlags, CleanupStatus, QueueId};
 use spool::{Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Spool, SpoolError};
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 
 use crate::cleanup::{Answer, CleanupError, Conversation};
 use crate::message::{Draft, Fault as SubmitterFault, Malformed, Origin, Site, Stored, for_log};
@@ -189,6 +189,7 @@ impl Feeder {
         named: impl FnOnce(&QueueId, &[Domain]),
     ) -> Fed {
         let queue_id = cleanup.queue_id().clone();
+        Span::current().record("queue_id", tracing::field::display(&queue_id));
         named(&queue_id, draft.to());
         self.log(&queue_id, stored, draft);
         let Job { id, lot, epoch } = job;
@@ -219,15 +220,14 @@ impl Feeder {
         }
     }
 
-    /// Logs the line that log analysers rely on, with the message id that `optimus trace` looks
-    /// for. Warns of odd dates, as stock pickup does.
+    /// Logs the line that log analysers rely on. Warns of odd dates, as stock pickup does.
     fn log(&self, queue_id: &QueueId, stored: &Stored<'_>, draft: &Draft<'_>) {
         let age_s = now_s().saturating_sub(stored.arrival_s);
         if age_s > DAY_S {
             warn!("{queue_id}: message has been queued for {} days", age_s / DAY_S);
         }
         let sender = for_log(draft.sender(), self.internal_addresses);
-        info!(id = %stored.id, "{queue_id}: uid={} from=<{sender}>", stored.uid);
+        info!("{queue_id}: uid={} from=<{sender}>", stored.uid);
     }
 }
 
@@ -238,7 +238,7 @@ fn arrival_s(message: &Message, now_s: i64) -> i64 {
     if ahead_s <= FUTURE_LIMIT_S {
         return arrival_s;
     }
-    warn!("message {} dated {ahead_s} seconds into the future", message.id);
+    warn!("message dated {ahead_s} seconds into the future");
     now_s
 }
 
@@ -269,7 +269,7 @@ fn outcome(
 }
 
 fn malformed_message(message: &Message, malformed: &Malformed) -> Fed {
-    warn!("uid={}: malformed message {}: {malformed}", message.uid, message.id);
+    warn!("uid={}: malformed message: {malformed}", message.uid);
     refused(None, format!("malformed: {malformed}"), Fault::Message)
 }
 

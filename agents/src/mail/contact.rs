@@ -162,6 +162,7 @@ impl Mail {
 
     /// Parks a message whose destinations all have their share, in the lane of the first one.
     fn park(&mut self, now: Instant, key: FeedKey, to: Vec<Domain>) {
+        let _message = key.span(None).entered();
         self.feeding.answered(&key);
         self.lanes.parked(now, key.lot);
         let to = to.into_iter().next().unwrap_or_else(Domain::others);
@@ -182,16 +183,18 @@ impl Mail {
     }
 
     pub(super) fn handed(&mut self, queue_id: QueueId, key: FeedKey, how: HandoffOutcome) {
+        let _message = key.span(Some(&queue_id)).entered();
         self.feeding.answered(&key);
         self.ledger.handed(queue_id, key, how);
     }
 
     pub(super) fn refused(&mut self, now: Instant, key: FeedKey, reason: String, retry: bool) {
+        let _message = key.span(None).entered();
         if retry {
-            tracing::warn!(id = %key.id, lot = %key.lot, reason, "refused for now");
+            tracing::warn!(reason, "refused for now");
             self.feeding.refused(now, key);
         } else {
-            tracing::error!(id = %key.id, lot = %key.lot, reason, "message can't be used");
+            tracing::error!(reason, "message can't be used");
             self.feeding.answered(&key);
             self.ledger.refused(key, reason);
         }

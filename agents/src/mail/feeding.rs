@@ -19,8 +19,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
+use postfix_wire::QueueId;
 use sansio::Policy;
 use spool::{Epoch, LotNumber, MessageId, SmallLot};
+use tracing::Span;
 
 /// One message in one tenure of its lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +33,15 @@ pub struct FeedKey {
     pub epoch: Epoch,
     /// Id of the message.
     pub id: MessageId,
+}
+
+impl FeedKey {
+    /// Returns a span for what is done about this message and its file.
+    pub(crate) fn span(&self, queue_id: Option<&QueueId>) -> Span {
+        let Self { lot, epoch, id } = self;
+        let queue_id = queue_id.map(tracing::field::display);
+        tracing::error_span!("message", %id, %lot, %epoch, queue_id)
+    }
 }
 
 impl From<FeedKey> for spool::Tenured {

@@ -43,6 +43,7 @@ impl Mail {
     }
 
     fn decided(&mut self, now: Instant, commit: Commit, outcome: Committed) {
+        let _message = commit.key.span(Some(&commit.queue_id)).entered();
         if outcome != Committed::Occupied {
             self.feeding.resolved(&commit.key);
         }
@@ -79,8 +80,10 @@ impl Mail {
     ) {
         for (key, _) in refusals {
             if present.contains(key) {
-                tracing::warn!(id = %key.id, "Redis has the message that pickup-rs did not find, \
-                    fed again later");
+                let _message = key.span(None).entered();
+                tracing::warn!(
+                    "Redis has the message that pickup-rs did not find, fed again later"
+                );
                 self.feeding.refused(now, *key);
             } else {
                 self.feeding.resolved(key);

@@ -109,7 +109,7 @@ impl Platform {
         self.postfix.command(testbed::bin(name))
     }
 
-    fn log_of(&self, name: &str) -> PathBuf {
+    pub(crate) fn log_of(&self, name: &str) -> PathBuf {
         self.postfix.path().join(format!("{name}.log"))
     }
 

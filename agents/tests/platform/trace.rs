@@ -1,7 +1,15 @@
 //! `optimus trace`: where a message is or was.
 
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use postfix_wire::CleanupStatus;
+use postfix_wire::attr;
+use postfix_wire::cleanup::PROTOCOL;
 use serde_json::Value;
-use testbed::until;
+use testbed::{until, until_some};
 
 use super::common::{LONG, Plan, Platform};
 
@@ -83,4 +91,103 @@ fn an_id_that_nobody_knows_is_unknown_and_an_unreachable_redis_is_an_error() {
     drop(platform.redis.take());
     let (is_known, traced) = trace(&platform, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
     assert!(!is_known && traced["state"] == "unreachable", "{traced}");
+}
+
+/// Takes cleanup's place, and refuses each message for now after having all of it. The stock one is
+/// back when the guard is dropped.
+struct Refusing {
+    socket: PathBuf,
+    stock: PathBuf,
+}
+
+impl Refusing {
+    fn start(platform: &Platform) -> Self {
+        let socket = platform.postfix.queue_dir().join("public/cleanup");
+        let stock = socket.with_extension("stock");
+        std::fs::rename(&socket, &stock).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
+        std::thread::spawn(move || {
+            for (n, stream) in listener.incoming().enumerate() {
+                refuse(stream.unwrap(), n);
+            }
+        });
+        Self { socket, stock }
+    }
+}
+
+impl Drop for Refusing {
+    fn drop(&mut self) {
+        std::fs::rename(&self.stock, &self.socket).unwrap();
+    }
+}
+
+fn refuse(mut stream: UnixStream, n: usize) {
+    let (queue_id, mut bytes) = (format!("4C1B2{n:04X}"), Vec::new());
+    attr::encode(&mut bytes, &[("protocol", PROTOCOL), ("queue_id", &queue_id)]);
+    stream.write_all(&bytes).unwrap();
+    let mut message = Vec::new();
+    while !message.ends_with(b"E\0") {
+        let mut some = [0; 4096];
+        let count = stream.read(&mut some).unwrap();
+        if count == 0 {
+            return;
+        }
+        message.extend_from_slice(&some[..count]);
+    }
+    bytes.clear();
+    let status = CleanupStatus::DEFER.bits().to_string();
+    attr::encode(&mut bytes, &[("status", &status), ("reason", "")]);
+    stream.write_all(&bytes).unwrap();
+}
+
+/// Words of the lines about a message that is refused for now. The function that logs the first of
+/// them doesn't know the message's id.
+const OF_REFUSAL: [&str; 3] = ["error writing", "not handed over", "refused for now"];
+
+fn lines_of_refusal(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| OF_REFUSAL.iter().any(|word| line.contains(word))).collect()
+}
+
+#[test]
+fn every_line_about_a_message_that_is_fed_again_and_again_has_its_id_once() {
+    let settings = "[agents]\nlease_ms = 10000\n";
+    let mut platform = Plan { redis: true, settings, ..Plan::default() }.start();
+    platform.submit(1);
+    ["info-agent", "scheduler-agent"].iter().for_each(|agent| platform.start(agent));
+    let [id] = until_some(LONG, "a message", || waiting(&platform).try_into().ok()).unwrap();
+    let refusing = Refusing::start(&platform);
+    platform.start("mail-agent");
+    let log_has = |platform: &Platform, what: &str, count: usize| {
+        until(LONG, what, || platform.postfix.log().matches(what).count() >= count).unwrap();
+    };
+    log_has(&platform, "not handed over: cleanup", 2);
+    // What is fed next finds no Redis.
+    platform.redis.as_mut().unwrap().kill9();
+    log_has(&platform, "not handed over: Redis", 1);
+    platform.redis.as_mut().unwrap().restart().unwrap();
+    drop(refusing);
+    until(LONG, "its end", || trace(&platform, &id).1["state"] == "settled").unwrap();
+
+    let (of_postfix, of_agent) = (platform.postfix.log(), platform.log("mail-agent"));
+    let both = of_postfix + &of_agent;
+    for word in OF_REFUSAL {
+        assert!(both.matches(word).count() >= 2, "{word}: {both}");
+    }
+    let about = both.lines().filter(|line| line.contains("]: 4C1B2") || line.contains("uid="));
+    for line in lines_of_refusal(&both).into_iter().chain(about) {
+        assert_eq!(line.matches(&id).count(), 1, "{line}");
+    }
+
+    let logs = [platform.postfix.log_file(), platform.log_of("mail-agent")];
+    let [mail_log, agent_log] = logs.map(|log| log.to_str().unwrap().to_owned());
+    let words = ["trace", "--json", "--log", &mail_log, "--log", &agent_log, &id];
+    let told = lines(&serde_json::from_str(&platform.optimus(&words).1).unwrap());
+    for line in lines_of_refusal(&both) {
+        assert!(told.iter().any(|it| it == line), "{line}: {told:#?}");
+    }
+    let hops =
+        ["uid=", "error writing", "over: cleanup", "over: Redis", "sent", "removed", "for now"];
+    let hop = |word: &&str| told.iter().position(|line| line.contains(word)).unwrap();
+    assert!(hops.iter().map(hop).is_sorted(), "{told:#?}");
 }

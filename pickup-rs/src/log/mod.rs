@@ -4,8 +4,9 @@
 //! Nov 21 09:04:00 mail postfix/pickup[4711]: 4C1B21A0: uid=1000 from=<alice@example.org>
 //! ```
 //!
-//! The text of an event is its message, then its fields as `name=value`. Warnings and errors begin
-//! with their severity, as Postfix's do. Lines that log analysers know are messages without fields.
+//! The text of an event is its message, then its fields and those of its spans ([`spans`]) as
+//! `name=value`. Warnings and errors begin with their severity, as Postfix's do. Lines that log
+//! analysers know are messages without fields of their own.
 
 mod text;
 
@@ -17,6 +18,7 @@ use postfix_wire::maillog::{MailLog, Severity};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Target of an event that ends the process; its line says `fatal`.
 pub const FATAL: &str = "fatal";
@@ -35,10 +37,10 @@ fn severity(level: Level, target: &str) -> Severity {
 
 struct Lines(MailLog);
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        self.0.line(severity(*metadata.level(), metadata.target()), &text::of(event));
+        self.0.line(severity(*metadata.level(), metadata.target()), &text::of(event, &context));
     }
 }
 
@@ -49,7 +51,8 @@ pub fn init(main_cf: &MainCf, program: &'static str, verbose: bool) -> Result<Ma
     let mut log = MailLog::new(program);
     let configured = log.configure(main_cf);
     let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    let subscriber = tracing_subscriber::registry().with(level).with(Lines(log.clone()));
+    let subscriber = tracing_subscriber::registry().with(level).with(spans::KeepFields);
+    let subscriber = subscriber.with(Lines(log.clone()));
     let _ = tracing::subscriber::set_global_default(subscriber);
     configured?;
     Ok(log)

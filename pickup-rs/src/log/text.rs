@@ -2,15 +2,25 @@
 
 use std::fmt::{self, Write};
 
-use tracing::Event;
 use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
-/// Returns the event's message and fields as one line.
-pub(super) fn of(event: &Event<'_>) -> String {
+/// Returns the event's message and fields, and those fields of its spans that it lacks,
+/// as one line.
+pub(super) fn of<S>(event: &Event<'_>, context: &Context<'_, S>) -> String
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let mut text = Text::default();
     event.record(&mut text);
-    let separator = if text.message.is_empty() || text.fields.is_empty() { "" } else { " " };
-    format!("{}{separator}{}", text.message, text.fields)
+    let Text { message, mut fields } = text;
+    // Writing to a String can't fail.
+    let _ = spans::write_fields(&mut fields, event, &message, context.event_scope(event));
+    let fields = fields.trim_start();
+    let separator = if message.is_empty() || fields.is_empty() { "" } else { " " };
+    format!("{message}{separator}{fields}")
 }
 
 #[derive(Default)]
@@ -28,7 +38,6 @@ impl Visit for Text {
         // Writing to a String can't fail.
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
-            name if self.fields.is_empty() => write!(self.fields, "{name}={value:?}"),
             name => write!(self.fields, " {name}={value:?}"),
         };
     }
@@ -39,19 +48,20 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
     use tracing::subscriber::with_default;
-    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+    use tracing_subscriber::layer::{Layer, SubscriberExt};
 
     struct Capture(mpsc::Sender<String>);
 
-    impl<S: tracing::Subscriber> Layer<S> for Capture {
-        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            self.0.send(of(event)).unwrap();
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            self.0.send(of(event, &context)).unwrap();
         }
     }
 
     fn captured(emit: impl FnOnce()) -> String {
         let (sender, receiver) = mpsc::channel();
-        with_default(tracing_subscriber::registry().with(Capture(sender)), emit);
+        let subscriber = tracing_subscriber::registry().with(spans::KeepFields);
+        with_default(subscriber.with(Capture(sender)), emit);
         receiver.recv().unwrap()
     }
 
@@ -71,5 +81,17 @@ mod tests {
             "discarded lot=7 why=fenced"
         );
         assert_eq!(captured(|| tracing::warn!(lot = 7)), "lot=7");
+    }
+
+    #[test]
+    fn the_fields_of_spans_follow_except_for_the_queue_id_that_begins_the_line() {
+        let in_span = |emit: fn()| {
+            let queue_id = "4C1B21A0";
+            captured(|| tracing::error_span!("message", id = 5, queue_id).in_scope(emit))
+        };
+        assert_eq!(in_span(|| tracing::info!("4C1B21A0: uid=0")), "4C1B21A0: uid=0 id=5");
+        assert_eq!(in_span(|| tracing::warn!(lot = 7)), "lot=7 id=5 queue_id=4C1B21A0");
+        let other = "4C1B21A01: of another file id=5 queue_id=4C1B21A0";
+        assert_eq!(in_span(|| tracing::info!("4C1B21A01: of another file")), other);
     }
 }

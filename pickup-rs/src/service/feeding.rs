@@ -8,7 +8,8 @@ use handoff::protocol::{Handoff, Reply};
 use postfix_wire::{QueueId, QueueName};
 use spool::{Domain, Epoch, LotNumber, MessageId};
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, error_span, info, warn};
 
 use super::disk::{Follows, Relief};
 use super::{Event, Service};
@@ -38,6 +39,8 @@ pub(super) struct Waiting {
 pub(super) struct Feeding {
     session: SessionId,
     job: Job,
+    /// Span of all that is done about the message.
+    span: Span,
     /// Destinations of the message; empty until cleanup has named it.
     to: Vec<Domain>,
 }
@@ -68,16 +71,20 @@ impl Service {
             let Some(Waiting { session, job, full }) = self.waiting.pop_front() else { return };
             self.feedings_seen += 1;
             let number = FeedNumber(self.feedings_seen);
-            self.feeding.insert(number, Feeding { session, job, to: Vec::new() });
+            let Job { id, lot, epoch } = job;
+            let span = error_span!("message", %id, %lot, %epoch, queue_id = Empty);
+            let feeding = Feeding { session, job, span: span.clone(), to: Vec::new() };
+            self.feeding.insert(number, feeding);
             let (feeder, events) = (self.feeder.clone(), self.events.clone());
-            tokio::spawn(async move {
+            let fed = async move {
                 // A failure to send means that the service has ended.
                 let named = |queue_id: &QueueId, to: &[Domain]| {
                     let _ = events.send(Event::Named(number, queue_id.clone(), to.to_vec()));
                 };
                 let fed = feeder.feed(job, &full, named).await;
                 let _ = events.send(Event::Fed(number, fed));
-            });
+            };
+            tokio::spawn(fed.instrument(span));
         }
     }
 
@@ -92,28 +99,31 @@ impl Service {
         // The kernel has reported all that cleanup did before its answer.
         self.catch_up();
         if let Some(feeding) = self.feeding.remove(&number) {
-            match fed {
-                Fed::Prepared(queue_id) => {
-                    self.note_room();
-                    self.prepared(&feeding, &queue_id);
-                }
-                Fed::Taken(queue_id) => {
-                    self.note_room();
-                    self.taken(&feeding, &queue_id);
-                }
-                Fed::Dropped(queue_id) => self.consumed(&feeding, &queue_id),
-                Fed::Full(to) => self.full(&feeding, to),
-                Fed::Unanswered(queue_id, why) => self.unanswered(&feeding, &queue_id, why),
-                Fed::BrokenOff(queue_id, why) => self.broken_off(&feeding, &queue_id, why),
-                Fed::Refused { queue_id, reason, fault } => {
-                    // Cleanup has removed its file. The queue id may belong to another message by
-                    // now.
-                    queue_id.iter().for_each(|queue_id| self.tracker.forget(queue_id));
-                    self.refused(&feeding, reason, fault);
-                }
-            }
+            feeding.span.in_scope(|| self.ended(&feeding, fed));
         }
         self.start_feeding();
+    }
+
+    fn ended(&mut self, feeding: &Feeding, fed: Fed) {
+        match fed {
+            Fed::Prepared(queue_id) => {
+                self.note_room();
+                self.prepared(feeding, &queue_id);
+            }
+            Fed::Taken(queue_id) => {
+                self.note_room();
+                self.taken(feeding, &queue_id);
+            }
+            Fed::Dropped(queue_id) => self.consumed(feeding, &queue_id),
+            Fed::Full(to) => self.full(feeding, to),
+            Fed::Unanswered(queue_id, why) => self.unanswered(feeding, &queue_id, why),
+            Fed::BrokenOff(queue_id, why) => self.broken_off(feeding, &queue_id, why),
+            Fed::Refused { queue_id, reason, fault } => {
+                // Cleanup has removed its file. The queue id may belong to another message by now.
+                queue_id.iter().for_each(|queue_id| self.tracker.forget(queue_id));
+                self.refused(feeding, reason, fault);
+            }
+        }
     }
 
     fn taken(&mut self, feeding: &Feeding, queue_id: &QueueId) {
@@ -144,10 +154,7 @@ impl Service {
         match self.queue.retrieve(queue_id, feeding.job.id) {
             Ok(Preparation::Prepared) => self.prepared(feeding, queue_id),
             Ok(Preparation::Out) => {
-                warn!(
-                    "{queue_id}: {}: released by `postsuper -H` before the commit",
-                    feeding.job.id
-                );
+                warn!("{queue_id}: released by `postsuper -H` before the commit");
                 self.stored(feeding, queue_id);
             }
             Ok(Preparation::Gone) if self.deleted_from(queue_id) == Some(QueueName::Incoming) => {
@@ -183,7 +190,7 @@ impl Service {
                 self.come_and_gone(feeding, queue_id);
             }
             Handoff::Direct => {
-                warn!("{queue_id}: {}: {why}; perhaps sent twice", feeding.job.id);
+                warn!("{queue_id}: {why}; perhaps sent twice");
                 self.tracker.forget(queue_id);
                 self.refused(feeding, why, Fault::Passing);
             }
@@ -257,7 +264,7 @@ impl Service {
         let Job { id, lot, epoch } = feeding.job;
         match fault {
             Fault::Disk => self.note_no_room(&reason),
-            Fault::Message | Fault::Passing => warn!("{id}: not handed over: {reason}"),
+            Fault::Message | Fault::Passing => warn!("not handed over: {reason}"),
         }
         let retry = fault != Fault::Message;
         if self.sessions.contains_key(&feeding.session) {

@@ -3,7 +3,7 @@
 use handoff::protocol::{NewName, Ordered, Reply};
 use postfix_wire::QueueId;
 use spool::Act;
-use tracing::{info, warn};
+use tracing::{error_span, info, warn};
 
 use super::Service;
 use super::moving::NotMoved;
@@ -26,6 +26,7 @@ impl Service {
         self.catch_up();
         let (mut done, mut absent, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
         for ordered in messages {
+            let _entered = error_span!("message", id = %ordered.id).entered();
             match self.operate_one(act, &ordered) {
                 Ok(Operation::Absent) => absent.push(ordered.queue_id),
                 Ok(Operation::Renamed(now)) => {

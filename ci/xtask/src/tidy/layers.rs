@@ -8,7 +8,7 @@ use super::tree::File;
 
 /// The layers, the lowest first. Packages of one layer don't depend on each other.
 const LAYERS: [&[&str]; 10] = [
-    &["host", "sansio", "testbed"],
+    &["host", "sansio", "spans", "testbed"],
     &["names", "postfix-wire", "rpc"],
     &["settings"],
     &["spool"],
