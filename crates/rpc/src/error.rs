@@ -42,29 +42,29 @@ impl fmt::Display for Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
     /// Too many calls are open. Nothing was sent; call again when one has ended.
-    #[error("too many calls are open: {open}")]
+    #[error("calls: too many are open: {open}; wait until one has ended")]
     TooManyCalls {
         /// The calls that are open.
         open: usize,
     },
     /// The request is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was
     /// sent.
-    #[error("a request of {bytes} bytes is too long")]
+    #[error("request: too long: {bytes} bytes")]
     TooLong {
         /// The request's length.
         bytes: usize,
     },
     /// The server takes no request of this length, and has not executed this one.
-    #[error("the server takes no request of {bytes} bytes")]
+    #[error("request: not executed: too long for the server: {bytes} bytes")]
     TooLongForServer {
         /// The request's length, in bytes.
         bytes: usize,
     },
     /// The directory knows no such port. Nothing was sent.
-    #[error("port {0} has no server")]
+    #[error("port {0}: no server")]
     NoSuchPort(Port),
     /// The directory gave an address to which this client doesn't send. Nothing was sent.
-    #[error("address {address} is refused: {why}")]
+    #[error("address {address}: not used: {why}")]
     AddressRefused {
         /// The address.
         address: Address,
@@ -72,10 +72,10 @@ pub enum CallError {
         why: &'static str,
     },
     /// The time limit passed.
-    #[error("timed out {0}")]
+    #[error("call: timed out {0}")]
     TimedOut(Progress),
     /// The given number of transmissions in a row had no answer.
-    #[error("the server is down: no answer to {transmissions} transmissions, {progress}")]
+    #[error("call: the server is down: no answer to {transmissions} transmissions, {progress}")]
     ServerDown {
         /// Number of transmissions, or heartbeats, in a row.
         transmissions: u32,
@@ -84,24 +84,24 @@ pub enum CallError {
     },
     /// The server began a new generation after the request was sent. The earlier one may have
     /// executed the request or not.
-    #[error("the server restarted: its epoch is {now}")]
+    #[error("call: result unknown: the server restarted, and its epoch is now {now}")]
     ServerRestarted {
         /// The server's epoch now.
         now: Epoch,
     },
     /// The server no longer knows whether it executed this request, because it heard nothing of
     /// this client for too long.
-    #[error("the server has forgotten this request")]
+    #[error("call: result unknown: the server has forgotten the request")]
     Forgotten,
     /// The service gave the request up without a reply; it may have been executed in part.
-    #[error("the service gave the request up")]
+    #[error("call: the service gave the request up, and may have executed a part")]
     Abandoned,
     /// The server had no room for this request at any attempt, until the time limit.
-    #[error("the server is busy")]
+    #[error("call: result unknown: the server was busy until the time limit")]
     Busy,
     /// The caller cancelled the call or closed the client, or the request that the call served was
     /// cancelled.
-    #[error("cancelled {0}")]
+    #[error("call: cancelled {0}")]
     Cancelled(Progress),
 }
 

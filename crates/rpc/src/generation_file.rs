@@ -26,7 +26,7 @@ const BYTES_MAX: u64 = 4_096;
 #[derive(Debug, Error)]
 pub enum GenerationFileError {
     /// The file, or those beside it, can't be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: not read or written: {source}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -36,8 +36,8 @@ pub enum GenerationFileError {
     /// The file has other content. It isn't repaired: a smaller number would repeat an earlier
     /// generation.
     #[error(
-        "{path}: {content:?} is not {expected}; write one larger than any so far, or remove the \
-            file"
+        "{path}: {content:?} is not {expected}; write a number larger than any so far, or remove \
+            the file"
     )]
     Malformed {
         /// The file.
@@ -54,7 +54,7 @@ pub enum GenerationFileError {
         path: PathBuf,
     },
     /// The kernel gave no random bytes.
-    #[error("randomness: {0}")]
+    #[error("random bytes: not given by the kernel: {0}")]
     Random(#[from] getrandom::Error),
 }
 
@@ -143,7 +143,7 @@ fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::other("is no regular file; remove it"))
+        Err(io::Error::other("not a regular file; remove it"))
     }
 }
 

@@ -29,7 +29,7 @@ const FORBIDDEN_MODE: u32 = 0o027;
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The file can't be read.
-    #[error("key file {path}: {source}")]
+    #[error("key file {path}: not read: {source}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -38,8 +38,8 @@ pub enum KeyError {
     },
     /// Other users may know the key, or set it.
     #[error(
-        "key file {path}: its mode {mode:03o} lets others in; at most its owner may write and its \
-            group read it (640)"
+        "key file {path}: not used: mode {mode:03o} lets others in; let at most the owner write \
+            and the group read (640)"
     )]
     Open {
         /// The file.
@@ -48,7 +48,10 @@ pub enum KeyError {
         mode: u32,
     },
     /// The file has too few bytes for a secret.
-    #[error("key file {path}: {bytes} bytes, where at least {MIN_KEY_FILE_BYTES} are needed")]
+    #[error(
+        "key file {path}: not used: {bytes} bytes are too short; write at least \
+            {MIN_KEY_FILE_BYTES}"
+    )]
     TooShort {
         /// The file.
         path: PathBuf,
@@ -56,7 +59,9 @@ pub enum KeyError {
         bytes: usize,
     },
     /// The file is too large for a key file.
-    #[error("key file {path}: {MAX_KEY_FILE_BYTES} bytes or more, too long for a key")]
+    #[error(
+        "key file {path}: not used: {MAX_KEY_FILE_BYTES} bytes or more are too long; write fewer"
+    )]
     TooLong {
         /// The file.
         path: PathBuf,

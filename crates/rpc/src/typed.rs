@@ -81,13 +81,13 @@ pub enum TypedError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The server couldn't read the request, and has not executed it.
-    #[error("request: not executed, since the server can't read it: {0}")]
+    #[error("request: not executed: the server can't read it: {0}")]
     NotUnderstood(String),
     /// The request can't be written. Nothing was sent.
-    #[error("request: {0}")]
+    #[error("request: not sent: can't be written: {0}")]
     Request(#[source] postcard::Error),
     /// The reply can't be read. The request was executed.
-    #[error("reply: {0}")]
+    #[error("reply: can't be read, and the request was executed: {0}")]
     Reply(#[source] postcard::Error),
 }
 
@@ -95,7 +95,7 @@ pub enum TypedError {
 #[derive(Debug, Error)]
 pub enum TypedReplyError {
     /// The message can't be written. Nothing was sent.
-    #[error("reply: {0}")]
+    #[error("reply: not sent: can't be written: {0}")]
     Message(#[from] postcard::Error),
     /// See [`ReplyError`].
     #[error(transparent)]

@@ -66,7 +66,7 @@ impl Server {
     pub fn parse(url: &str) -> Result<Self, ServerError> {
         let wrong = |rule| ServerError { url: without_password(url), rule };
         if url.starts_with("rediss:") {
-            return Err(wrong("TLS is not supported yet"));
+            return Err(wrong("TLS is not supported; use redis:// or unix://"));
         }
         let server = match url.split_once("://") {
             Some(("unix", rest)) => parse_unix(rest),

@@ -44,13 +44,13 @@ use reply::Reply;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// Certain: Redis does not have the message and won't, unless it is submitted again.
-    #[error("not submitted to Redis: {reason}")]
+    #[error("message: not submitted to Redis: {reason}")]
     NotSubmitted {
         /// Text for the log and the user.
         reason: String,
     },
     /// In doubt: the message was sent, and no answer came by the deadline.
-    #[error("no answer from Redis: {reason}")]
+    #[error("message: in doubt: no answer from Redis: {reason}")]
     Unknown {
         /// Text for the log and the user.
         reason: String,
@@ -112,7 +112,7 @@ impl Submitter {
         deadline: Instant,
     ) -> Result<(), SubmitError> {
         let head = message.head().map_err(|error| SubmitError::NotSubmitted {
-            reason: format!("reading what was put aside of the message: {error}"),
+            reason: format!("message: the part in its file can't be read: {error}"),
         })?;
         self.submit_value(&head, message.records.into(), deadline)
     }
@@ -191,7 +191,7 @@ impl Submitter {
             self.not_masters += 1;
             let at = &self.server.address;
             return Err(Failure::NotNow(format!(
-                "{at}: is not the master; redis.url must lead to it"
+                "{at}: not the master; make redis.url lead to the master"
             )));
         }
         if *database != 0 {

@@ -224,7 +224,7 @@ mod tests {
             ("aof_enabled", "0", "appendonly"),
             ("maxmemory_policy", "allkeys-lru", "maxmemory-policy"),
             ("redis_version", "6.2.1", "version 6.2.1"),
-            ("aof_last_write_status", "err", "its last write"),
+            ("aof_last_write_status", "err", "the last write"),
         ] {
             let told = told(&with(name, value));
             assert!(told.contains(&format!("error: redis: {text}")), "{told}");

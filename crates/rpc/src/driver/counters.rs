@@ -89,7 +89,7 @@ impl Counters {
 
     pub(super) fn unwatched(&self, error: &std::io::Error) {
         if self.warned_of_watching.now() {
-            warn!(%error, "writability not watched; trying again after a pause");
+            warn!(%error, "watching for writability failed");
         }
     }
 

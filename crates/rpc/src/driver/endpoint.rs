@@ -301,8 +301,8 @@ impl<M: Machine> Drop for Watch<M> {
             return;
         }
         match panicked {
-            true => error!("task panicked; closing"),
-            false => debug!("runtime ended; closing"),
+            true => error!("endpoint closed: a task panicked"),
+            false => debug!("endpoint closed: the runtime ended"),
         }
         self.endpoint.close_whatever_happens();
     }
@@ -319,7 +319,7 @@ async fn receive<M: Machine>(endpoint: Arc<Endpoint<M>>, socket: Arc<Socket>) {
             socket.poll_receive(cx, &mut inbox, &endpoint.counters)
         });
         if let Err(error) = arrived.await {
-            error!(%error, "receiving failed; closing");
+            error!(%error, "endpoint closed: receiving failed");
             return endpoint.close();
         }
         let mut packets = 0;

@@ -17,7 +17,7 @@ pub enum BindError {
     KeyNeeded(Address),
     /// The socket can't be bound: the address is in use, is another machine's or not permitted, or
     /// the folder doesn't exist.
-    #[error("{address}: {source}")]
+    #[error("{address}: not bound: {source}")]
     Socket {
         /// The address.
         address: Address,
@@ -25,18 +25,18 @@ pub enum BindError {
         source: io::Error,
     },
     /// A client or server has at most one socket of each kind (IPv4, IPv6, Unix).
-    #[error("{0}: there is another address of the same kind already")]
+    #[error("{0}: not bound: another address of the same kind is given; give one of each kind")]
     Twice(Address),
     /// A client has a socket for each server on a Unix socket, which the kernel names.
-    #[error("{0}: only servers are bound to a path")]
+    #[error("{0}: not bound: only a server may have a path")]
     ServersOnly(Address),
     /// A server needs an address.
-    #[error("no address to serve at")]
+    #[error("server: not bound: no address is given; give at least one")]
     Nowhere,
     /// Sockets belong to a runtime.
-    #[error("not inside a tokio runtime with I/O and time enabled")]
+    #[error("sockets: not bound: no tokio runtime with I/O and time; call inside of one")]
     NoRuntime,
     /// The kernel gave no random bytes.
-    #[error("randomness: {0}")]
+    #[error("random bytes: not given by the kernel: {0}")]
     Random(#[from] getrandom::Error),
 }

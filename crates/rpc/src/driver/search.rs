@@ -88,15 +88,13 @@ impl Search {
         let address = found?;
         let why = match reach {
             _ if !self.has_key && !address.is_local() => {
-                "it is not local to this machine, and this client has no key file"
+                "not local to this machine, and the client has no key file"
             }
-            Reach::NoSocket => "this client has no socket of its kind",
+            Reach::NoSocket => "the client has no socket of this kind",
             Reach::NoPath => {
-                "no Unix socket can have this path: it is empty, too long, or has a NUL inside"
+                "no Unix socket can have this path: empty, too long, or with a NUL inside"
             }
-            Reach::NoRoom => {
-                "this client is in touch with as many servers on Unix sockets as it can be"
-            }
+            Reach::NoRoom => "the client is connected to its maximum of servers on Unix sockets",
             Reach::Yes => return Some(address),
         };
         warn!(%port, %address, why, "address refused");
@@ -123,7 +121,7 @@ fn found_at(endpoint: &Arc<Endpoint<impl Searches>>, port: Port, found: Option<A
     if let Some(address) = &found {
         endpoint.sockets.connect_again(address);
     }
-    debug!(%port, address = found.as_ref().map(tracing::field::display), "looked up");
+    debug!(%port, address = found.as_ref().map(tracing::field::display), "port looked up");
     endpoint.drive(|caller, now| end(caller, now, port, found, reach));
 }
 
@@ -162,13 +160,13 @@ async fn ask(directory: &dyn Directory, port: Port) -> Result<Option<Address>, L
     poll_fn(|cx| {
         let poll = || answer.get_or_insert_with(|| directory.find(port)).as_mut().poll(cx);
         let polled = catch_unwind(AssertUnwindSafe(poll));
-        polled.unwrap_or_else(|_| Poll::Ready(Err("it panicked".into())))
+        polled.unwrap_or_else(|_| Poll::Ready(Err("the directory panicked".into())))
     })
     .await
 }
 
 fn failed(port: Port, error: &LookupError) {
-    warn!(%port, %error, "lookup failed, trying again");
+    warn!(%port, %error, "lookup failed");
 }
 
 fn end(caller: &mut impl Searches, now: Time, port: Port, found: Option<Address>, reach: Reach) {

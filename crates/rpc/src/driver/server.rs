@@ -46,7 +46,7 @@ impl Server {
         }
         let (port, epoch) = (config.port, config.epoch);
         let endpoint = Endpoint::open(locals, config)?;
-        info!(%port, %epoch, at = ?endpoint.sockets.addresses(), "serving");
+        info!(%port, %epoch, at = ?endpoint.sockets.addresses(), "server bound");
         Ok(Self(Arc::new(Owner(endpoint))))
     }
 

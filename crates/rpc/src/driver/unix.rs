@@ -145,7 +145,7 @@ fn remove_stale(path: &Path, address: &UnixAddr) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "there is a file, and not a socket",
+            "a file that is not a socket is at the path",
         ));
     }
     let probe = datagram_socket()?;

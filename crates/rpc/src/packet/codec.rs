@@ -36,13 +36,13 @@ const CANCEL_PADDING: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
     /// Another protocol, version or direction, or too short to be any.
-    #[error("not a packet of this protocol")]
+    #[error("packet: not of this protocol")]
     Foreign,
     /// The hash is wrong: the packet is damaged, or was made with another key.
-    #[error("wrong hash")]
+    #[error("packet: wrong hash")]
     Unauthentic,
     /// The hash is right, the content isn't: another program holds the key.
-    #[error("malformed")]
+    #[error("packet: malformed")]
     Malformed,
 }
 

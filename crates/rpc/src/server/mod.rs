@@ -147,11 +147,11 @@ pub enum CancelReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
     /// The request was replied to or cancelled before. Nothing must be done.
-    #[error("no caller waits for this reply")]
+    #[error("reply: not sent: no caller waits for it")]
     NotWaiting,
     /// The reply is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent;
     /// send a shorter one.
-    #[error("a reply of {bytes} bytes is too long")]
+    #[error("reply: not sent: too long: {bytes} bytes; send a shorter one")]
     TooLong {
         /// The reply's length.
         bytes: usize,

@@ -388,7 +388,7 @@ impl Slot {
     /// Logs a trouble once, and again from time to time while it lasts.
     fn tell(&mut self, server: &Server, error: &SpoolError) {
         if self.logged.admits(Instant::now().into_std(), error) {
-            warn!(server = %server.address, %error, "no connection to Redis");
+            warn!(server = %server.address, %error, "connection to Redis failed");
         }
     }
 }

@@ -18,8 +18,8 @@ pub enum SpoolError {
     /// changed. The next call resolves the name anew, and finds the master once the name leads
     /// there.
     #[error(
-        "Redis at {server}: is a {role}, not the master; waiting until redis.url leads to the \
-            master"
+        "Redis at {server}: not used: the server is a {role}, not the master; make redis.url lead \
+            to the master"
     )]
     NotMaster {
         /// Address of the server.
@@ -31,10 +31,10 @@ pub enum SpoolError {
     /// replaced, or `redis.url` leads elsewhere. Nothing was changed. The right Redis must come
     /// back, or the operator must accept this one.
     #[error(
-        "Redis holds {}, and this instance serves spool {expected} ({file}); nothing is done until \
-            redis.url leads to that spool again, or `optimus accept-spool` takes this one",
+        "Redis holds {}, and this instance serves spool {expected} ({file}); make redis.url lead \
+            to that spool, or take the other one by `optimus accept-spool`",
         found.map_or_else(
-            || "no spool (it was emptied, or is a new one)".to_owned(),
+            || "no spool (Redis was emptied, or is a new one)".to_owned(),
             |it| format!("spool {it}")
         )
     )]
@@ -63,15 +63,18 @@ pub enum SpoolError {
         ours: String,
     },
     /// A later Mail Agent of this node has arrived. Nothing was changed. This one must end.
-    #[error("superseded by a later Mail Agent of this node")]
+    #[error("Mail Agent: superseded by a later one of this node; this one must end")]
     Superseded,
     /// Redis has no functions of OPTIMUS, and this connection doesn't load them. Nothing was
     /// changed. The first agent that connects loads them.
-    #[error("Redis does not have the functions of OPTIMUS; the first agent loads them")]
+    #[error("Redis does not have the functions of OPTIMUS; start an agent, which loads them")]
     NoLibrary,
     /// A key has a foreign type, or an answer makes no sense. Find the other program that uses this
     /// Redis.
-    #[error("Redis holds data that OPTIMUS did not write: {0}")]
+    #[error(
+        "Redis holds data that OPTIMUS did not write: {0}; find the other program that uses this \
+            Redis"
+    )]
     Malformed(String),
 }
 

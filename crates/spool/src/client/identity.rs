@@ -84,7 +84,7 @@ impl Memory {
                 own
             }
             (None, Some(own)) => {
-                info!(spool = %own, "serving this spool");
+                info!(spool = %own, "spool remembered");
                 own
             }
             (Some(known), found) => return Err(self.other(known.spool, found)),
@@ -154,8 +154,8 @@ fn tell_rewound(spool: SpoolId, missing: u64) {
     if missing > 0 {
         error!(
             %spool, lots = missing,
-            "Redis has an earlier state of this spool: mail submitted since may be lost, mail sent \
-                since may be sent twice; see \"Which Redis\" in docs/architecture.md"
+            "Redis was found in an earlier state of this spool: mail submitted since may be lost, \
+                mail sent since may be sent twice; see \"Which Redis\" in docs/architecture.md"
         );
     }
 }
@@ -218,7 +218,7 @@ fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
     let (spool, lot) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), "0"));
     let wrong = |error| {
         SpoolError::Refused(format!(
-            "{}: {error}; run `optimus accept-spool` to make it anew",
+            "{}: {error}; run `optimus accept-spool` to make the file anew",
             file.display()
         ))
     };

@@ -91,7 +91,7 @@ async fn open_one(
 }
 
 fn silent() -> SpoolError {
-    SpoolError::Unavailable("it does not answer".to_owned())
+    SpoolError::Unavailable("no answer in time".to_owned())
 }
 
 async fn open_expected(

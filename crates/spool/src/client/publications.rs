@@ -174,7 +174,7 @@ async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
                 }
             }
             Err(error) => {
-                debug!(%error, "not listening");
+                debug!(%error, "subscription to notices failed");
                 sleep(backoff.lengthen()).await;
             }
         }
@@ -213,7 +213,7 @@ async fn connect(
         sink.subscribe(NOTICES).await?;
         Ok((live.number, sink, stream))
     };
-    let silent = |_| Err(SpoolError::Unavailable("it does not answer".to_owned()));
+    let silent = |_| Err(SpoolError::Unavailable("no answer in time".to_owned()));
     let subscribed = timeout(STEP_LIMIT, subscribe).await.unwrap_or_else(silent);
     if subscribed.is_err() {
         connection.broke(live.number).await;

@@ -70,8 +70,8 @@ impl Vitals {
 pub(super) async fn tell(server: &Address, live: &mut MultiplexedConnection) {
     match vitals(live).await {
         Ok(vitals) => vitals.weaknesses().iter().for_each(|it| match it.effect {
-            Effect::LosesMail => error!(%server, "Redis: {it}"),
-            Effect::Unknown => warn!(%server, "Redis: {it}"),
+            Effect::LosesMail => error!(%server, weakness = %it, "weakness of Redis found"),
+            Effect::Unknown => warn!(%server, weakness = %it, "weakness of Redis found"),
             // `optimus check` reports it; at each connection it would only be noise.
             Effect::StopsMail => (),
         }),
@@ -110,7 +110,10 @@ fn persistence(vitals: &Vitals) -> Found {
             true,
             Unknown,
             "appendfsync can't be read",
-            ("acknowledged mail may be lost", "make sure that it is always, or allow CONFIG GET"),
+            (
+                "acknowledged mail may be lost",
+                "see that `appendfsync` is `always`, or allow CONFIG GET",
+            ),
         ),
         Some(value) => note(
             &mut found,
@@ -139,15 +142,15 @@ fn persistence(vitals: &Vitals) -> Found {
         &mut found,
         vitals.fact("aof_last_write_status") == "err",
         LosesMail,
-        "its last write of the append-only file failed",
-        ("Redis takes no more mail, and has not all of it on disk", "make room on its disk"),
+        "the last write of the append-only file failed",
+        ("Redis takes no more mail, and has not all mail on disk", "make room on Redis's disk"),
     );
     note(
         &mut found,
         vitals.fact("aof_last_bgrewrite_status") == "err",
         StopsMail,
-        "its last rewrite of the append-only file failed",
-        ("the file grows until its disk is full", "make room on its disk, and see its log"),
+        "the last rewrite of the append-only file failed",
+        ("the file grows until its disk is full", "make room on that disk, and see Redis's log"),
     );
     note(
         &mut found,
@@ -165,8 +168,8 @@ fn persistence(vitals: &Vitals) -> Found {
         StopsMail,
         "aof-load-truncated is no",
         (
-            "after a power failure Redis does not start until redis-check-aof was run; what it \
-                would cut off was never acknowledged",
+            "after a power failure Redis does not start until redis-check-aof has cut off a part \
+                that was never acknowledged",
             "set `aof-load-truncated yes`",
         ),
     );
@@ -201,9 +204,9 @@ fn memory(vitals: &Vitals) -> Found {
         Effect::StopsMail,
         "maxmemory is 0",
         (
-            "mail that waits fills the machine's memory until the kernel ends Redis, which may \
+            "waiting mail fills the machine's memory until the kernel ends Redis, whose data may \
                 then not fit again",
-            "set `maxmemory` to half of the memory; submission takes the maildrop from there on",
+            "set `maxmemory` to half of the memory; above that, submission takes the maildrop",
         ),
     );
     note(
@@ -227,9 +230,9 @@ fn replication(vitals: &Vitals) -> Found {
         &mut found,
         is_replica && is_writable,
         Effect::LosesMail,
-        "is a replica, and replica-read-only is no",
+        "the server is a replica, and replica-read-only is no",
         (
-            "what is written here is lost at the next synchronization",
+            "mail written to the replica is lost at the next synchronization",
             "use the master, and set `replica-read-only yes`",
         ),
     );
@@ -237,8 +240,8 @@ fn replication(vitals: &Vitals) -> Found {
         &mut found,
         is_replica && !is_writable,
         Effect::StopsMail,
-        "is a replica",
-        ("nothing can be written to it", "set redis.url to the master"),
+        "the server is a replica",
+        ("no mail can be written to a replica", "set redis.url to the master"),
     );
     note(
         &mut found,
@@ -246,7 +249,7 @@ fn replication(vitals: &Vitals) -> Found {
             && vitals.number("connected_slaves") > 0
             && vitals.setting("min-replicas-to-write") == Some("0"),
         Effect::LosesMail,
-        "has replicas, and min-replicas-to-write is 0",
+        "the server has replicas, and min-replicas-to-write is 0",
         (
             "mail that only the master has is lost when a replica is promoted",
             "set `min-replicas-to-write 1` and a `min-replicas-max-lag` of a few seconds",
@@ -297,7 +300,10 @@ fn limits(vitals: &Vitals) -> Found {
     small(
         "client-output-buffer-limit",
         vitals.setting("client-output-buffer-limit").is_some_and(cuts_replies),
-        ("connections of agents are closed when they read much", "set it to `normal 0 0 0`"),
+        (
+            "connections of agents are closed when they read much",
+            "set `client-output-buffer-limit normal 0 0 0`",
+        ),
     );
     found
 }
@@ -341,8 +347,8 @@ mod tests {
             (&[], &[("appendfsync", "everysec")], LosesMail, "appendfsync is everysec"),
             (&[], &[("appendfsync", "no")], LosesMail, "appendfsync is no"),
             (&[], &[("no-appendfsync-on-rewrite", "yes")], LosesMail, "no-appendfsync-on-rewrite"),
-            (&[("aof_last_write_status", "err")], &[], LosesMail, "its last write"),
-            (&[("aof_last_bgrewrite_status", "err")], &[], StopsMail, "its last rewrite"),
+            (&[("aof_last_write_status", "err")], &[], LosesMail, "the last write"),
+            (&[("aof_last_bgrewrite_status", "err")], &[], StopsMail, "the last rewrite"),
             (
                 &[],
                 &[("auto-aof-rewrite-percentage", "0")],
@@ -364,13 +370,18 @@ mod tests {
             ),
             (&[("maxmemory", "0")], &[], StopsMail, "maxmemory is 0"),
             (&[], &[("maxmemory-clients", "1000")], StopsMail, "maxmemory-clients"),
-            (&[("role", "slave")], &[("replica-read-only", "no")], LosesMail, "is a replica"),
-            (&[("role", "slave")], &[], StopsMail, "is a replica"),
+            (
+                &[("role", "slave")],
+                &[("replica-read-only", "no")],
+                LosesMail,
+                "the server is a replica",
+            ),
+            (&[("role", "slave")], &[], StopsMail, "the server is a replica"),
             (
                 &[("connected_slaves", "1")],
                 &[("min-replicas-to-write", "0")],
                 LosesMail,
-                "has replicas",
+                "the server has replicas",
             ),
             (&[], &[("timeout", "5")], StopsMail, "timeout is 5"),
             (&[], &[("timeout", "0")], StopsMail, "timeout is 0"),

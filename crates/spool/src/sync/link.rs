@@ -110,7 +110,9 @@ impl Link {
             Some(file) => {
                 self.send(command.before, deadline)?;
                 let unreadable = |error| {
-                    LinkError::Never(format!("reading what was put aside of the message: {error}"))
+                    LinkError::Never(format!(
+                        "message: the part in its file can't be read: {error}"
+                    ))
                 };
                 file.each(unreadable, &mut |piece| self.send(&[piece], deadline))?;
                 command.after.to_vec()

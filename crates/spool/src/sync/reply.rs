@@ -84,7 +84,10 @@ fn lossy(text: &[u8]) -> String {
 
 fn malformed(buffer: &[u8]) -> io::Error {
     let start = lossy(&buffer[..buffer.len().min(40)]);
-    io::Error::new(io::ErrorKind::InvalidData, format!("this is not Redis, it says {start:?}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the server is not Redis: its answer begins with {start:?}"),
+    )
 }
 
 #[cfg(test)]
