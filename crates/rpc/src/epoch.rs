@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use crate::Epoch;
 use crate::generation_file::{GenerationFile, GenerationFileError, since_1970_us};
 
-/// A file that holds the last epoch. The next one is written and fsynced before it is used.
+/// File that holds the last epoch. The next epoch is written and fsynced before its first use.
 ///
 /// Two servers that begin at once get different epochs; the caller decides which of them serves.
-/// Without a file the epoch begins at the microseconds since 1970. So after the loss of a file the
-/// epoch is larger all the same, unless the clock was set back. Then an epoch may come twice.
-/// Earlier requests are kept out even so, because each generation makes its tickets with a new
-/// random secret ([`server::Config::secret`](crate::server::Config::secret)).
+/// Without a file the epoch begins at the microseconds since 1970. So the epoch grows even after
+/// the loss of the file, unless the clock was set back. Then an epoch may come twice. Earlier
+/// requests are kept out even so, because each generation makes its tickets with a new random
+/// secret ([`server::Config::secret`](crate::server::Config::secret)).
 #[derive(Debug)]
 pub struct EpochFile(GenerationFile);
 
@@ -81,7 +81,7 @@ mod tests {
             fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         beside.sort();
         assert_eq!(beside, ["echo.7", "echo.7.lock", "echo.8", "echo.8.lock"]);
-        // A leftover of one that died half way is not in the other's way.
+        // A draft that a dead server left doesn't stop another server.
         fs::create_dir(folder.path().join("echo.new")).unwrap();
         files[1].begin().unwrap();
     }

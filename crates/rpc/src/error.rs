@@ -9,11 +9,11 @@ use crate::{Address, Epoch, Port};
 /// Whether the server may have executed a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// Certainly not, and never will be.
+    /// The request was certainly not executed, and never will be.
     Never,
     /// The request may have been executed, or may be yet; at most once.
     Unknown,
-    /// Certainly, and once.
+    /// The request was certainly executed, and once.
     Once,
 }
 
@@ -41,10 +41,10 @@ impl fmt::Display for Progress {
 /// A call's end without a reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
-    /// Too many calls are open. Nothing was sent; call again when one has ended.
+    /// Too many calls are open. Nothing was sent; the caller may call again when one has ended.
     #[error("calls: too many are open: {open}; wait until one has ended")]
     TooManyCalls {
-        /// The calls that are open.
+        /// Number of open calls.
         open: usize,
     },
     /// The request is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was
@@ -68,7 +68,7 @@ pub enum CallError {
     AddressRefused {
         /// The address.
         address: Address,
-        /// The address's fault.
+        /// Reason of the refusal.
         why: &'static str,
     },
     /// The time limit passed.

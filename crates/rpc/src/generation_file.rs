@@ -1,13 +1,13 @@
 //! Numbers that only grow, kept in a file: the generations of servers and clients.
 //!
-//! The next number is on disk before it is used. It is written beside the file and renamed, so that
-//! a crash leaves the old number or the new one. A lock (flock(2)) on a third file makes two
-//! programs that begin at once get different numbers.
+//! The next number is on disk before its first use. A new file is written and renamed, so that a
+//! crash leaves the old number or the new one. A lock (flock(2)) on a third file makes two programs
+//! that begin at once get different numbers.
 //!
-//! Without a file a number begins at the microseconds since 1970, to be larger than one whose file
-//! was lost. That fails when the clock was set back since, or when there was more than one
-//! generation per microsecond. A server is protected even then: the secret of its tickets is random
-//! in each generation.
+//! Without a file a number begins at the microseconds since 1970, to be larger than the number in a
+//! lost file. The number isn't larger if the clock was set back since, or if there was more than
+//! one generation per microsecond. A server is protected even then: the secret of its tickets is
+//! random in each generation.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -22,7 +22,7 @@ use thiserror::Error;
 /// Limit of the file, bytes: no line is longer.
 const BYTES_MAX: u64 = 4_096;
 
-/// The next generation's number could not be kept, so it must not begin.
+/// Failure to keep the next generation's number. That generation must not begin.
 #[derive(Debug, Error)]
 pub enum GenerationFileError {
     /// The file, or those beside it, can't be read or written.
@@ -33,8 +33,8 @@ pub enum GenerationFileError {
         /// The system's error.
         source: io::Error,
     },
-    /// The file has other content. It isn't repaired: a smaller number would repeat an earlier
-    /// generation.
+    /// The file has other content. The program doesn't repair the file: a smaller number would
+    /// repeat an earlier generation.
     #[error(
         "{path}: {content:?} is not {expected}; write a number larger than any so far, or remove \
             the file"
@@ -47,7 +47,7 @@ pub enum GenerationFileError {
         /// The form that it should have.
         expected: &'static str,
     },
-    /// The largest possible number was used. Somebody wrote it: no count goes so far.
+    /// The largest possible number was used. Somebody wrote that number: no count goes so far.
     #[error("{path}: no larger number is left; remove the file")]
     UsedUp {
         /// The file.
@@ -58,7 +58,7 @@ pub enum GenerationFileError {
     Random(#[from] getrandom::Error),
 }
 
-/// A file whose only line is replaced by a later one at each start.
+/// File whose only line is replaced at each start.
 #[derive(Debug)]
 pub(crate) struct GenerationFile(PathBuf);
 
@@ -92,8 +92,8 @@ impl GenerationFile {
         last.checked_add(1).ok_or_else(|| GenerationFileError::UsedUp { path: self.0.clone() })
     }
 
-    /// Takes the lock until dropped. Never unlinked: a waiter would lock the old inode, a newcomer
-    /// a new file.
+    /// Takes the lock until the returned value is dropped. The lock file is never unlinked: a
+    /// waiter would lock the old inode, a newcomer a new file.
     fn lock(&self) -> io::Result<Flock<File>> {
         let file = open(File::options().create(true).append(true), &self.beside(".lock"))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())

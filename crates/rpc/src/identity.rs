@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use crate::generation_file::{GenerationFile, GenerationFileError};
 use crate::{ClientGeneration, ClientId, Identity};
 
-/// A file that holds a client's name and the number of its last generation. The next one is fsynced
-/// before it is used.
+/// File that holds a client's name and the number of its last generation. The next number is
+/// fsynced before its first use.
 ///
 /// Servers recognize a client that died and came back. At its first request they cancel the
 /// requests of its earlier generations, instead of after a long silence. Only one process may use
-/// the file at a time: of two, the later one cancels the earlier's requests, and servers no longer
-/// hear the earlier. Without its file, a client is another client to all servers.
+/// the file at a time: a second one would cancel the first one's requests, and servers would no
+/// longer hear the first. Without its file, a client is another client to all servers.
 #[derive(Debug)]
 pub struct IdentityFile(GenerationFile);
 
@@ -31,8 +31,8 @@ impl IdentityFile {
         Self(GenerationFile::at(path.into()))
     }
 
-    /// Begins a new generation, whose number is on disk when this returns. The name stays, or is
-    /// new if there was none.
+    /// Begins a new generation, and returns when its number is on disk. The name stays, or is new
+    /// if there was none.
     ///
     /// # Errors
     /// See [`GenerationFileError`]. The client must not begin.

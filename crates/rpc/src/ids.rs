@@ -19,13 +19,13 @@ macro_rules! number {
 }
 
 number! {
-    /// Name of a server, wherever it runs (paper, section 2). Opaque. Names by [`Port::random`]
-    /// collide so rarely that it doesn't matter.
+    /// Name of a server, independent of its address (paper, section 2). The number has no meaning.
+    /// Collisions of names by [`Port::random`] are too rare to matter.
     Port
 }
 number! {
-    /// Generation of a server. Grows at each start; never 0, which a client sends before it knows
-    /// the epoch.
+    /// Generation of a server. Grows at each start; never 0, which a client sends before the client
+    /// knows the epoch.
     Epoch
 }
 number! {
@@ -75,8 +75,8 @@ impl Identity {
     }
 }
 
-/// Ticket that admits a client to a server. The server makes and checks it. Also the name of the
-/// session that is opened with it.
+/// Ticket that admits a client to a server, made and checked by the server. The ticket is also the
+/// name of the session that it opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     /// Time of issue on the server's own clock, in microseconds since its start.
@@ -95,7 +95,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// Whether datagrams to it stay on this machine by its nature.
+    /// Whether datagrams to the address never leave this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {

@@ -1,11 +1,11 @@
 //! The keyed hash at the end of every packet.
 //!
 //! The hash is SipHash-2-4 with 128 bits of output, under keys that BLAKE3 derives from the secret.
-//! Long packets, which only a machine's own sockets carry, have 128 bits of keyed BLAKE3: it takes
-//! 3.6 µs for 32 KiB, where SipHash takes 11. Each direction has its own keys, so that a packet
-//! can't be reflected to its sender. Without a secret there is no hash. That is allowed on loopback
-//! and Unix sockets alone, where the kernel keeps packets whole, and the machine keeps strangers
-//! out.
+//! Long packets, which only a machine's own sockets carry, have 128 bits of keyed BLAKE3, which
+//! takes 3.6 µs for 32 KiB, where SipHash takes 11. Each direction has its own keys, so that a
+//! packet can't be reflected to its sender. Without a secret there is no hash. Only loopback and
+//! Unix sockets may do without, since the kernel keeps packets whole there, and the machine keeps
+//! strangers out.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -20,12 +20,12 @@ use thiserror::Error;
 pub(crate) const TAG_BYTES: usize = 16;
 /// Least size of a key file, bytes.
 const MIN_KEY_FILE_BYTES: usize = 32;
-/// Limit of a key file, bytes: no secret is as long.
+/// Limit of a key file, bytes; no secret is as long.
 const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
 /// Permissions that a key file must not grant: any to others, and writing to its group.
 const FORBIDDEN_MODE: u32 = 0o027;
 
-/// A key file that isn't used.
+/// Reason for which a key file isn't used.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The file can't be read.
@@ -103,21 +103,21 @@ impl Key {
         Self(Some(Pair { questions, answers }))
     }
 
-    /// Returns the absence of a key: packets carry no hash.
+    /// Returns the key that stands for no secret: packets carry no hash.
     #[must_use]
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Reads the secret from a file; white space at its end doesn't count. The file's group may
-    /// read it, and no other user.
+    /// Reads the secret from a file; white space at its end doesn't count. Only the file's owner
+    /// and its group may be able to read the file.
     ///
     /// # Errors
     /// See [`KeyError`].
     pub fn from_file(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::Io { path: path.to_owned(), source };
         let file = host::file::open_of_any_mode(path).map_err(failed)?;
-        // The mode is that of the opened file, whatever its name leads to now.
+        // The mode must be that of the opened file: its name may lead to another file now.
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
         if mode & FORBIDDEN_MODE != 0 {
             return Err(KeyError::Open { path: path.to_owned(), mode });

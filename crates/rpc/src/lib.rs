@@ -5,8 +5,8 @@
 //! A client asks a server to do something and wants its answer. Datagrams get lost, doubled,
 //! delayed and reordered. Either side can die at any instant and come back. TCP solves the first
 //! four by a connection, which costs a round trip and some ten packets for an exchange that needs
-//! two. It doesn't solve the last. After a broken connection the caller doesn't know whether its
-//! request was executed, and asking again may execute it twice.
+//! two. TCP doesn't solve the last. After a broken connection the caller doesn't know whether the
+//! server executed the request, and asking again may execute it twice.
 //!
 //! # The idea
 //!
@@ -40,9 +40,9 @@
 //!
 //! ## Sessions keep late packets from being executed
 //!
-//! A server can't remember all clients for ever, and can't recognize a forgotten request. So it
-//! must be able to refuse a request that it *might* have forgotten. Its memory of a client is a
-//! *session*: the sequence numbers that were seen and the replies not yet released. A session
+//! A server can't remember all clients for ever, and can't recognize a forgotten request. So the
+//! server must be able to refuse a request that it *might* have forgotten. Its memory of a client
+//! is a *session*: the sequence numbers that were seen and the replies not yet released. A session
 //! begins with a *ticket*, which a client gets once, by a `Hello`:
 //!
 //! ```text
@@ -52,13 +52,14 @@
 //!     ├── Request(epoch, ticket, seq) ─────▶ opens the session, if the ticket is young
 //! ```
 //!
-//! Every request belongs to the session under whose ticket it was first sent. If the server knows
-//! the session, it knows all of the session's requests. If not, and the ticket is as old as
-//! [`server::Limits::session_idle`], the session may have been forgotten. Then the request is
-//! refused, with a new ticket for later ones. A session is kept for that time after its last
-//! packet, so it is never forgotten while its ticket is young. No clock is compared with another
-//! one, and a client that was stopped for an hour is as safe as any other. A ticket is sent to an
-//! address before it is accepted from there, so nobody can have large replies sent to a stranger.
+//! Every request belongs to the session under whose ticket it was first sent. A server that knows
+//! the session knows all of the session's requests. If the server doesn't know the session, and the
+//! ticket is as old as [`server::Limits::session_idle`], the session may have been forgotten. Then
+//! the server refuses the request, with a new ticket for later requests. A session is kept for that
+//! time after its last packet, so it is never forgotten while its ticket is young. No clock is
+//! compared with another one, and a client that was stopped for an hour is as safe as any other.
+//! The server sends a ticket to an address before it accepts the ticket from there, so nobody can
+//! have large replies sent to a stranger.
 //!
 //! Only a later generation of the client ends a session earlier. The session's ticket may still be
 //! young then. But the later generation's session outlives the ticket, and while it lives earlier
@@ -67,10 +68,11 @@
 //! ## Epochs
 //!
 //! A server's *epoch* grows with each of its generations (`EpochFile`, or the caller's own
-//! counter). It is part of every ticket and packet. A request of an earlier epoch is refused with
-//! the new one [3.4], and the caller learns that the result is unknown. The number of a client's
-//! generation grows, too. Replies to an earlier generation are orphans and dropped. A server that
-//! hears from a later generation cancels the requests of the earlier one.
+//! counter). The epoch is part of every ticket and packet. The server refuses a request of an
+//! earlier epoch and names its own [3.4], so the caller learns that the result is unknown. The
+//! number of a client's generation grows, too. The client drops replies to an earlier generation:
+//! they are orphans. A server that hears from a later generation cancels the requests of the
+//! earlier one.
 //!
 //! # Invariants
 //!
@@ -89,7 +91,7 @@
 //! | | |
 //! |---|---|
 //! | a request, or its reply, is lost | the client repeats it after RTO (RFC 6298, with back-off); the server doesn't execute it again |
-//! | nothing comes back at all | after [`client::Limits::retransmissions`]: [`CallError::ServerDown`]. Half way, the port is looked up again, in case the server moved |
+//! | nothing comes back at all | after [`client::Limits::retransmissions`]: [`CallError::ServerDown`]. Half way, the client looks the port up again, in case the server moved |
 //! | the service takes long | `Working` after [`ACK_WITHIN`], then a heartbeat each [`client::Limits::heartbeat`] |
 //! | the time limit passes | [`CallError::TimedOut`] with the call's progress; the server is told to cancel |
 //! | the server died and came back | [`CallError::ServerRestarted`] for requests to the earlier generation |
@@ -97,7 +99,7 @@
 //! | the server forgot the session or the request | [`CallError::Forgotten`]: after silence longer than the client had announced, or after a server was full for as long as a ticket is young |
 //! | the client's address changes | [`CallError::ServerDown`]: its packets are dropped until it greets the server anew |
 //! | the service gives a request up | [`CallError::Abandoned`], at once |
-//! | the server is full | it refuses with `Busy`; the client repeats, more and more slowly, and at its limit ends with [`CallError::Busy`] |
+//! | the server is full | the server refuses with `Busy`; the client repeats, more and more slowly, and at its limit ends the call with [`CallError::Busy`] |
 //!
 //! # Large messages
 //!
@@ -105,7 +107,7 @@
 //! windows are the client's, in both directions. The client sends a request's fragments within its
 //! window, and the server reports the ones that it [`Got`](packet::Answer::Got). The client *asks*
 //! for a reply's fragments by ranges, after a first burst that its request allowed. So a server has
-//! no retransmission state and only ever answers, which makes the remembered reply simple.
+//! no retransmission state and only answers, which keeps the remembered reply simple.
 //!
 //! A request lives on below the floor once the server has acknowledged a part of it, so no request
 //! waits for a slow or large one. The client reports that such requests have `Ended`, many at a
@@ -115,15 +117,15 @@
 //! # Where this departs from the paper
 //!
 //! - The paper has a communication server, one process per site between the applications and the
-//!   network. Here it is a library. The process cost two more local messages per packet, and its
-//!   death ended every application's calls.
+//!   network. Here a library takes its place. The process cost two more local messages per packet,
+//!   and its death ended every application's calls.
 //! - Replies are released by the time limit [3.2] *or* by the floor in the client's next packet.
 //!   With the limit alone, replies would be kept for seconds.
 //! - The paper doesn't explain how a server that freed its tables recognizes a very late duplicate.
-//!   Here tickets do that.
+//!   Here a late duplicate is refused by its ticket.
 //! - The retransmission timer adapts; the paper's is fixed.
-//! - The heartbeat [3.3] asks about one request, not about the server, so it finds a lost reply and
-//!   a forgotten request too.
+//! - The heartbeat [3.3] asks about one request, not about the server, so the heartbeat finds a
+//!   lost reply and a forgotten request too.
 //! - Epochs alone are right only with stable storage. Here the ticket's hash also contains a secret
 //!   of the server's generation.
 //! - The timer queue is an ordered set rather than a binary heap: a cancelled timer leaves it at
@@ -136,14 +138,14 @@
 //! [`client::Client`] and [`server::Server`] are pure: packets and the time go in by `handle_*`,
 //! packets and events come out by `poll_*`. They own no socket, clock, thread or source of random
 //! numbers. The feature `driver`, on by default, gives them sockets and tokio's timers (`driver`),
-//! and messages instead of bytes (`typed`). `Rules::obey` is always true but in tests that break a
-//! rule on purpose. The tables of [`client`] and [`server`] say what each input does to a call and
-//! to a request.
+//! and messages instead of bytes (`typed`). `Rules::obey` is always true, except in tests that
+//! break a rule on purpose. The tables of [`client`] and [`server`] say what each input does to a
+//! call and to a request.
 //!
-//! A call with its reply passes these functions of `src/`, in this order; a test looks whether each
-//! is there. Input of all kinds enters a core through `drive`: it locks the core, gives it the
-//! input, takes its outputs, unlocks, and then sends packets and carries out effects. What it calls
-//! a machine is `driver/caller.rs` on a client and `driver/service.rs` on a server.
+//! A call with its reply passes these functions of `src/`, in this order; a test checks that each
+//! exists. Input of all kinds enters a core through `drive`, which locks the core, gives it the
+//! input, takes its outputs and unlocks. Then `drive` sends the packets and carries out the
+//! effects. Its machine is `driver/caller.rs` on a client and `driver/service.rs` on a server.
 //!
 //! | file | functions | purpose |
 //! |---|---|---|

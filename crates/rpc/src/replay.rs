@@ -4,7 +4,8 @@
 use crate::PacketNumber;
 
 const WORDS: usize = 16;
-/// Width of the window. A packet that is so much older than the newest counts as a copy.
+/// Width of the window, packet numbers. A packet that is further behind the newest counts as a
+/// copy.
 const WINDOW: u64 = 64 * WORDS as u64;
 
 /// The packet numbers seen in one session.

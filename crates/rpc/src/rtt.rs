@@ -27,8 +27,8 @@ impl RoundTrip {
         Self { measured: None, initial, max }
     }
 
-    /// Takes a measured round trip. Every packet has a number of its own, so repeated ones may be
-    /// measured too.
+    /// Takes a measured round trip. Every packet has a number of its own, so repeated packets may
+    /// be measured too.
     pub(crate) fn sample(&mut self, took: Duration) {
         self.measured = Some(match self.measured {
             None => Estimate { smoothed: took, variation: took / 2 },
@@ -39,8 +39,8 @@ impl RoundTrip {
         });
     }
 
-    /// Returns the timer for the transmission after `unanswered` ones in a row: it doubles with
-    /// each.
+    /// Returns the timer for the transmission after `unanswered` ones in a row: doubled for each of
+    /// them.
     pub(crate) fn timeout(&self, unanswered: u32) -> Duration {
         self.base().saturating_mul(1 << unanswered.min(16)).min(self.max)
     }

@@ -1,4 +1,4 @@
-//! The rules that a test may break, to show that the simulation notices.
+//! The rules that a test may break, to check that the simulation notices.
 //!
 //! Without the feature `mutations` no rule can be broken: [`Rules::obey`] is always true, and the
 //! compiler drops the rest.

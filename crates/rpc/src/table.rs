@@ -1,8 +1,8 @@
-//! Tables in the documentation, held against the code.
+//! Tests of the tables in the documentation against the code.
 //!
 //! A table of phases has rows of phases, inputs, the phase that follows, and the outputs. A test
-//! leads a machine to each phase, gives it each input, and compares. A pair without a row must
-//! change nothing and put nothing out.
+//! leads a machine to each phase, gives it each input, and compares the result with the row. A
+//! phase and an input without a row must change nothing and put nothing out.
 
 use std::collections::BTreeMap;
 
@@ -50,8 +50,8 @@ fn rows(page: &str, phases: &[&str]) -> Rows {
     rows
 }
 
-/// Returns the phases of a cell: by their names, or `any` of those that begin in one way, or `any
-/// but` those.
+/// Returns the phases of a cell. The cell has their names, or `any` or `any but` with the
+/// beginnings of their names.
 fn named<'a>(cell: &'a str, phases: &[&'a str]) -> Vec<&'a str> {
     let (beginnings, is_in) = match (cell.strip_prefix("any but "), cell.strip_prefix("any ")) {
         (Some(but), _) => (but, false),

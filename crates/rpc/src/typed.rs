@@ -1,11 +1,11 @@
 //! Typed messages: enums, or any type that serde knows, written as postcard.
 //!
-//! A server may not be able to read a request from a client of another version. Its answer is
-//! [`TypedError::NotUnderstood`], and the request is counted, never dropped. Surplus bytes behind a
-//! message are as wrong as missing ones.
+//! A server may be unable to read a request from a client of another version. Then the client gets
+//! [`TypedError::NotUnderstood`], and the server counts the request. Surplus bytes behind a message
+//! are as wrong as missing bytes.
 //!
-//! A reply begins with two bytes that mark a typed server's. So another server's reply is never
-//! taken for a refusal: it is [`TypedError::Reply`], whatever it says, and the request was
+//! A reply begins with two bytes that mark a typed server. So a client never takes an untyped
+//! server's reply for a refusal: any such reply is [`TypedError::Reply`], and the request was
 //! executed.
 //!
 //! Types must not be recursive, or must limit their depth themselves. Reading takes some of the
@@ -52,7 +52,7 @@ pub struct Server<Q, A> {
     messages: PhantomData<fn(Q) -> A>,
 }
 
-/// A request to execute. Dropping it without a reply abandons it: see [`driver::Request`].
+/// Request to execute. Dropping a request without a reply abandons it: see [`driver::Request`].
 #[derive(Debug)]
 pub struct Request<Q, A> {
     /// Content of the request.
@@ -66,8 +66,8 @@ pub struct Responder<A> {
     messages: PhantomData<fn(A)>,
 }
 
-/// A call that was sent. Awaiting it, in any task, gives the reply. Dropping it cancels the call,
-/// and tells the server.
+/// Call that was sent. Awaiting the value, in any task, gives the reply. Dropping the value cancels
+/// the call, and tells the server.
 #[must_use = "dropping it cancels the call"]
 pub struct Pending<A> {
     pending: driver::Pending,
@@ -102,7 +102,7 @@ pub enum TypedReplyError {
     Reply(#[from] ReplyError),
 }
 
-/// First bytes of a reply. No text begins so: UTF-8 never has the first byte.
+/// First bytes of a typed server's reply. No text begins so: UTF-8 never has the first byte.
 const TYPED: [u8; 2] = [0xC1, b'T'];
 
 /// Reply on the wire, behind [`TYPED`].

@@ -19,8 +19,8 @@ pub(crate) struct Window {
     gained: u32,
     /// Bytes that must arrive before another loss counts as a new one.
     recovering: u32,
-    /// Whether a timer expired and the threshold isn't reached again. Other timers that expire are
-    /// about the same loss.
+    /// Whether a timer expired and the threshold isn't reached again. Other timers that expire
+    /// meanwhile concern the same loss.
     collapsed: bool,
 }
 
@@ -68,8 +68,8 @@ impl Window {
     }
 
     /// Begins again with a small window, because a timer expired. Many messages share the window,
-    /// each with a timer of its own. Only the first to expire lowers the threshold, like only the
-    /// first of several in a row in RFC 5681, section 3.1.
+    /// each with a timer of its own. Only the first to expire lowers the threshold, as RFC 5681,
+    /// section 3.1, has it for several in a row.
     pub(crate) fn timed_out(&mut self, chunk_bytes: u32) {
         if !self.collapsed {
             self.lost(chunk_bytes);
@@ -84,7 +84,8 @@ impl Window {
         self.threshold = self.bytes;
     }
 
-    /// Widens the window by a fragment's worth per window: here, a sixteenth of the initial window.
+    /// Widens the window by a sixteenth of the initial window for each window of bytes that
+    /// arrives.
     fn avoid_congestion(&mut self, bytes: u32) {
         self.gained += bytes;
         if self.gained >= self.bytes {

@@ -4,7 +4,7 @@
 //!   It can't read, change or remove anything: neither its own mail nor another program's keys.
 //! - An *agent* (the daemons, pickup-rs, the operator's command) may run what the client sends and
 //!   what the functions call, on the keys of OPTIMUS. Redis checks the caller's rights for each
-//!   command inside a function too, so these commands are listed as well.
+//!   command inside a function too, so the list has these commands as well.
 
 use crate::keys::{INBOX, NOTICES, SHARD};
 

@@ -1,8 +1,8 @@
 //! A message's records, most of which needn't be in memory.
 //!
-//! A submitting program keeps a small message in memory. Of a large one it keeps only the ends: the
-//! part between them is in a file, and is read in pieces. Reading doesn't move the file's own
-//! position, so each repeated attempt can read the records again.
+//! A submitting program keeps a small message in memory. Of a large message the program keeps only
+//! the ends: the part between them is in a file, which is read in pieces. Reading doesn't move the
+//! file's own position, so each repeated attempt can read the records again.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +27,7 @@ pub struct Content<'a> {
 pub struct InFile<'a> {
     /// The file, open for reading.
     pub file: &'a File,
-    /// Number of its first bytes that count.
+    /// Number of bytes, from the file's beginning, that belong to the records.
     pub bytes: u64,
 }
 
@@ -43,7 +43,7 @@ impl Content<'_> {
         self.file.map_or(0, |it| it.bytes) + (self.before.len() + self.after.len()) as u64
     }
 
-    /// Gives all of it to `take`, in pieces. `unreadable` converts an error of the file.
+    /// Gives all records to `take`, in pieces. `unreadable` converts an error of the file.
     pub fn each<E>(
         &self,
         unreadable: impl Fn(io::Error) -> E,

@@ -6,16 +6,16 @@
 //! ```
 //!
 //! Recipients from the command line stand before the content, and those from headers (`sendmail
-//! -t`) after it. The first end is read record by record. The second can't be read backwards, but
-//! its start can be found. It is the last `X` record of the message, the bytes `X` NUL: no record
-//! after it may hold a NUL, and none is empty but `E`. Envelopes are for people only: nothing is
-//! decided by them, and no checksum is compared.
+//! -t`) after it. The first end is read record by record. The second end can't be read backwards,
+//! but its start can be found: the last `X` record of the message, the bytes `X` NUL. No record
+//! after that `X` may hold a NUL, and none is empty but `E`. Envelopes are for people only: no
+//! program decides by them, so no checksum is compared.
 
 use postfix_wire::record::{RecordType, Records};
 
 use crate::message::{about, records_of};
 
-/// Size of an end that has nearly every envelope, bytes.
+/// Size of an end, bytes, in which nearly every envelope fits.
 pub const END_BYTES: usize = 4096;
 
 /// Envelope of a message, as a listing shows it.
@@ -66,7 +66,7 @@ impl Told {
 }
 
 impl<'a> Ends<'a> {
-    /// Returns the ends of a message that is here whole.
+    /// Returns the ends of a message of which all bytes are given.
     pub fn whole(value: &'a [u8]) -> Self {
         Self { head: value, tail: value, total: value.len() }
     }
@@ -177,8 +177,7 @@ mod tests {
     }
 
     proptest! {
-        /// Recipients are those of the whole message, whatever its content is, and wherever the
-        /// ends are cut.
+        /// The ends have the recipients of the whole message, for any content and any cut.
         #[test]
         fn the_ends_never_tell_anything_else_than_the_whole(
             content in

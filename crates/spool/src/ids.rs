@@ -27,13 +27,13 @@ const RANDOM_BITS: u32 = 80;
 
 /// Asks the kernel for random bytes, without a file or a library's help.
 ///
-/// The crate getrandom looks for the C library's function with dlsym(3). A static program finds
-/// nothing there, and would need `/dev/urandom`, which chroots and small containers lack. The
-/// crate's way is left for kernels that refuse the system call.
+/// The crate getrandom looks for the C library's function with dlsym(3). A static program finds no
+/// such function, and would need `/dev/urandom`, which chroots and small containers lack. The crate
+/// is the fallback for kernels that refuse the system call.
 fn fill_with_random_bytes(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     match rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(count) if count == bytes.len() => Ok(()),
-        // The kernel never cuts short a call for so few bytes.
+        // The kernel fills up to 256 bytes whole (getrandom(2)).
         Ok(_) | Err(_) => getrandom::fill(bytes),
     }
 }
@@ -56,13 +56,13 @@ macro_rules! ulid {
                 Ok(Self::from_parts(since_epoch.as_millis() as u64, u128::from_be_bytes(random)))
             }
 
-            /// Makes a name of Unix milliseconds and random bits, of which the lowest 48 and 80 are
-            /// used.
+            /// Makes a name of the lowest 48 bits of `unix_ms` and the lowest 80 of `random`.
             pub fn from_parts(unix_ms: u64, random: u128) -> Self {
                 Self(u128::from(unix_ms) << RANDOM_BITS | random & ((1 << RANDOM_BITS) - 1))
             }
 
-            /// Returns the time of the naming, Unix milliseconds by the naming machine's clock.
+            /// Returns the time at which the name was made, Unix milliseconds by the making
+            /// machine's clock.
             pub fn unix_ms(self) -> u64 {
                 (self.0 >> RANDOM_BITS) as u64
             }
@@ -106,7 +106,7 @@ macro_rules! ulid {
     };
 }
 
-/// Gives a name the conversions by which serde writes it as a string.
+/// Implements the conversions by which serde writes a name as a string.
 macro_rules! text_conversions {
     ($name:ident, $into:expr) => {
         impl TryFrom<String> for $name {
@@ -140,23 +140,24 @@ ulid! {
     /// One submitted message, named once by the program that submits it.
     ///
     /// The text is 26 characters of Crockford's base 32 in upper case, and no other spelling is
-    /// accepted. It is a key in Redis and an attribute in queue files, where two spellings would be
-    /// two messages.
+    /// accepted. The text is a key in Redis and an attribute in queue files, where two spellings
+    /// would be two messages.
     MessageId
 }
 ulid! {
-    /// Generation of an agent's process, named at its start. A later one takes an earlier one's
-    /// place. Also a nonce of a queue directory, which tells a copy from its original.
+    /// Generation of an agent's process, named at its start. A later generation takes an earlier
+    /// one's place. The type also serves as the nonce of a queue directory, which tells a copy from
+    /// its original.
     Generation
 }
 ulid! {
-    /// One spool: all that one Redis has kept since it was first used. Named once; Redis keeps the
-    /// name.
+    /// Identity of one spool: of all mail that one Redis has kept since its first use. Redis keeps
+    /// the identity.
     SpoolId
 }
 
 impl Generation {
-    /// The name of nothing: no process of OPTIMUS was started in 1970.
+    /// The absence of a generation: no process of OPTIMUS was started in 1970.
     pub const NONE: Self = Self(0);
 
     /// Returns a new name that sorts after `last`, also where the clock was set back.
@@ -166,7 +167,7 @@ impl Generation {
     }
 }
 
-/// Defines a number in Redis that tells lots, tenures, starts or commits apart.
+/// Defines the type of a number in Redis: of lots, tenures, starts or commits.
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -204,29 +205,30 @@ macro_rules! number {
 }
 
 number! {
-    /// One lot, which is a group of messages that move together. Counted from 1 and never used
+    /// Number of a lot, which is a group of messages that move together. Counted from 1; never used
     /// again.
     LotNumber
 }
 number! {
-    /// Rank of an agent's start among all starts: each number is given out once and is above all
-    /// earlier ones. It ranks the agents of a kind, and it is the fencing token between two Mail
+    /// Rank of an agent's start among all starts: Redis gives each number out once, above all
+    /// earlier ones. The rank orders the agents of a kind, and fences the earlier of two Mail
     /// Agents of one node.
     Start
 }
 number! {
-    /// A lot's fencing token: the number of times that it was taken from a node, counted from 1. A
-    /// commit under an old epoch is refused.
+    /// Number of a lot's tenure, counted from 1 and one higher whenever the lot is taken from a
+    /// node. Redis refuses a commit under an old epoch.
     Epoch
 }
 
 number! {
-    /// One commit of a node, counted from 1. All commits up to the node's mark are released; 0 is
-    /// none.
+    /// Number of a node's commit, counted from 1; 0 stands for none. All commits up to the node's
+    /// mark are released.
     CommitNumber
 }
 
-/// Defines a name from outside, restricted to characters that keys and records can hold.
+/// Defines the type of a name that an administrator chooses, of characters that keys and records
+/// can hold.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -272,17 +274,18 @@ fn is_name(text: &str) -> bool {
 }
 
 name! {
-    /// One node: a Postfix instance and its Mail Agent. Lives as long as the instance's queue.
+    /// Name of a node, which is one Postfix with its pickup-rs and its Mail Agent. The name lasts
+    /// as long as the Postfix instance's queue.
     NodeId
 }
 name! {
-    /// One agent. A Mail Agent has its node's name.
+    /// Name of an agent. A Mail Agent has its node's name.
     AgentId
 }
 
 /// A destination: the domain of a recipient's address, in lower case.
 ///
-/// Recipients without a domain name or an address literal, as local users, are counted together as
+/// Recipients without a domain name or an address literal, such as local users, count together as
 /// [`Domain::others`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

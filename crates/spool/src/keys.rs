@@ -34,8 +34,8 @@ pub const DIRECTORY: &str = "optimus:{dir}:";
 /// Leases of all agents: a sorted set.
 pub const LEASES: &str = "optimus:{dir}:leases";
 
-/// Keys of earlier schemas that may hold mail, each with its name in this schema. No function looks
-/// at them.
+/// Keys of earlier schemas that may hold mail, each with its name in this schema. No function reads
+/// these keys.
 pub const EARLIER: [(&str, &str); 3] = [
     ("optimus:{0}:corrupt", QUARANTINE),
     ("optimus:{0}:corrupt:why", "optimus:{0}:quarantine:why"),

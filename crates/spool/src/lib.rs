@@ -1,18 +1,18 @@
 //! Everything that knows a Redis key: the schema, its function library, and two clients.
 //!
-//! The head of `optimus.lua` tells once what is stored, who may change it, and what always holds.
-//! This side has the names ([`MessageId`], [`LotNumber`], [`Epoch`], [`NodeId`]), the stored form
-//! of a message ([`Message`]), and two clients:
+//! The head of `optimus.lua` lists the keys, the callers that may change them, and the invariants.
+//! The Rust side has the names ([`MessageId`], [`LotNumber`], [`Epoch`], [`NodeId`]), the stored
+//! form of a message ([`Message`]), and two clients:
 //!
-//! - [`sync::Submitter`] for the set-group-id programs: one call, one deadline, and an outcome that
-//!   says whether the message is certainly stored, certainly not, or in doubt;
-//! - `Spool` (feature `async`) for the daemons: every other function, reconnecting, with errors
+//! - [`sync::Submitter`] for the set-group-id programs has one call with one deadline. Its outcome
+//!   says whether the message is certainly stored, certainly not, or in doubt.
+//! - `Spool` (feature `async`) for the daemons has every other function, reconnects, and has errors
 //!   that say whether to retry.
 //!
-//! `Spool` loads the function library when Redis has lost it. It repeats calls freely, because
-//! every function is idempotent: the second call changes nothing and says so. Submitting takes no
-//! function but RPUSH and PUBLISH, so a submitter's Redis user may do nothing else (module `acl`).
-//! A message that is submitted twice under one id is sent once.
+//! `Spool` loads the function library when Redis has lost it. `Spool` may repeat any call, because
+//! every function is idempotent: the second call changes nothing and says so. A submission needs no
+//! function, only RPUSH and PUBLISH, so a submitter's Redis user may do nothing else (module
+//! `acl`). A message that is submitted twice under one id is sent once.
 
 #[cfg(feature = "async")]
 pub mod acl;
@@ -35,9 +35,9 @@ pub mod sync;
 
 /// Time after which Redis closes a silent connection, seconds: its setting `timeout`.
 ///
-/// A stopped `sendmail` holds its connection no longer than this, so its user can't use up
-/// `maxclients`. The daemons' clients are never silent for so long (10 s, and 2 s for the answer);
-/// neither is a `sendmail` under the default `submit.timeout_ms`.
+/// A stopped `sendmail` holds its connection no longer than this time, so its user can't use up
+/// `maxclients`. The daemons' clients are silent for 12 s at most: 10 s, and 2 s for the answer. A
+/// `sendmail` under the default `submit.timeout_ms` is never silent for so long either.
 pub const SILENCE_LIMIT_S: u64 = 20;
 
 #[cfg(feature = "async")]

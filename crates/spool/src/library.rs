@@ -7,13 +7,13 @@ pub fn library() -> String {
 
 const SOURCE: &str = include_str!("optimus.lua");
 
-/// Schema of the library, which rises with every change that an older client can't work with. A
-/// client never replaces a library of a higher schema.
+/// Schema of the library, raised by every change with which an older client can't work. A client
+/// never replaces a library of a higher schema.
 pub(crate) const SCHEMA: u32 = 6;
 
-/// Revision of the text, which rises with every other change; a test enforces that. During an
-/// upgrade there are two programs with one schema and two texts. Both know from the revision which
-/// text is later, so the library is replaced once.
+/// Revision of the text, raised by every other change, as a test enforces. During an upgrade two
+/// programs may have one schema and two texts. Both know from the revision which text is later, so
+/// they replace the library once.
 pub(crate) const REVISION: u32 = 5;
 
 /// Returns the answer of `optimus_version`: schema, revision, and a checksum of the text.
@@ -24,7 +24,7 @@ pub fn library_version() -> String {
 /// Returns schema and revision of a library; 0 for a part that the version lacks.
 #[cfg(feature = "async")]
 pub(crate) fn rank(version: &str) -> (u32, u32) {
-    // Versions before revisions had two parts, and the second one was the checksum.
+    // Early versions had no revision: their second part was the checksum.
     match version.split('.').collect::<Vec<_>>()[..] {
         [schema, revision, _] => (schema.parse().unwrap_or(0), revision.parse().unwrap_or(0)),
         [schema, ..] => (schema.parse().unwrap_or(0), 0),

@@ -17,8 +17,8 @@ pub enum LoginError {
 
 impl Server {
     /// Returns this instance's Redis and the daemons' login to it. The password of a configured
-    /// Redis is read at once, while this process may still be root. The embedded one's password is
-    /// read when it is needed, since `optimus run` makes it.
+    /// Redis is read at once, while this process may still be root. The password of an embedded
+    /// Redis is read when needed, since `optimus run` makes it.
     ///
     /// # Errors
     ///

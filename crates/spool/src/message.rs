@@ -7,8 +7,8 @@
 //! The first line is text: the form's version, the CRC-32C of all that follows it in hexadecimal,
 //! the submitting user, the time of submission, and the submitting machine's name. The records are
 //! exactly as stock postdrop would have written them into the maildrop. A message is one value: a
-//! hash with fields would cost some 180 bytes more. The value never changes, so it can't disagree
-//! with anything. The index that holds its id tells the message's place.
+//! hash with fields would cost some 180 bytes more. The value never changes and doesn't have the
+//! message's place, so the two can't disagree. The place is the index that holds the id.
 
 use std::io;
 
@@ -24,7 +24,7 @@ pub struct Submission<'a, R = &'a [u8]> {
     pub uid: u32,
     /// Time of submission, Unix milliseconds.
     pub arrival_ms: u64,
-    /// `myhostname` of the submitting machine; with the id it makes up a missing Message-ID.
+    /// `myhostname` of the submitting machine. Host and id make up a missing Message-ID.
     pub host: &'a str,
     /// Records as stock postdrop would have written them.
     pub records: R,
@@ -63,8 +63,8 @@ pub struct Message {
     pub records: Vec<u8>,
 }
 
-/// Reason for which a stored message is unusable. Nothing was changed. Refuse the message, which
-/// puts it into quarantine.
+/// Reason for which a stored message is unusable. Nothing was changed. The caller must refuse the
+/// message, which puts it into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// Redis has the id without the message.
@@ -74,7 +74,7 @@ pub enum Damage {
     /// The first line is in no known form.
     #[error("the stored message has no readable first line")]
     Header,
-    /// The content is not as submitted.
+    /// The content is not the submitted one.
     #[error(
         "checksum mismatch: stored {stored:08x}, computed {computed:08x}, message of {bytes} bytes"
     )]
@@ -104,8 +104,8 @@ impl Message {
     }
 }
 
-/// Splits a stored value, whatever is wrong with it, into its first line and its records. Without
-/// such a line, all of it counts as records. For people to look at.
+/// Splits a stored value, damaged or not, into its first line and its records, for people to look
+/// at. Without such a line, the whole value counts as records.
 pub fn records_of(value: &[u8]) -> (&[u8], &[u8]) {
     let start = value
         .iter()
@@ -115,8 +115,8 @@ pub fn records_of(value: &[u8]) -> (&[u8], &[u8]) {
     value.split_at(start)
 }
 
-/// Reads the submitting user and the time of submission, Unix milliseconds, from a first line with
-/// its break.
+/// Reads the submitting user and the time of submission (Unix milliseconds) from a first line with
+/// its line break.
 #[cfg(feature = "async")]
 pub(crate) fn about(first_line: &[u8]) -> Option<(u32, u64)> {
     let (_, start) = parse_checksum(first_line)?;

@@ -40,10 +40,10 @@ pub struct Server {
     pub user: Option<String>,
     /// Password of that user.
     pub password: Option<String>,
-    /// File whose first line is the password instead. The daemons' client reads it for each
-    /// connection, since it may be made after the client.
+    /// File whose first line is the password, in place of `password`. The daemons' client reads the
+    /// file for each connection, since the file may be made after the client.
     pub password_file: Option<PathBuf>,
-    /// Whether only root and the owner of the socket's folder may answer there.
+    /// Whether only root and the owner of the socket's folder may answer at the address.
     pub expects_owner: bool,
 }
 
@@ -76,15 +76,15 @@ impl Server {
         server.ok_or_else(|| wrong(FORMS))
     }
 
-    /// Returns the server with these credentials, where they are set.
+    /// Returns the server with these credentials; an unset one stays as it was.
     pub fn with_credentials(mut self, user: Option<&str>, password: Option<&str>) -> Self {
         self.user = user.map(str::to_owned).or(self.user);
         self.password = password.map(str::to_owned).or(self.password);
         self
     }
 
-    /// Returns the server, as the embedded one if `is_embedded`. That one must be run by the owner
-    /// of its socket's folder, and no other process is told anything.
+    /// Returns the server, as the embedded one if `is_embedded`. An embedded server must be run by
+    /// the owner of its socket's folder, and a client tells no other process anything.
     pub fn embedded(self, is_embedded: bool) -> Self {
         Self { expects_owner: is_embedded, ..self }
     }

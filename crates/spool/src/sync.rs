@@ -6,23 +6,25 @@
 //! |---|---|---|
 //! | `Ok` | is in Redis, durably | is done |
 //! | [`SubmitError::NotSubmitted`] | is certainly not in Redis | may store it elsewhere |
-//! | [`SubmitError::Unknown`] | was sent, and nobody answered | must not send it by another way unless Redis first disowns its id |
+//! | [`SubmitError::Unknown`] | was sent, and no answer came | must not send it another way unless Redis first disowns its id |
 //!
 //! A submission is `RPUSH inbox <id><value>`, and after it, in the same write, `PUBLISH notices
-//! inbox`. The answer to the RPUSH decides. The notice may be lost, since agents look by themselves
-//! too.
+//! inbox`. The answer to the RPUSH decides. The notice may get lost, since agents also look into
+//! the inbox regularly.
 //!
-//! An attempt is certain in two cases. Redis runs a command only when it has read all of it, so an
-//! incompletely written RPUSH was not run. An error reply means that nothing was pushed. An attempt
-//! is in doubt when all was written and no answer came. It is repeated, on a new connection, until
-//! the deadline: of several entries with one id all but one are dropped. A later success settles
-//! the doubt. A later refusal does not, since the first attempt may have been run before it.
+//! An attempt certainly failed in two cases. Redis runs a command only when it has read the whole
+//! command, so an incompletely written RPUSH was not run. An error reply means that nothing was
+//! pushed. An attempt is in doubt when all was written and no answer came. The client repeats such
+//! an attempt, on a new connection, until the deadline: of several entries with one id all but one
+//! are dropped. A later success settles the doubt. A later refusal does not, since the first
+//! attempt may have been run before it.
 //!
 //! Each connection begins with `HELLO`, which logs in, needs no right of its own, and tells the
-//! server's role. A replica gets no message, even if it would take one, since it would lose it
-//! again. The name is resolved for each connection; after a replica, its next address is tried.
+//! server's role. A replica gets no message, even if the replica would take one, since the message
+//! would be lost again. The client resolves the name for each connection; after a replica, the
+//! client tries the name's next address.
 //!
-//! This client doesn't use the redis crate. It needs four requests with short answers, and its
+//! This client doesn't use the redis crate. Four requests with short answers suffice, and the
 //! programs run once per message, so start-up time and dependencies count. `docs/decisions` has the
 //! measurement.
 
@@ -57,32 +59,31 @@ pub enum SubmitError {
     },
 }
 
-/// Time to wait for an absent server, by default. Restarting without data takes less. With a longer
-/// wait submission would be slow while Redis is down, though the maildrop is at hand.
+/// Default time to wait for an absent server. A Redis without data restarts in less. A longer wait
+/// would slow submission down while Redis is away, though the maildrop is at hand.
 pub const RESTART_GRACE: Duration = Duration::from_millis(200);
-/// Time to wait for the answer to the notice, which comes with the other one. Without it the
-/// connection is given up.
+/// Time to wait for the answer to the notice, which comes with the answer to the RPUSH. Without
+/// that answer the client gives the connection up.
 const PUBLISH_PATIENCE: Duration = Duration::from_millis(100);
 /// Error code of a server that has become a replica.
 const READ_ONLY: &str = "READONLY";
 /// Pauses between two attempts to submit a message.
 const AGAIN: Policy = Policy::from_millis(2, 50);
 
-/// Client that submits messages to one Redis, and keeps its connection from one message to the
-/// next.
+/// Client that submits messages to one Redis over one kept connection.
 #[derive(Debug)]
 pub struct Submitter {
     server: Server,
     restart_grace: Duration,
     link: Option<Link>,
-    /// Number of the name's addresses that were no master so far. The next connection begins behind
-    /// them.
+    /// Number of the name's addresses that were no master so far. The next connection begins with
+    /// the address after them.
     not_masters: usize,
 }
 
 /// Reason for which an attempt failed.
 enum Failure {
-    /// Nobody listens. Nothing was run.
+    /// No server listens. Nothing was run.
     NotThere(String),
     /// Nothing was run. A later attempt may succeed.
     NotNow(String),
@@ -98,14 +99,14 @@ impl Submitter {
         Self { server, restart_grace: RESTART_GRACE, link: None, not_masters: 0 }
     }
 
-    /// Waits this long for a server that doesn't listen.
+    /// Returns the client with this time to wait for a server that does not listen.
     #[must_use]
     pub fn with_restart_grace(self, restart_grace: Duration) -> Self {
         Self { restart_grace, ..self }
     }
 
-    /// Stores the message durably, or returns how certain it is that it isn't stored. Returns by
-    /// the deadline, apart from the time for resolving a host name.
+    /// Stores the message durably by the deadline, apart from the time for resolving a host name.
+    /// The error says how certain the failure is.
     pub fn submit<'a, R: Into<Content<'a>> + Copy>(
         &mut self,
         message: &Submission<'a, R>,
@@ -124,7 +125,7 @@ impl Submitter {
         deadline: Instant,
     ) -> Result<(), SubmitError> {
         let started = Instant::now();
-        // The first reason counts: a later one often only says that time was up.
+        // The first reason is reported: a later one often says only that time was up.
         let mut doubt = None;
         let mut earlier = None;
         let mut backoff = Backoff::new(AGAIN);
@@ -201,8 +202,8 @@ impl Submitter {
     }
 }
 
-/// Sends one greeting and waits for its answer. Otherwise the message could go through after a
-/// refused HELLO or SELECT, to another user's rights or another database.
+/// Sends one greeting and waits for its answer. Without the wait, a message could go through after
+/// a refused HELLO or SELECT, with another user's rights or to another database.
 fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<Reply, Failure> {
     let greeting = frame(words, 0);
     match link.call(&Command::of(&[&greeting]), &[], deadline).map_err(not_submitted)? {
@@ -227,7 +228,7 @@ fn failure(error: LinkError) -> Failure {
     }
 }
 
-/// Converts an error of another command than RPUSH: it leaves no doubt about the message.
+/// Converts an error of a command other than RPUSH, which leaves no doubt about the message.
 fn not_submitted(error: LinkError) -> Failure {
     match error {
         LinkError::Unanswered(reason) => Failure::NotNow(reason),

@@ -85,14 +85,15 @@ impl Assembly {
         ranges
     }
 
-    /// Takes the message, which must be complete. Its bytes count as the assembly's until the
-    /// assembly is dropped.
+    /// Takes the message, which must be complete. Until the assembly is dropped, it counts the
+    /// message's bytes.
     pub(crate) fn take_message(&mut self) -> Bytes {
         debug_assert!(self.is_complete() && self.message.len() == self.total_bytes);
         std::mem::take(&mut self.message).into()
     }
 
-    /// Copies a fragment. In order, its bytes are written once and not zeroed first.
+    /// Copies a fragment. Bytes of fragments that come in order are written once, and not zeroed
+    /// first.
     fn copy(&mut self, fragment: &Fragment<'_>) {
         let start = fragment.index as usize * self.chunk_bytes as usize;
         let end = start + fragment.data.len();

@@ -1,12 +1,12 @@
 //! The fragments of a message: unsent, under way, or arrived.
 //!
-//! A request's fragments are sent by the client, and a reply's are requested by it; both are
-//! handled here. A fragment counts as lost when one that left three or more later has arrived (RFC
-//! 9002, section 6.1.1), or when the timer expires.
+//! The client sends a request's fragments, and asks for a reply's fragments; this module handles
+//! both. A fragment counts as lost when one that left three or more later has arrived (RFC 9002,
+//! section 6.1.1), or when the timer expires.
 
 use std::collections::VecDeque;
 
-/// Number of later departures with an arrival among them after which a fragment counts as lost.
+/// Number of departures after a fragment by which a later, arrived one shows its loss.
 const REORDERING: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Flight {
         }
     }
 
-    /// Takes back a departure that didn't happen.
+    /// Takes back the departure of a fragment that did not leave after all.
     pub(crate) fn call_back(&mut self, index: u32) {
         if let Some(state @ Whereabouts::Away { .. }) = self.states.get_mut(index as usize) {
             *state = Whereabouts::Waiting;

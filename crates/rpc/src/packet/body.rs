@@ -14,8 +14,8 @@ pub enum Question<'a> {
     Request(Request<'a>),
     /// Asks for the state of a request, and for the fragments of its reply in `wanted`.
     Ask(Ask),
-    /// Reports replies that have arrived, of requests that live on below the floor. There is no
-    /// answer; if it is lost, the replies are kept until the client's patience ends.
+    /// Reports replies that have arrived, of requests that live on below the floor. The report has
+    /// no answer; if it is lost, the server keeps the replies until the client's patience ends.
     Ended {
         /// See [`Request::floor`].
         floor: Sequence,
@@ -32,7 +32,7 @@ pub enum Question<'a> {
 }
 
 impl Question<'_> {
-    /// Returns the request that an answer would be about.
+    /// Returns the request to which an answer would refer.
     pub(crate) fn sequence(&self) -> Option<Sequence> {
         match self {
             Self::Hello | Self::Ended { .. } => None,
@@ -48,8 +48,8 @@ impl Question<'_> {
 pub struct Request<'a> {
     /// Sequence of the request, which names it within the session.
     pub sequence: Sequence,
-    /// Lowest sequence that hasn't ended at the client and isn't known to be received. Of the
-    /// requests below it, only acknowledged ones live on.
+    /// Lowest sequence that hasn't ended at the client and isn't known to be received. Below the
+    /// floor only acknowledged requests live on.
     pub floor: Sequence,
     /// Longest silence of the client about this request while it still wants the reply.
     pub patience: Duration,
@@ -126,7 +126,7 @@ pub struct Got {
     pub newest: u32,
     /// First fragment that is missing; all lower ones have arrived.
     pub next: u32,
-    /// Fragments beyond it that have arrived.
+    /// Fragments beyond `next` that have arrived.
     pub beyond: Ranges,
 }
 
@@ -135,7 +135,7 @@ pub struct Got {
 pub enum Refusal {
     /// The server has another epoch, which is in the header.
     Epoch,
-    /// The server doesn't know the session, or not at this address.
+    /// The server doesn't know the session, or knows it at another address only.
     NoSession,
     /// The request is no longer remembered, or was given up by its client.
     Gone,
@@ -163,7 +163,7 @@ pub struct Fragment<'a> {
 }
 
 impl<'a> Fragment<'a> {
-    /// Returns fragment `index` of `message`, if it has so many.
+    /// Returns fragment `index` of `message`; `None` if the message has fewer fragments.
     #[must_use]
     pub fn of(message: &'a [u8], chunk_bytes: u32, index: u32) -> Option<Self> {
         let total_bytes = u32::try_from(message.len()).ok()?;

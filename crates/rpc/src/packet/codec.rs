@@ -27,21 +27,21 @@ const WORKING: u8 = 18;
 const GOT: u8 = 19;
 const REFUSED: u8 = 20;
 
-/// Padding by which `Hello` and `Cancel` are as long as their longest answer. So nobody gains by
-/// having that sent to a stranger.
+/// Padding, bytes, that makes a `Hello` as long as its longest answer. So nobody gains by having
+/// the answer sent to a stranger. `CANCEL_PADDING` does so for `Cancel`.
 const HELLO_PADDING: usize = 12;
 const CANCEL_PADDING: usize = 8;
 
-/// A packet that was not read. The sender isn't told.
+/// Reason for which a packet was not read. The sender isn't told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
-    /// Another protocol, version or direction, or too short to be any.
+    /// The packet is of another protocol, version or direction, or too short.
     #[error("packet: not of this protocol")]
     Foreign,
     /// The hash is wrong: the packet is damaged, or was made with another key.
     #[error("packet: wrong hash")]
     Unauthentic,
-    /// The hash is right, the content isn't: another program holds the key.
+    /// The hash is right and the content is malformed: another program has the key.
     #[error("packet: malformed")]
     Malformed,
 }
@@ -123,7 +123,7 @@ fn seal(
     body: impl FnOnce(&mut Vec<u8>),
 ) {
     packet.clear();
-    // Growing by and by would copy the packet several times.
+    // Without this, the growing packet would be copied several times.
     packet.reserve(HEADER_BYTES + FRAGMENT_HEAD_BYTES + data_bytes + TAG_BYTES);
     packet.put_u16(MAGIC);
     packet.put_u8(VERSION);

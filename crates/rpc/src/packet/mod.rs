@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A client asks, a server answers. An answer has the number of the packet that it answers, and the
-//! time since that one's arrival. So round trips can be measured even on repeated packets, and an
-//! old answer differs from a new one.
+//! time since that packet's arrival. So round trips can be measured even on repeated packets, and
+//! an old answer differs from a new one.
 //!
 //! Integers are big-endian. A packet is read only after its hash was verified, and then completely
 //! or not at all.
@@ -46,7 +46,7 @@ pub(crate) const MIN_CHUNK_BYTES: usize = 512;
 /// headers.
 pub const MIN_DATAGRAM_BYTES: usize = 1_232;
 
-/// Returns the bytes of a message that fit into a datagram of so many bytes.
+/// Returns the bytes of a message that fit into a datagram of `datagram_bytes`.
 #[must_use]
 pub fn chunk_bytes(datagram_bytes: usize) -> usize {
     let datagram_bytes = datagram_bytes.clamp(MIN_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES);
@@ -65,11 +65,11 @@ pub struct Header {
     /// Ticket of the session: none in a `Hello`, a new one in `Welcome` and in a refusal for want
     /// of a session.
     pub ticket: Ticket,
-    /// Number of this question, or of the question that this answers.
+    /// Number of the question, or of the question that the packet answers.
     pub number: PacketNumber,
 }
 
-/// Returns a time as packets have it, cut at the longest that fits.
+/// Returns a time as packets have it, milliseconds; a longer time is cut to the longest that fits.
 pub(crate) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -10,7 +10,7 @@ pub(crate) const MAX_RANGES: usize = 32;
 pub struct Ranges(Vec<Range<u32>>);
 
 impl Ranges {
-    /// Returns the ranges of indices in any order; only the lowest, if there are too many ranges.
+    /// Returns the ranges of indices in any order; if there are too many ranges, only the lowest.
     #[must_use]
     pub fn from_indices(mut indices: Vec<u32>) -> Self {
         indices.sort_unstable();

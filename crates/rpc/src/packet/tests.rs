@@ -168,8 +168,8 @@ fn fragments_that_contradict_themselves_are_malformed() {
 }
 
 proptest! {
-    /// Any holder of the key can make such a packet. It must be read without harm, and written back
-    /// the same.
+    /// Any holder of the key can make such a packet. The packet must be read without harm, and
+    /// written back the same.
     #[test]
     fn any_content_under_a_right_hash_is_read_without_harm(
         kind in 0_u8..32,

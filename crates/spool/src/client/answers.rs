@@ -52,10 +52,10 @@ words! {
     Disowned {
         /// Redis has or had the message, and sends it or has sent it.
         Known = "known",
-        /// Redis never had it and now never will.
+        /// Redis never had the message and now never will.
         Disowned = "disowned",
-        /// The id is older than a day: Redis may have had the message and forgotten it. Leave it to
-        /// the administrator.
+        /// The id is older than a day: Redis may have had the message and forgotten it. The
+        /// administrator must decide.
         TooLate = "too_late",
     }
 }
@@ -63,12 +63,12 @@ words! {
 words! {
     /// Outcome of a commit.
     Committed {
-        /// This message is now this node's, under this queue id.
+        /// The message is now the node's, under the given queue id.
         Committed = "committed",
         /// This message was committed so before.
         Already = "already",
-        /// This message was committed so before, and an operator's order stops it. Don't release
-        /// the file.
+        /// The message was committed so before, and an operator's order stops it. The file must not
+        /// be released.
         Ordered = "ordered",
         /// Refused: another message is committed under this queue id. Settle or uncommit that one,
         /// then commit again.
@@ -211,9 +211,9 @@ words! {
     Arrived {
         /// The arrival is noted.
         Arrived = "arrived",
-        /// This arrival was noted before, for this moment or a later one.
+        /// The arrival was noted before, for this moment or a later one.
         Already = "already",
-        /// Nothing was noted: a later Mail Agent of the node has arrived. This one must end.
+        /// Nothing was noted: a later Mail Agent of the node has arrived. The caller must end.
         Superseded = "superseded",
     }
 }
@@ -223,11 +223,11 @@ words! {
 pub enum Lost {
     /// Number of the node's messages that will be sent again.
     Resent(u64),
-    /// Nothing was changed: the node is back.
+    /// Nothing was changed: the node has come back.
     Alive,
 }
 
-/// Answer to one call of a function that moves a limited number.
+/// Answer to one call of a function that moves a limited number of messages.
 pub(super) enum Slice {
     /// Number of messages moved, and whether more are left.
     Moved(u64, bool),
@@ -283,14 +283,14 @@ pub enum Cut {
         /// Number of entries left in the inbox.
         left: u64,
     },
-    /// The inbox had no message for a lot. This number is still the next one.
+    /// The inbox had no message for a lot. The given number is still the next one.
     Nothing {
         /// Number of entries left in the inbox.
         left: u64,
     },
-    /// This number was given out before, to an earlier attempt or to another caller.
+    /// The given number was used before, by an earlier attempt or by another caller.
     Already,
-    /// This number is not the next one yet.
+    /// The given number is not the next one yet.
     Early,
 }
 
@@ -356,9 +356,10 @@ impl Overview {
 pub struct Inbox {
     /// Number of entries: messages, copies of messages, disowned messages, malformed entries.
     pub entries: u64,
-    /// Time at which the first was submitted, Unix milliseconds by the submitting machine's clock.
+    /// Time at which the first entry was submitted, Unix milliseconds by the submitting machine's
+    /// clock.
     pub oldest_ms: Option<u64>,
-    /// Number of malformed entries so far. The latest are kept in a list of their own.
+    /// Number of malformed entries so far. Redis keeps the latest in a list of their own.
     pub malformed: u64,
     /// Number of the next lot.
     pub next_lot: LotNumber,
@@ -376,7 +377,7 @@ pub struct ReadyLot {
 /// Messages to one destination that wait until a node has room for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lane {
-    /// The destination; [`Domain::others`] stands for all those without a lane of their own.
+    /// The destination; [`Domain::others`] stands for all destinations without a lane of their own.
     pub to: Domain,
     /// Number of parked lots.
     pub lots_total: u64,
@@ -409,8 +410,8 @@ pub struct NodeLoad {
 }
 
 impl NodeLoad {
-    /// Returns the number of messages that count against the node's window. Derived from what Redis
-    /// has, so it can't drift.
+    /// Returns the number of messages that count against the node's window. The number is derived
+    /// from Redis's own counts, so it can't drift.
     pub fn load(&self) -> u64 {
         (self.pending + self.committed).saturating_sub(self.deferred + self.on_hold)
     }
@@ -421,7 +422,7 @@ impl NodeLoad {
 pub struct Quarantined {
     /// Id of the message.
     pub id: MessageId,
-    /// Time at which it came into quarantine, Unix milliseconds by Redis's clock.
+    /// Time at which the message came into quarantine, Unix milliseconds by Redis's clock.
     pub since_ms: u64,
     /// Reason for the quarantine.
     pub reason: String,
@@ -429,7 +430,7 @@ pub struct Quarantined {
     pub bytes: u64,
 }
 
-/// One page of a node's lots, as `fetch` answers.
+/// One page of a node's lots: an answer of `fetch`.
 pub(super) struct LotsPage {
     pub(super) more: bool,
     pub(super) lots: Vec<AssignedLot>,
@@ -447,7 +448,7 @@ impl FromRedisValue for LotsPage {
     }
 }
 
-/// Reads a struct from an array whose items are the fields, in this order.
+/// Implements the reading of a struct from an array whose items are the fields, in this order.
 macro_rules! from_array {
     ($name:ident { $($field:ident),+ }) => {
         impl FromRedisValue for $name {
@@ -472,7 +473,7 @@ fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, ParsingError> 
     text.parse().map_err(|error: T::Err| error.to_string().into())
 }
 
-/// Reads and writes names as their text.
+/// Implements the reading and writing of names as their text.
 macro_rules! as_text {
     ($($name:ident)+) => {$(
         impl FromRedisValue for $name {

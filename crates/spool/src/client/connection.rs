@@ -1,8 +1,8 @@
-//! One shared connection that comes back.
+//! One shared connection, made again when it breaks.
 //!
 //! There is no connection, or one that worked when last used. A call that finds none makes one
 //! (module `opening`), loads the function library, and logs settings by which this Redis may lose
-//! mail. Other calls wait for that. After a failed attempt the next one waits, twice as long
+//! mail. Other calls wait meanwhile. After a failed attempt the next attempt waits, twice as long
 //! each time: daemons that simply call again must not flood a Redis that is down.
 //!
 //! ```text
@@ -12,9 +12,9 @@
 //! ```
 //!
 //! An error for the server's own reasons ends the connection: the server is a replica now, is
-//! loading, full or busy, or has other rights. The name may lead to another server by now. A
-//! watcher asks every [`WATCH`] whether the server still answers and is still the master, which an
-//! idle or merely reading daemon would not notice.
+//! loading, full or busy, or has other rights. The name may lead to another server by now. A task
+//! asks every [`WATCH`] whether the server still answers and is still the master: a daemon that is
+//! idle or only reads would not notice the change.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
@@ -39,8 +39,7 @@ use crate::library::{self, REVISION, SCHEMA};
 const WATCH: Duration = Duration::from_secs(2);
 /// Time for which a lasting trouble is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
-/// Attempts per call: one finds the connection broken, the second finds the library missing, the
-/// third succeeds.
+/// Attempts per call: the first may find the connection broken and the second the library missing.
 const ATTEMPTS: u32 = 3;
 
 /// Policy for a function library in Redis that differs from this program's.
@@ -95,7 +94,7 @@ pub(super) struct Connection {
     histories: std::sync::Mutex<Histories>,
 }
 
-/// Histories of data that were seen, one after another.
+/// Count of the histories of data that this client has seen, one after another.
 #[derive(Debug, Default)]
 struct Histories {
     last: String,
@@ -105,7 +104,7 @@ struct Histories {
 /// A connection that worked when last used.
 #[derive(Clone)]
 pub(super) struct Live {
-    /// Number by which a late error about an earlier connection doesn't end this one.
+    /// Number of the connection; a late error about an earlier connection must not end this one.
     pub(super) number: u64,
     pub(super) wire: MultiplexedConnection,
     /// Address of the server.
@@ -154,7 +153,7 @@ impl Connection {
         &self.memory
     }
 
-    /// Runs a command that may be repeated, and repeats it where that helps at once.
+    /// Runs a command that may be repeated; repeats it after an error that a new attempt may avoid.
     pub(super) async fn run<A: FromRedisValue>(
         self: &Arc<Self>,
         command: &Cmd,
@@ -162,7 +161,7 @@ impl Connection {
         self.run_within(RESPONSE_LIMIT, command).await
     }
 
-    /// Runs a command as [`Self::run`] does, with its own time limit for the answer.
+    /// Runs a command as [`Self::run`] does, with the given time limit for the answer.
     pub(super) async fn run_within<A: FromRedisValue>(
         self: &Arc<Self>,
         limit: Duration,
@@ -203,12 +202,13 @@ impl Connection {
         }
     }
 
-    /// Ends the connection if the error says that another one may do better. Returns whether to try
-    /// the call again at once.
+    /// Ends the connection if the call may succeed on another one. Returns whether to try the call
+    /// again at once.
     async fn failed(&self, number: u64, error: &RedisError) -> bool {
         match Blame::of(error) {
             Blame::Call => false,
-            // A timeout counts: the other machine may have gone without a word.
+            // A timeout ends the connection too: the other machine may have died without closing
+            // it.
             Blame::Connection => {
                 self.end(number, &error.clone().into(), None).await;
                 !error.is_timeout()
@@ -234,7 +234,7 @@ impl Connection {
             return Ok(live.clone());
         }
         if let Some((when, error)) = &slot.failed {
-            // The earlier holder of the lock has just failed, and a second attempt would too.
+            // The lock's earlier holder has just failed to connect, and a second attempt would too.
             if *when >= asked {
                 return Err(error.clone());
             }
@@ -277,8 +277,8 @@ impl Connection {
         slot.live.insert(live).clone()
     }
 
-    /// Returns how many histories of data were seen: a server that was started again or promoted
-    /// may lack what the one before had.
+    /// Returns the number of histories of data seen: a server that was restarted or promoted may
+    /// lack writes of the server before.
     pub(super) fn histories(&self) -> u64 {
         self.histories.lock().unwrap_or_else(PoisonError::into_inner).count
     }
@@ -305,7 +305,8 @@ impl Connection {
         Ok((wire, target))
     }
 
-    /// Ends this connection, unless it has ended before. With `pause_from`, the next attempt waits.
+    /// Ends the connection of this number, unless that connection has ended before. With
+    /// `pause_from`, the next attempt to connect waits.
     async fn end(&self, number: u64, error: &SpoolError, pause_from: Option<Instant>) {
         let mut slot = self.slot.lock().await;
         if slot.live.as_ref().is_none_or(|live| live.number != number) {
@@ -328,13 +329,13 @@ impl Connection {
         }
     }
 
-    /// Ends this connection, because another one to its server broke.
+    /// Ends the connection of this number, because another connection to its server broke.
     pub(super) async fn broke(&self, number: u64) {
         self.end(number, &SpoolError::Unavailable("the connection was closed".to_owned()), None)
             .await;
     }
 
-    /// Returns the error for which there is no connection, if there is none.
+    /// Returns the error that keeps this client from connecting; `None` while it is connected.
     pub(super) fn trouble(&self) -> Option<SpoolError> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -344,7 +345,7 @@ impl Connection {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
     }
 
-    /// Makes a connection whenever there is none; never returns.
+    /// Makes a connection whenever there is none. Never returns.
     pub(super) async fn stay(self: &Arc<Self>) {
         loop {
             if let Ok(live) = self.live().await {
@@ -353,13 +354,13 @@ impl Connection {
         }
     }
 
-    /// Returns when this connection has ended.
+    /// Waits until the connection of this number has ended.
     pub(super) async fn ended(&self, number: u64) {
         // The sender is a field of `self`, so it can't be gone.
         let _ = self.current.subscribe().wait_for(|current| *current != number).await;
     }
 
-    /// Returns the connection of this number, while it lives.
+    /// Returns the connection of this number, unless that connection has ended.
     async fn numbered(&self, number: u64) -> Option<Live> {
         self.slot.lock().await.live.clone().filter(|live| live.number == number)
     }
@@ -385,7 +386,7 @@ impl Slot {
         self.failed = Some((now, error.clone()));
     }
 
-    /// Logs a trouble once, and again from time to time while it lasts.
+    /// Logs a failure to connect once, and again from time to time while it lasts.
     fn tell(&mut self, server: &Server, error: &SpoolError) {
         if self.logged.admits(Instant::now().into_std(), error) {
             warn!(server = %server.address, %error, "connection to Redis failed");

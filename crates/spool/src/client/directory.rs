@@ -33,22 +33,22 @@ pub struct Registration {
     pub generation: Generation,
     /// Time for which the agent counts as alive without renewing.
     pub lease: Duration,
-    /// Text for people, as host name and instance.
+    /// Text for people, such as host name and instance.
     pub name: String,
-    /// Number of messages that a Mail Agent may be given at once; 0 when it can't work now.
+    /// Number of messages that a Mail Agent may be given at once; 0 when the agent can't work now.
     pub capacity: u32,
 }
 
 /// Outcome of a registration. The number ranks the agents of a kind by the order of their start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registered {
-    /// Registered: no agent of that name was alive.
+    /// The agent is registered: no agent of that name was alive.
     New(Start),
-    /// Registered in the place of an earlier generation whose lease was still running.
+    /// The agent is registered in the place of an earlier generation whose lease was still running.
     Replaced(Start),
-    /// This generation was registered before; its lease is renewed.
+    /// The generation was registered before; its lease is renewed.
     Already(Start),
-    /// Refused: a later generation is alive. This process must end.
+    /// The registration is refused: a later generation is alive. The caller must end.
     Superseded,
 }
 
@@ -71,9 +71,10 @@ words! {
     Renewed {
         /// The agent is alive for another lease.
         Renewed = "renewed",
-        /// A later generation has the name. This process must end.
+        /// A later generation has the name. The caller must end.
         Superseded = "superseded",
-        /// The lease had ended, and other agents may have acted on that. Register again.
+        /// The lease had ended, and other agents may have taken the agent for dead. The caller must
+        /// register again.
         Lapsed = "lapsed",
     }
 }
@@ -114,7 +115,7 @@ pub struct Agent {
 pub struct Directory {
     /// Time of the answer by Redis's clock, Unix milliseconds.
     pub now_ms: u64,
-    /// Agents with a lease; it may have ended and not been reaped.
+    /// Agents with a lease, which may have ended and not been reaped yet.
     pub leases: Vec<Agent>,
     /// Mail Agents whose leases have ended.
     pub gone: Vec<Agent>,
@@ -134,7 +135,7 @@ from_array!(Agent { agent, lease_ends_ms, kind, generation, start, name, capacit
 from_array!(Directory { now_ms, leases, gone });
 
 impl Spool {
-    /// Announces an agent, or renews its lease. The second time: [`Registered::Already`].
+    /// Announces an agent, or renews its lease. A second call returns [`Registered::Already`].
     pub async fn register(&self, registration: &Registration) -> Result<Registered, SpoolError> {
         let Registration { agent, kind, generation, lease, name, capacity } = registration;
         let mut command = self.function_on(DIRECTORY, "register");
@@ -160,13 +161,13 @@ impl Spool {
         self.connection.run(&command).await
     }
 
-    /// Ends an agent's lease at once. The second time: [`Left::Already`].
+    /// Ends an agent's lease at once. A second call returns [`Left::Already`].
     pub async fn leave(&self, agent: &AgentId, generation: Generation) -> Result<Left, SpoolError> {
         self.connection.run(self.function_on(DIRECTORY, "leave").arg(agent).arg(generation)).await
     }
 
-    /// Removes leases that have ended, and returns their agents. The second time: none. The answer
-    /// is only a notice, so act on what [`Self::directory`] says.
+    /// Removes leases that have ended, and returns their agents; a second call returns none. The
+    /// answer is only a notice: decisions must rest on [`Self::directory`].
     pub async fn reap(&self) -> Result<Vec<AgentId>, SpoolError> {
         self.connection.run(&self.function_on(DIRECTORY, "reap")).await
     }

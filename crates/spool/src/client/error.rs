@@ -11,12 +11,12 @@ const OTHER_SPOOL: &str = "OTHERSPOOL";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpoolError {
     /// Redis is away, starting, full, or can't write. The call may or may not have been carried
-    /// out. Repeat it later: every call may be repeated.
+    /// out. The caller may repeat the call later, as every call.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
     /// The server is a replica: its data may be old, and a write to it would be lost. Nothing was
-    /// changed. The next call resolves the name anew, and finds the master once the name leads
-    /// there.
+    /// changed. The next call resolves the name anew, and finds the master once the name leads to
+    /// the master.
     #[error(
         "Redis at {server}: not used: the server is a {role}, not the master; make redis.url lead \
             to the master"
@@ -28,8 +28,8 @@ pub enum SpoolError {
         role: String,
     },
     /// Redis holds another spool than the one that this instance serves: Redis was emptied or
-    /// replaced, or `redis.url` leads elsewhere. Nothing was changed. The right Redis must come
-    /// back, or the operator must accept this one.
+    /// replaced, or `redis.url` leads elsewhere. Nothing was changed. The operator must bring the
+    /// right Redis back, or accept this one.
     #[error(
         "Redis holds {}, and this instance serves spool {expected} ({file}); make redis.url lead \
             to that spool, or take the other one by `optimus accept-spool`",
@@ -47,12 +47,12 @@ pub enum SpoolError {
         file: String,
     },
     /// Redis refuses the call: no permission, a wrong password, an impossible argument. Nothing was
-    /// changed, unless a function failed half way; the call may still be repeated. Correct the
-    /// configuration or the call.
+    /// changed, unless a function failed half way; the call may still be repeated. The
+    /// configuration or the call must be corrected.
     #[error("Redis refuses: {0}")]
     Refused(String),
     /// Redis holds the functions of a newer OPTIMUS, which this program can't call. Nothing was
-    /// changed. Upgrade this program.
+    /// changed. This program must be upgraded.
     #[error(
         "Redis holds the functions of a newer OPTIMUS ({loaded}, here {ours}); upgrade this program"
     )]
@@ -62,15 +62,15 @@ pub enum SpoolError {
         /// Version of this program.
         ours: String,
     },
-    /// A later Mail Agent of this node has arrived. Nothing was changed. This one must end.
+    /// A later Mail Agent of this node has arrived. Nothing was changed. The caller must end.
     #[error("Mail Agent: superseded by a later one of this node; this one must end")]
     Superseded,
     /// Redis has no functions of OPTIMUS, and this connection doesn't load them. Nothing was
     /// changed. The first agent that connects loads them.
     #[error("Redis does not have the functions of OPTIMUS; start an agent, which loads them")]
     NoLibrary,
-    /// A key has a foreign type, or an answer makes no sense. Find the other program that uses this
-    /// Redis.
+    /// A key has a foreign type, or an answer makes no sense: another program probably writes to
+    /// this Redis.
     #[error(
         "Redis holds data that OPTIMUS did not write: {0}; find the other program that uses this \
             Redis"
@@ -79,18 +79,18 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    /// Whether this Redis is the wrong one or wrongly set up, and not merely away for now.
+    /// Whether this Redis is the wrong one or wrongly set up, rather than away for now.
     pub fn is_of_this_redis(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
 
-    /// Whether the same call may succeed later without a correction.
+    /// Whether the same call may succeed later though nobody corrects anything.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::NotMaster { .. } | Self::OtherSpool { .. })
     }
 }
 
-/// Conclusion from an error about the connection that it came over.
+/// Part that an error concerns: the call, the connection, or the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
     /// The call is at fault, or was answered: the connection is as good as before.
@@ -99,7 +99,7 @@ pub(super) enum Blame {
     Connection,
     /// The server has its own reasons to refuse, and would refuse the next call too.
     Server {
-        /// Whether the name may lead to another server by now, which doesn't refuse.
+        /// Whether the name may by now lead to another server, which would accept the call.
         may_be_another: bool,
     },
 }
@@ -124,7 +124,7 @@ impl From<RedisError> for SpoolError {
     fn from(error: RedisError) -> Self {
         let text = error.to_string();
         match error.code() {
-            // The one error under the general code that passes by itself.
+            // Of the errors with the general code ERR only this one passes by itself.
             Some("ERR") if text.contains("max number of clients") => Self::Unavailable(text),
             Some("SUPERSEDED") => Self::Superseded,
             Some("WRONGTYPE") => Self::Malformed(text),

@@ -1,21 +1,21 @@
 //! Identity of the spool that a process serves.
 //!
-//! The spool has an identity, a ULID that the first client has Redis keep. A process learns it at
-//! its first connection and remembers it in a file of its Postfix instance. From then on each call
-//! names the spool, and Redis refuses a call for another one. So the first call notices a Redis
-//! that was emptied, swapped or replaced. Nothing is decided there: everything waits until the
-//! right Redis is back or the operator accepts the new one.
+//! The spool has an identity, a ULID that the first client stores in Redis. A process learns the
+//! identity at its first connection, and remembers it in a file of its Postfix instance. From then
+//! on each call names the spool, and Redis refuses a call for another spool. So the first call
+//! notices a Redis that was emptied, swapped or replaced. Such a Redis decides nothing: everything
+//! waits until the right Redis is back or the operator accepts the new one.
 //!
 //! | the file | Redis | |
 //! |---|---|---|
 //! | nothing | nothing | a new identity is made, in Redis first |
-//! | nothing | a spool | that one is remembered |
+//! | nothing | a spool | Redis's spool is remembered |
 //! | a spool | the same | served |
 //! | a spool | another, or none | [`SpoolError::OtherSpool`] until either changes |
 //!
 //! A Redis restored from an older copy is the same spool at an earlier time. The file also has the
-//! highest lot number that was seen. A spool whose number is lower has lost what happened since.
-//! That is logged and counted (`rewound`), and the number is raised, so that no lot number is given
+//! highest lot number that was seen. A spool whose number is lower has lost the changes since. The
+//! loss is logged and counted (`rewound`), and the number is raised, so that no lot number is given
 //! out twice.
 
 use std::fs::{self, File, OpenOptions};
@@ -38,7 +38,7 @@ use crate::{LotNumber, SpoolId};
 const MODE: u32 = 0o640;
 /// Size limit of the file: far more than an identity and a lot number.
 const BYTES_MAX: u64 = 4_096;
-/// Time that a higher lot number may wait to be written down.
+/// Time for which a higher lot number may wait to be written to the file.
 const LOT_PAUSE: Duration = Duration::from_secs(10);
 
 /// A spool, and the highest lot number seen in it.
@@ -48,7 +48,7 @@ struct Known {
     lot: LotNumber,
 }
 
-/// Memory that a process has of its spool.
+/// Memory of a process about its spool.
 #[derive(Debug)]
 pub(super) struct Memory {
     file: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub(super) struct Memory {
 #[derive(Debug, Default)]
 struct State {
     known: Option<Known>,
-    /// Content of the file, and the time since when.
+    /// Content of the file, and the time of its writing.
     written: Option<(Known, Instant)>,
     has_warned: bool,
 }
@@ -73,8 +73,8 @@ impl Memory {
         self.locked().known.map(|known| known.spool)
     }
 
-    /// Checks that this server holds the remembered spool; without one, remembers the server's
-    /// spool.
+    /// Checks that the server holds the remembered spool; if none is remembered, remembers the
+    /// server's spool.
     pub(super) async fn expect(&self, wire: &mut MultiplexedConnection) -> Result<(), SpoolError> {
         let known = self.recall()?;
         let (own, lot, missing) = identify(wire, known).await?;
@@ -96,8 +96,8 @@ impl Memory {
         Ok(())
     }
 
-    /// Notes a lot number that was seen in the spool. Between two looks this is the only trace of
-    /// the spool's progress.
+    /// Notes a lot number that was seen in the spool. Between two connections only these numbers
+    /// show the spool's progress.
     pub(super) fn saw(&self, lot: LotNumber) {
         if let Some(known) = &mut self.locked().known {
             known.lot = known.lot.max(lot);
@@ -109,8 +109,8 @@ impl Memory {
         SpoolError::OtherSpool { expected, found, file }
     }
 
-    /// Returns what is known of the spool, from the file first: the operator may have accepted
-    /// another one there.
+    /// Returns the known spool, from the file first: `optimus accept-spool` writes another spool to
+    /// the file.
     fn recall(&self) -> Result<Option<Known>, SpoolError> {
         let mut state = self.locked();
         if let Some(known) = self.file.as_deref().map_or(Ok(None), read)? {
@@ -135,7 +135,7 @@ impl Memory {
         }
         match write(file, known) {
             Ok(()) => state.written = Some((known, Instant::now())),
-            // The folder is made by the first pickup-rs.
+            // The first pickup-rs makes the folder.
             Err(error) if error.kind() == ErrorKind::NotFound => (),
             Err(error) if !state.has_warned => {
                 state.has_warned = true;
@@ -160,8 +160,8 @@ fn tell_rewound(spool: SpoolId, missing: u64) {
     }
 }
 
-/// Returns the spool's identity, its last lot number, and by how much that was below the known one.
-/// If nothing is known, a spool without an identity gets one.
+/// Returns the spool's identity, its last lot number, and the number of lots by which that was
+/// below the known one. A spool without an identity gets one if none is known.
 async fn identify(
     wire: &mut MultiplexedConnection,
     known: Option<Known>,
@@ -184,7 +184,8 @@ fn malformed(error: &crate::IdError) -> SpoolError {
     SpoolError::Malformed(error.to_string())
 }
 
-/// Returns a call that Redis refuses if it holds another spool: its second key names this one.
+/// Returns the call with the spool as its second key, so that Redis refuses the call if it holds
+/// another spool.
 pub(super) fn meant_for(spool: Option<SpoolId>, command: &Cmd) -> Option<Cmd> {
     let spool = spool?;
     let words: Vec<&[u8]> = command
@@ -239,8 +240,8 @@ fn write(file: &Path, Known { spool, lot }: Known) -> io::Result<()> {
 }
 
 impl super::Spool {
-    /// Makes the spool in this Redis the one that `file` remembers, in place of any other. A Redis
-    /// without a spool gets one. The processes of the instance take it up by themselves.
+    /// Makes `file` remember the spool in this Redis, in place of any other. A Redis without a
+    /// spool gets one. The processes of the instance read the file again by themselves.
     pub async fn accept(&self, file: &Path) -> Result<SpoolId, SpoolError> {
         let mut live = self.connection.live().await?;
         let (own, lot, _) = identify(&mut live.wire, None).await?;

@@ -7,8 +7,7 @@ use crate::keys::{INBOX, NOTICES};
 use crate::library::NOTICE_OF_INBOX;
 use crate::{LotNumber, MessageId, NodeId, Submission};
 
-/// Most messages in one RPUSH. A command is carried out whole or not at all, and Redis does nothing
-/// else meanwhile.
+/// Most messages in one RPUSH: Redis carries a command out whole, and does nothing else meanwhile.
 const PUSH_MAX: usize = 1000;
 /// Most bytes in one RPUSH, unless a single message has more.
 const PUSH_MAX_BYTES: usize = 1024 * 1024;
@@ -19,8 +18,8 @@ impl Spool {
         self.submit_many(std::slice::from_ref(message)).await
     }
 
-    /// Stores messages durably, in their order. After an error any of them may be stored. Repeat
-    /// all of them, under the same ids: each is sent once.
+    /// Stores messages durably, in their order. After an error any of them may be stored. The
+    /// caller may repeat all of them under the same ids: each message is sent once.
     pub async fn submit_many(&self, messages: &[Submission<'_>]) -> Result<(), SpoolError> {
         let mut rest = messages;
         while !rest.is_empty() {
@@ -41,14 +40,15 @@ impl Spool {
         self.connection.run(redis::cmd("LLEN").arg(INBOX)).await
     }
 
-    /// Decides a submission in doubt: either Redis knows the message, or it never will. The same
-    /// answer every time.
+    /// Decides a submission in doubt: either Redis knows the message, or never will. Every call
+    /// gives the same answer.
     pub async fn disown(&self, id: MessageId) -> Result<Disowned, SpoolError> {
         self.connection.run(self.function("disown").arg(id)).await
     }
 
     /// Makes the lot of this number, if it is the next one, from at most `size` entries of the
-    /// inbox. The lot goes to the node at once, or stays ready. The second time: [`Cut::Already`].
+    /// inbox. The lot goes to the node at once, or stays ready. A second call returns
+    /// [`Cut::Already`].
     pub async fn cut(
         &self,
         lot: LotNumber,

@@ -2,11 +2,12 @@
 //!
 //! The listing follows the way of the messages: inbox, lots, nodes, on hold, quarantine. So a
 //! message that moves on meanwhile may be shown twice, but isn't missed. A message that stays is
-//! shown, whatever is removed around it: pages go by the numbers of entries and lots, and by scans
-//! of tables, which don't shift. A message that moves *back* (`retry`, and `lose` of a node) may be
-//! missed when its new lot's turn is over; the next listing shows it. Pages are read at different
-//! times, so the listing is no snapshot. Only the two ends of each message are read (see
-//! [`crate::envelope`]), which keeps the traffic small. Changes nothing.
+//! shown, though others around it are removed: pages go by the numbers of entries and lots, and by
+//! scans of tables, which don't shift. A message that moves *back* (by `retry`, or by `lose` of a
+//! node) may be missed when its new lot's turn is over. The next listing shows such a message.
+//! Pages are read at different times, so the listing is no snapshot. Only the two ends of each
+//! message are read (see
+//! [`crate::envelope`]), which keeps the traffic small. A listing changes nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -31,7 +32,7 @@ pub struct Listed {
     pub place: Place,
     /// Order of an operator, for a message in the inbox or at a node.
     pub order: Option<Act>,
-    /// The message's envelope; `None` when it is unreadable or wasn't asked for.
+    /// The message's envelope; `None` if it is unreadable or was not requested.
     pub envelope: Option<Envelope>,
 }
 

@@ -6,23 +6,24 @@ use super::{Spool, SpoolError};
 use crate::MessageId;
 use crate::keys::SHARD;
 
-/// Characters of an id that ids under one key share: `done` of `optimus.lua`.
+/// Number of an id's first characters that all ids under one key share, as in `done` of
+/// `optimus.lua`.
 const SHARED: usize = 6;
 
-/// The end of a message, remembered for 25 hours.
+/// The end of a message, which Redis remembers for 25 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remembered {
     /// The message was sent, or dropped from quarantine.
     Settled,
     /// An operator has deleted the message.
     Deleted,
-    /// The submitter didn't know whether Redis had the message, and took it back.
+    /// The submitter did not know whether Redis had the message, and took the message back.
     Disowned,
 }
 
 impl Spool {
-    /// Returns the end of a message. `None`: it has not ended, was never here, or ended too long
-    /// ago. Changes nothing.
+    /// Returns the end of a message; `None` if the message has not ended, was never in Redis, or
+    /// ended too long ago. Changes nothing.
     ///
     /// # Errors
     ///

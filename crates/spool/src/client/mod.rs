@@ -1,10 +1,10 @@
 //! The client of the daemons: every function of `optimus.lua` as a method.
 //!
 //! All calls share one connection, made when first needed and made again when it breaks. A call
-//! that finds it broken is repeated on the new one, a few times at most. That is safe because every
-//! function is idempotent. A batch is one call and so costs Redis one fsync, however many messages
-//! it decides. The client decides nothing itself. One file, because it is read beside
-//! `optimus.lua`, function by function.
+//! that finds the connection broken is repeated on the new one, a few times at most. A repetition
+//! is safe because every function is idempotent. A batch is one call, so any number of messages
+//! cost Redis one fsync. The client decides nothing itself. This file is long because a reader
+//! compares it with `optimus.lua`, function by function.
 
 mod answers;
 mod connection;
@@ -58,15 +58,15 @@ pub use weakness::{Effect, Weakness};
 /// Most entries in one call of a batch function, as in `optimus.lua`. Longer batches are sent in
 /// several calls.
 pub const BATCH_MAX: usize = 1000;
-/// Messages requested before the first has come. Each is a command of its own, so that the time
-/// limit is for one message.
+/// Number of messages requested at once. Each is a command of its own, so that the time limit is
+/// for one message.
 const GETS_AT_ONCE: usize = 16;
 /// Time limit for the largest message over a slow network, either way. Under the limit of other
-/// calls it would never arrive, and each repeated submission would store one more copy.
+/// calls such a message would never arrive, and each repeated submission would store one more copy.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(30);
 const INVENTORY_PAGE: usize = 1000;
 
-/// Client of the spool in one Redis. Cheap to clone; clones share the connection.
+/// Client of the spool in one Redis. Clones are cheap and share the connection.
 #[derive(Debug, Clone)]
 pub struct Spool {
     connection: Arc<Connection>,
@@ -179,8 +179,8 @@ impl Spool {
         Self::with(server, Library::Load, Some(file))
     }
 
-    /// Returns a client that leaves the function library in Redis alone, for reading and
-    /// submitting. Its calls work only as far as that library goes. See [`Spool::library`].
+    /// Returns a client for reading and submitting, which never loads the function library. Its
+    /// calls fail if Redis's library lacks their functions: see [`Spool::library`].
     pub fn looking(server: Server) -> Self {
         Self::with(server, Library::Leave, None)
     }
@@ -190,8 +190,8 @@ impl Spool {
         Self { connection: Arc::new(connection), now_ms: None }
     }
 
-    /// Returns the same spool under another clock than Redis's: every function takes `unix_ms` for
-    /// the present. For tests.
+    /// Returns the client with another clock than Redis's, for tests: every function takes
+    /// `unix_ms` for the present.
     pub fn at(&self, unix_ms: u64) -> Self {
         Self { now_ms: Some(unix_ms), ..self.clone() }
     }
@@ -228,8 +228,8 @@ impl Spool {
         command
     }
 
-    /// Calls a batch function as often as its limit requires. The answers are in the entries'
-    /// order.
+    /// Calls a batch function, several times if the entries are over its limit. The answers are in
+    /// the entries' order.
     async fn batch<E, A: FromRedisValue>(
         &self,
         start: &Cmd,
@@ -253,7 +253,7 @@ impl Spool {
         Ok(answers)
     }
 
-    /// Assigns ready lots to nodes. The second time: [`Assigned::Already`].
+    /// Assigns ready lots to nodes. A second call returns [`Assigned::Already`].
     pub async fn assign(&self, lots: &[(LotNumber, NodeId)]) -> Result<Vec<Assigned>, SpoolError> {
         self.batch(&self.function("assign"), lots, |command, (lot, node)| {
             command.arg(lot).arg(node);
@@ -261,7 +261,7 @@ impl Spool {
         .await
     }
 
-    /// Takes parked lots for a Mail Agent's node. The second time: [`Assigned::Already`].
+    /// Takes parked lots for a Mail Agent's node. A second call returns [`Assigned::Already`].
     pub async fn pull(
         &self,
         token: &FencingToken,
@@ -286,8 +286,8 @@ impl Spool {
         }
     }
 
-    /// Reads messages and compares their checksums; the answers are in the ids' order. All of them
-    /// are in memory at once, so ask for few when they may be large. Changes nothing.
+    /// Reads messages and compares their checksums; the answers are in the ids' order. All messages
+    /// are in memory at once, so large ones must be requested a few at a time. Changes nothing.
     pub async fn get(&self, ids: &[MessageId]) -> Result<Vec<Result<Message, Damage>>, SpoolError> {
         let mut messages = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(GETS_AT_ONCE) {
@@ -303,7 +303,7 @@ impl Spool {
     }
 
     /// Commits messages to the node, or tells the reason for each refusal. A message is delivered
-    /// only after this decision. The second time: [`Committed::Already`].
+    /// only after this decision. A second call returns [`Committed::Already`].
     pub async fn commit(
         &self,
         token: &FencingToken,
@@ -325,8 +325,8 @@ impl Spool {
         .await
     }
 
-    /// Puts messages into a new lot, which waits until a node has room for their destination. The
-    /// second time: [`Parked::Fenced`].
+    /// Puts messages into a new lot, which waits until a node has room for their destination. A
+    /// second call returns [`Parked::Fenced`].
     pub async fn park(
         &self,
         token: &FencingToken,
@@ -344,7 +344,7 @@ impl Spool {
         self.connection.run(self.function("lanes").arg(limit)).await
     }
 
-    /// Settles messages whose queue files are gone. The second time: [`Settled::Already`].
+    /// Settles messages whose queue files are gone. A second call returns [`Settled::Already`].
     pub async fn settle(
         &self,
         token: &FencingToken,
@@ -357,7 +357,8 @@ impl Spool {
     }
 
     /// Takes back commits of messages whose queue files are gone, and which were not sent as far as
-    /// the node can prove. They wait in a new lot. The second time: [`Uncommitted::Already`].
+    /// the node can prove. The messages wait in a new lot. A second call returns
+    /// [`Uncommitted::Already`].
     pub async fn uncommit(
         &self,
         token: &FencingToken,
@@ -370,7 +371,8 @@ impl Spool {
         .await
     }
 
-    /// Notes until when messages rest in Postfix. The second time: [`Deferred::Already`].
+    /// Notes the times until which messages rest in Postfix. A second call returns
+    /// [`Deferred::Already`].
     pub async fn defer(
         &self,
         token: &FencingToken,
@@ -382,7 +384,7 @@ impl Spool {
         .await
     }
 
-    /// Puts an unusable message into quarantine, with the reason. The second time:
+    /// Puts an unusable message into quarantine, with the reason. A second call returns
     /// [`Refused::Already`].
     pub async fn refuse(
         &self,
@@ -397,12 +399,12 @@ impl Spool {
     }
 
     /// Takes all uncommitted lots from a node and makes them ready. From then on the node is fenced
-    /// from them. Returns their number. The second time: 0.
+    /// from them. Returns the number of lots; a second call returns 0.
     pub async fn reassign(&self, node: &NodeId) -> Result<u64, SpoolError> {
         self.reassign_by(self.function("reassign").arg(node).arg("")).await
     }
 
-    /// Hands a node's uncommitted lots back, as [`Self::reassign`], by its own Mail Agent.
+    /// Hands a node's uncommitted lots back as [`Self::reassign`] does, for its own Mail Agent.
     pub async fn hand_back(&self, token: &FencingToken) -> Result<u64, SpoolError> {
         self.reassign_by(&self.fenced_by("reassign", token)).await
     }
@@ -415,28 +417,28 @@ impl Spool {
     }
 
     /// Announces a Mail Agent that is about to compare its node's disk with Redis. Earlier Mail
-    /// Agents of the node are fenced from now on. The second time at one moment:
+    /// Agents of the node are fenced from now on. A second call at the same moment returns
     /// [`Arrived::Already`].
     pub async fn arrive(&self, token: &FencingToken) -> Result<Arrived, SpoolError> {
         self.connection.run(&self.fenced_by("arrive", token)).await
     }
 
-    /// Gives up a node that won't come back: its committed messages become ready again, to be sent
-    /// again. The second time: none. A node that arrived less than `grace` ago is kept, whatever
-    /// the caller believes.
+    /// Gives up a node that won't come back: its committed messages become ready, to be sent again.
+    /// A second call moves none. A node whose Mail Agent arrived less than `grace` ago is kept.
     pub async fn lose(&self, node: &NodeId, grace: Duration) -> Result<Lost, SpoolError> {
         let command = self.function("lose").arg(node).arg(milliseconds(grace)).clone();
         self.in_slices(&command).await
     }
 
-    /// Calls until nothing is left. Each slice is whole in itself: after a failed call, the next
-    /// one goes on where that stopped.
+    /// Calls a function until no message is left. Each slice is complete in itself: after a failed
+    /// call, the next call goes on with the rest.
     async fn in_slices(&self, command: &Cmd) -> Result<Lost, SpoolError> {
         let mut total = 0;
         loop {
             match self.connection.run(command).await? {
                 Slice::Alive if total == 0 => return Ok(Lost::Alive),
-                // The node came back in between; the messages before that were moved rightly.
+                // The node came back between two slices; the earlier slices were right to move
+                // messages.
                 Slice::Alive => return Ok(Lost::Resent(total)),
                 Slice::Moved(moved, false) => return Ok(Lost::Resent(total + moved)),
                 Slice::Moved(0, true) => {
@@ -449,14 +451,14 @@ impl Spool {
         }
     }
 
-    /// Returns a node's committed messages. One that is committed or settled meanwhile may be
+    /// Returns a node's committed messages. A message that is committed or settled meanwhile may be
     /// missing. Changes nothing.
     pub async fn inventory(&self, node: &NodeId) -> Result<Vec<Placed>, SpoolError> {
         Ok(self.inventory_numbered(node).await?.into_iter().map(|(placed, _)| placed).collect())
     }
 
-    /// Returns the same as [`Self::inventory`], with the commits' numbers; 0 for those of earlier
-    /// versions.
+    /// Returns a node's committed messages as [`Self::inventory`] does, with the commits' numbers;
+    /// 0 for commits by earlier versions of OPTIMUS.
     pub async fn inventory_numbered(
         &self,
         node: &NodeId,
@@ -487,8 +489,8 @@ impl Spool {
         }
     }
 
-    /// Returns the committed messages that rest in a node's Postfix. One that comes to rest or is
-    /// settled meanwhile may be missing. Changes nothing.
+    /// Returns the committed messages that rest in a node's Postfix. A message that comes to rest
+    /// or is settled meanwhile may be missing. Changes nothing.
     pub async fn resting(&self, node: &NodeId) -> Result<BTreeSet<MessageId>, SpoolError> {
         let mut found = BTreeSet::new();
         for page in 0.. {
@@ -532,14 +534,14 @@ impl Spool {
         self.connection.run(redis::cmd("HGETALL").arg(format!("{SHARD}counts"))).await
     }
 
-    /// Returns the error for which there is no connection, for a client that has tried. Each call
-    /// returns it too; this serves a status report between calls.
+    /// Returns the error that keeps this client from connecting, for a status report between calls.
+    /// Each call returns the error too.
     pub fn trouble(&self) -> Option<SpoolError> {
         self.connection.trouble()
     }
 
-    /// Stays connected for as long as the future is awaited, so that [`Self::trouble`] is up to
-    /// date without other calls.
+    /// Keeps the client connected for as long as the future is awaited, so that [`Self::trouble`]
+    /// is up to date without other calls.
     pub async fn stay_connected(&self) {
         self.connection.stay().await;
     }
@@ -549,7 +551,8 @@ impl Spool {
         Publications::new(Arc::clone(&self.connection))
     }
 
-    /// Sends a notice to the listeners of [`Spool::publications`]. Lost when there are none.
+    /// Sends a notice to the listeners of [`Spool::publications`]. Without listeners the notice is
+    /// lost.
     pub async fn tell(&self, to: &crate::AgentId, text: &str) -> Result<(), SpoolError> {
         let mut command = redis::cmd("PUBLISH");
         command.arg(crate::keys::NOTICES).arg(format!("told {to} {text}"));

@@ -1,9 +1,9 @@
-//! A connection to the master that a server's name stands for at this moment.
+//! Connecting to the master that a server's name leads to at this moment.
 //!
 //! The name is resolved for each connection, and each of its addresses is tried until one is a
 //! master. After a failover the name may lead to another server, or to several of which one is the
-//! master. A replica is never used, even if it answers everything: its data may be old, and a write
-//! to it is lost.
+//! master. A replica is never used, even if it answers every call: its data may be old, and a write
+//! to a replica is lost.
 //!
 //! `HELLO` tells the role, and every ACL user may send it (`CMD_NO_AUTH` in Redis's `hello.json`).
 
@@ -26,8 +26,8 @@ use tokio::time::timeout;
 use super::SpoolError;
 use crate::{Address, Server};
 
-/// Time limit for an answer. The crate's half second is too short for an fsync of a busy disk. Half
-/// a lease of the default length is longer than this.
+/// Time limit for an answer: the redis crate's half second is too short for an fsync of a busy
+/// disk. Half a default lease is longer than this limit.
 pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Pauses between two attempts to connect.
@@ -54,7 +54,8 @@ pub(super) async fn open(
         .unwrap_or_else(|| SpoolError::Unavailable(format!("{}: no address", server.address))))
 }
 
-/// Returns the more telling error: that of a replica, before those of servers that are down.
+/// Returns the more useful of two errors: that of a replica, rather than that of a server that is
+/// down.
 fn more_telling(before: Option<SpoolError>, error: SpoolError) -> SpoolError {
     before.filter(|before| !matches!(before, SpoolError::Unavailable(_))).unwrap_or(error)
 }
@@ -102,7 +103,7 @@ async fn open_expected(
     let login = client.get_connection_info().redis_settings();
     let stream = connect_expected(path).await?;
     let (wire, driver) = MultiplexedConnection::new_with_config(login, stream, config).await?;
-    // The driver ends with the last of the connection's handles.
+    // The task ends when the last handle of the connection is dropped.
     tokio::spawn(driver);
     Ok(wire)
 }
@@ -139,7 +140,7 @@ pub(super) async fn expect_master(
     }
 }
 
-/// Returns the crate's form of a server at one of its addresses.
+/// Returns a client of the redis crate for the server at one of its addresses.
 pub(super) fn client(server: &Server, target: &ConnectionAddr) -> Result<Client, SpoolError> {
     let mut login =
         RedisConnectionInfo::default().set_db(server.database.into()).set_skip_set_lib_name();

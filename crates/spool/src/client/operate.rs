@@ -17,13 +17,13 @@ const TIDY_PAGE: usize = 2000;
 words! {
     /// Act of an operator on a message.
     Act {
-        /// Deletes it for good.
+        /// Deletes the message for good.
         Delete = "delete",
-        /// Keeps it from being sent.
+        /// Keeps the message from being sent.
         Hold = "hold",
         /// Ends a hold.
         Release = "release",
-        /// Makes it wait in a new lot, wherever it was in Redis.
+        /// Makes the message wait in a new lot, from any place in Redis.
         Requeue = "requeue",
     }
 }
@@ -47,15 +47,16 @@ words! {
         /// The message waits in a new lot.
         Requeued = "requeue",
         /// The message is at a node, whose Mail Agent carries the act out. If the message comes
-        /// back to Redis first, Redis does.
+        /// back to Redis first, Redis carries the act out.
         Ordered = "ordered",
-        /// Nothing was left to do. For a message that isn't there: an operator deleted it before.
+        /// Nothing was left to do, or an operator deleted the message before.
         Already = "already",
-        /// The message is in quarantine: it isn't sent, and only `retry` or `requeue` ends that.
+        /// The message is in quarantine and isn't sent; only `retry` or `requeue` ends the
+        /// quarantine.
         Kept = "kept",
         /// Redis has the id without the message, which can only be deleted.
         Missing = "missing",
-        /// Nothing was changed: the message has left the named place. Look again.
+        /// Nothing was changed: the message has left the named place. The caller must look again.
         Moved = "moved",
         /// The message was sent, deleted or disowned before.
         Gone = "gone",
@@ -79,12 +80,12 @@ words! {
 pub struct Standing {
     /// Number of messages on hold in Redis, outside the inbox.
     pub held: u64,
-    /// Time at which the first of these was put on hold, Unix milliseconds.
+    /// Time at which the first of the held messages was put on hold, Unix milliseconds.
     pub held_since_ms: Option<u64>,
     /// Number of messages in the inbox with an order.
     pub ordered: u64,
-    /// Time at which the first of these was ordered, Unix milliseconds; `None` for orders of an
-    /// earlier version.
+    /// Time of the first order for a message in the inbox, Unix milliseconds; `None` for orders of
+    /// an earlier version of OPTIMUS.
     pub ordered_since_ms: Option<u64>,
     /// Number of messages at nodes with an order that isn't carried out yet.
     pub ordered_at_nodes: u64,
@@ -99,8 +100,8 @@ pub struct OrdersAt {
     pub node: NodeId,
     /// Number of orders.
     pub orders: u64,
-    /// Time at which the first was given, Unix milliseconds; `None` for orders of an earlier
-    /// version.
+    /// Time of the first order, Unix milliseconds; `None` for orders of an earlier version of
+    /// OPTIMUS.
     pub since_ms: Option<u64>,
 }
 
@@ -112,8 +113,8 @@ impl FromRedisValue for Standing {
 }
 
 impl Spool {
-    /// Does this to messages, each only if it is still in the place where it was seen. At most
-    /// [`BATCH_MAX`](super::BATCH_MAX) are decided in one step of Redis. The second time:
+    /// Carries out an act on messages, each only if the message is still in the given place. Redis
+    /// decides at most [`BATCH_MAX`](super::BATCH_MAX) messages in one step. A second call returns
     /// [`Operated::Already`], [`Operated::Gone`] or [`Operated::Moved`].
     pub async fn operate(
         &self,
@@ -127,7 +128,7 @@ impl Spool {
         .await
     }
 
-    /// Takes deleted and held messages from the inbox's head. Returns the number of entries.
+    /// Takes deleted and held messages from the inbox's head. Returns the number of entries taken.
     pub async fn tidy(&self) -> Result<u64, SpoolError> {
         let mut total = 0;
         loop {
@@ -140,7 +141,8 @@ impl Spool {
         }
     }
 
-    /// Ends orders that a node's Postfix has carried out. The second time: [`Obeyed::Already`].
+    /// Ends orders that a node's Postfix has carried out. A second call returns
+    /// [`Obeyed::Already`].
     pub async fn obey(
         &self,
         token: &FencingToken,

@@ -1,4 +1,4 @@
-//! Places of messages in the spool; `optimus.lua` has the drawing.
+//! Places of messages in the spool, drawn at the head of `optimus.lua`.
 
 use postfix_wire::QueueId;
 

@@ -1,5 +1,5 @@
 //! Proof of delivery from a node's disk: commits are numbered, and all up to the disk's mark are
-//! released. See "Proof of delivery" in `optimus.lua`.
+//! released. "Proof of delivery" in `optimus.lua` has the reasons.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,18 +26,18 @@ impl FromRedisValue for Numbered {
         let text: String = from_redis_value(value)?;
         let (id, number) = text.split_at_checked(ID_LENGTH).unwrap_or((&text, ""));
         let wrong = |error: crate::IdError| ParsingError::from(error.to_string());
-        // Values of earlier versions have no number.
+        // Values of earlier versions of OPTIMUS have no number.
         let number = if number.is_empty() { Ok(CommitNumber(0)) } else { number.parse() };
         Ok(Self { id: id.parse().map_err(wrong)?, number: number.map_err(wrong)? })
     }
 }
 
-/// A committed file that is there under another name.
+/// A committed file that has another queue id than when it was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rename {
     /// Id of the message.
     pub id: MessageId,
-    /// Queue id under which it was committed.
+    /// Queue id under which the message was committed.
     pub was: QueueId,
     /// Queue id of its file now.
     pub now: QueueId,
@@ -46,19 +46,20 @@ pub struct Rename {
 /// Statement of a pickup-rs about itself and its queue directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Attendance<'a> {
-    /// Generation that Redis gave it; 0 asks for a new one.
+    /// Generation that Redis gave the pickup-rs; 0 asks for a new one.
     pub generation: u64,
     /// Nonce of the last attendance, which the disk has.
     pub last: Generation,
-    /// New nonce, which the disk has too.
+    /// New nonce, which the disk has already.
     pub nonce: Generation,
     /// Mark that the disk has safely.
     pub mark: CommitNumber,
-    /// Place of the directory; two directories that exist at one time have different ones.
+    /// Place of the directory: two directories never have one place at the same time.
     pub place: &'a str,
-    /// Host of the directory: the same when it is put back in its place. For people, too.
+    /// Host of the directory, also shown to people: the same after the directory was restored in
+    /// its place.
     pub host: &'a str,
-    /// Time for which a place counts as live.
+    /// Time for which a place counts as live after an attendance.
     pub live: Duration,
     /// Whether this pickup-rs ends, so that another place may serve the node at once.
     pub leaves: bool,
@@ -74,14 +75,15 @@ pub enum Attended {
         /// Number of the last commit before the disk was put back.
         floor: CommitNumber,
     },
-    /// Another process has attended since. Attend with a new generation, or end.
+    /// Another process has attended since. The caller must attend with a new generation, or end.
     Superseded,
-    /// The node is served at another place now, by this host. Serve nothing.
+    /// The node is served at another place now, by this host. The caller must serve nothing.
     Occupied(String),
-    /// Redis was put back to an earlier state, and waits for the latest state of the disk. Ask
-    /// again.
+    /// Redis was put back to an earlier state, and waits for the latest state of the disk. The
+    /// caller must ask again.
     Wait,
-    /// This host has served the node since this disk's state was made. Serve nothing.
+    /// This host has served the node since the disk's state was made. The caller must serve
+    /// nothing.
     Elsewhere(String),
 }
 
@@ -105,7 +107,7 @@ impl FromRedisValue for Attended {
 pub struct LastAttendance {
     /// The last nonce.
     pub nonce: Option<Generation>,
-    /// Host that gave the nonce.
+    /// Host that attended with the nonce.
     pub host: Option<String>,
     /// Host of a refused copy, and the time of its last refusal, Unix milliseconds by Redis's
     /// clock.
@@ -133,7 +135,7 @@ impl Spool {
         LastAttendance::of(self.connection.run(&command).await?)
     }
 
-    /// Tells Redis which queue directory serves a node, and what its disk proves.
+    /// Tells Redis which queue directory serves a node, and the mark on its disk.
     pub async fn attend(&self, node: &NodeId, it: &Attendance<'_>) -> Result<Attended, SpoolError> {
         let mut command = self.function("attend");
         command.arg(node).arg(it.generation).arg(it.last).arg(it.nonce).arg(it.mark);
@@ -141,9 +143,9 @@ impl Spool {
         self.connection.run(&command).await
     }
 
-    /// Decides about committed messages whose files are absent. A message is settled if `mark`, as
-    /// the disk had it before the scan, proves that; otherwise it is sent again. The second time:
-    /// [`Absent::Already`].
+    /// Decides about committed messages whose files are absent. A message is settled if `mark`,
+    /// read before the scan, proves its release; otherwise the message is sent again. A second call
+    /// returns [`Absent::Already`].
     pub async fn absent(
         &self,
         token: &FencingToken,
@@ -156,8 +158,8 @@ impl Spool {
         .await
     }
 
-    /// Notes the new names of committed files, and gives their commits new numbers. The second
-    /// time: [`Renamed::Already`].
+    /// Notes the new names of committed files, and gives their commits new numbers. A second call
+    /// returns [`Renamed::Already`].
     pub async fn rename(
         &self,
         token: &FencingToken,

@@ -1,13 +1,14 @@
 //! Notices: hints that it is worth looking now.
 //!
-//! A feed never ends and never fails. A task of its own listens, makes another connection when one
-//! breaks, and then gives [`Publication::Resubscribed`], because anything may have happened
-//! meanwhile. A shelf of a few places lies between this task and the reader. A notice that lies
-//! there already is not put there again. When the shelf is full, one `Resubscribed` takes the place
-//! of all. So a slow reader costs no memory and misses nothing. Dropping a half-awaited read, as a
-//! branch of `select!` does, interrupts nothing.
+//! A feed of notices never ends and never fails. A task of its own listens. When its connection
+//! breaks, the task makes another one, and then gives [`Publication::Resubscribed`], because
+//! anything may have happened meanwhile. A queue of [`PLACES`] notices, the shelf, lies between
+//! this task and the reader. A notice that waits already is not added again. When the shelf is
+//! full, one `Resubscribed` replaces all notices. So a slow reader costs no memory and misses
+//! nothing. A reader may drop the future of [`Publications::next`], as a branch of `select!` does:
+//! the task goes on.
 //!
-//! The feed listens to the very server that the calls go to, and leaves it when they do. A
+//! The feed listens to the server to which the calls go, and changes the server with them. A
 //! subscription can't ask for the server's role, and a master that became a replica sends no more
 //! notices.
 
@@ -36,7 +37,7 @@ use crate::{AgentId, Epoch, LotNumber, MessageId, NodeId};
 /// Time without a notice after which the server is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(10);
 const STEP_LIMIT: Duration = Duration::from_secs(2);
-/// Places on the shelf. A reader that is further behind does better to look at everything once.
+/// Number of notices on the shelf. A reader that is further behind looks at everything once.
 const PLACES: usize = 64;
 
 /// A lot of a few messages, just cut. All are uncommitted, and the lot is in its first tenure.
@@ -74,10 +75,11 @@ impl fmt::Display for SmallLot {
     }
 }
 
-/// A notice of something worth a look.
+/// A notice: a hint that a look at the spool is worthwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publication {
-    /// The feed listens again, or more has happened than fits: look at everything.
+    /// The feed listens again, or has dropped notices of a full shelf: the reader must look at
+    /// everything.
     Resubscribed,
     /// Mail has come to the inbox.
     Inbox,
@@ -85,7 +87,7 @@ pub enum Publication {
     Cut(LotNumber),
     /// A lot waits for a node.
     Ready(LotNumber),
-    /// A lot was assigned to this node: this one, if it is small and was just cut.
+    /// A lot was assigned to this node. A small lot that was just cut is named.
     Assigned(NodeId, Option<SmallLot>),
     /// An operator ordered something for mail at this node.
     Ordered(NodeId),
@@ -93,7 +95,7 @@ pub enum Publication {
     Told(AgentId, String),
 }
 
-/// Notices as they come. Dropping it ends the listening.
+/// Feed of notices. Dropping the feed ends its task.
 #[derive(Debug)]
 pub struct Publications {
     shelf: Arc<watch::Sender<Shelf>>,
@@ -136,7 +138,7 @@ impl Drop for Publications {
 /// Notices that wait for the reader.
 #[derive(Debug, Default)]
 struct Shelf {
-    /// Whether everything has to be looked at. Comes before the other notices.
+    /// Whether the reader must look at everything, before the other notices.
     everything: bool,
     waiting: VecDeque<Publication>,
 }
@@ -195,7 +197,7 @@ async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(Publ
     }
 }
 
-/// Connects to the server that calls go to now. Returns the number of their connection, too.
+/// Connects to the server to which calls go now. Returns the number of the calls' connection, too.
 async fn connect(
     connection: &Arc<Connection>,
 ) -> Result<(u64, PubSubSink, PubSubStream), SpoolError> {
@@ -281,7 +283,7 @@ mod tests {
         let news = |n: usize| Publication::Ready(LotNumber(n as u64));
         (0..3 * PLACES).for_each(|n| shelf.put(news(n)));
         assert_eq!(taken(&mut shelf), [Publication::Resubscribed]);
-        // A change before the reader's look is seen by it; a later one has a notice of its own.
+        // The reader's look sees an earlier change; a later change has a notice of its own.
         shelf.put(news(1));
         assert_eq!(taken(&mut shelf), [news(1)]);
     }

@@ -17,8 +17,8 @@ impl Spool {
         self.quarantine_page(limit, 0).await
     }
 
-    /// Returns all messages in quarantine, oldest first. One that comes or goes meanwhile may be
-    /// missing. Changes nothing.
+    /// Returns all messages in quarantine, oldest first. A message that comes or goes meanwhile may
+    /// be missing. Changes nothing.
     pub async fn all_quarantined(&self) -> Result<Vec<Quarantined>, SpoolError> {
         let mut all = Vec::new();
         loop {
@@ -39,7 +39,7 @@ impl Spool {
         self.connection.run(self.function("quarantine").arg(limit).arg(skip)).await
     }
 
-    /// Moves messages from quarantine to a new lot. The second time: [`Retried::Already`].
+    /// Moves messages from quarantine to a new lot. A second call returns [`Retried::Already`].
     pub async fn retry_quarantined(&self, ids: &[MessageId]) -> Result<Vec<Retried>, SpoolError> {
         self.batch(&self.function("retry"), ids, |command, id| {
             command.arg(id);
@@ -47,8 +47,8 @@ impl Spool {
         .await
     }
 
-    /// Drops messages from quarantine; a later submission under the same id is dropped too. The
-    /// second time: [`Dropped::Already`].
+    /// Drops messages from quarantine; a later submission under the same id is dropped too. A
+    /// second call returns [`Dropped::Already`].
     pub async fn drop_quarantined(&self, ids: &[MessageId]) -> Result<Vec<Dropped>, SpoolError> {
         self.batch(&self.function("drop"), ids, |command, id| {
             command.arg(id);
@@ -56,8 +56,8 @@ impl Spool {
         .await
     }
 
-    /// Drops messages as [`Self::drop_quarantined`] does, because the quarantine is over a limit.
-    /// They are counted apart.
+    /// Drops messages as [`Self::drop_quarantined`] does, because the quarantine is over a limit. A
+    /// counter of its own counts these messages.
     pub async fn make_room(&self, ids: &[MessageId]) -> Result<Vec<Dropped>, SpoolError> {
         self.batch(&self.function("make_room"), ids, |command, id| {
             command.arg(id);
@@ -71,13 +71,15 @@ impl Spool {
         Ok(message::about(records_of(&self.beginning(id, FIRST_LINE).await?).0).map(|(uid, _)| uid))
     }
 
-    /// Returns a message as it is stored, whatever is wrong with it. Changes nothing.
+    /// Returns a message as it is stored, damaged or not; `None` if Redis has no such message.
+    /// Changes nothing.
     pub async fn stored(&self, id: MessageId) -> Result<Option<Vec<u8>>, SpoolError> {
         let mut command = redis::cmd("GET");
         self.connection.run_within(MESSAGE_LIMIT, command.arg(format!("{SHARD}m:{id}"))).await
     }
 
-    /// Returns the first `bytes` of a message as it is stored; none when it isn't. Changes nothing.
+    /// Returns the first `bytes` of a message as it is stored; no bytes if Redis has no such
+    /// message. Changes nothing.
     pub async fn beginning(&self, id: MessageId, bytes: usize) -> Result<Vec<u8>, SpoolError> {
         let mut command = redis::cmd("GETRANGE");
         command.arg(format!("{SHARD}m:{id}")).arg(0).arg(bytes.saturating_sub(1));

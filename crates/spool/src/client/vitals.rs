@@ -1,5 +1,5 @@
-//! Answers of the server about its way to keep data, for an operator who checks a configuration,
-//! and for the log of a connecting daemon. [`super::weakness`] judges them.
+//! Facts and settings of the server that decide how it keeps data, for `optimus check` and for the
+//! log of a connecting daemon. [`super::weakness`] judges them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use redis::cmd;
 use super::{Spool, SpoolError};
 use crate::keys;
 
-/// Settings that are read.
+/// Names of the settings that [`Vitals`] has.
 const SETTINGS: &[&str] = &[
     "appendfsync",
     "no-appendfsync-on-rewrite",
@@ -31,9 +31,9 @@ const SETTINGS: &[&str] = &[
 /// Facts and settings of a Redis that keeps mail: its answers to `INFO` and `CONFIG GET`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vitals {
-    /// Facts by name, as `redis_version` -> `7.0.15`.
+    /// Facts by name, such as `redis_version` -> `7.0.15`.
     pub info: BTreeMap<String, String>,
-    /// Settings by name, as `appendfsync` -> `always`. Empty where `CONFIG GET` is forbidden.
+    /// Settings by name, such as `appendfsync` -> `always`; empty where `CONFIG GET` is forbidden.
     pub settings: BTreeMap<String, String>,
 }
 
@@ -55,9 +55,9 @@ impl Vitals {
 }
 
 impl Spool {
-    /// Returns how many servers calls have gone to, one after another; 0 before the first
-    /// connection. One that was started again or promoted counts as another: it may lack decisions
-    /// of the one before.
+    /// Returns the number of servers to which calls have gone, one after another; 0 before the
+    /// first connection. A server that was restarted or promoted counts as another one, since it
+    /// may lack decisions of the server before.
     pub fn servers(&self) -> u64 {
         self.connection.histories()
     }
@@ -67,7 +67,7 @@ impl Spool {
         vitals(&mut self.connection.live().await?.wire).await
     }
 
-    /// Returns the keys of earlier schemas that are there, each with its name in this schema.
+    /// Returns the keys of earlier schemas that Redis has, each with its name in this schema.
     /// Changes nothing.
     pub async fn earlier_keys(&self) -> Result<Vec<(&'static str, &'static str)>, SpoolError> {
         let mut found = Vec::new();
@@ -90,14 +90,14 @@ async fn facts(live: &mut MultiplexedConnection) -> Result<BTreeMap<String, Stri
     Ok(facts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
-/// Returns what names this run of the server, and the history of its data.
+/// Returns the names of this run of the server and of the history of its data.
 pub(super) async fn history(live: &mut MultiplexedConnection) -> Result<String, SpoolError> {
     let facts = facts(live).await?;
     let fact = |name| facts.get(name).map(String::as_str).unwrap_or_default();
     Ok(format!("{} {}", fact("run_id"), fact("master_replid")))
 }
 
-/// Returns the settings that [`super::weakness`] reads; none where this user may not ask.
+/// Returns the settings that [`super::weakness`] reads; none if this user may not ask.
 async fn settings(
     live: &mut MultiplexedConnection,
 ) -> Result<BTreeMap<String, String>, SpoolError> {

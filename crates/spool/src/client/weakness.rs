@@ -1,8 +1,8 @@
 //! Settings of Redis that weaken a guarantee, each with its consequence and its remedy.
 //!
-//! Most of them weaken G1: `sendmail` exits 0 only when the message is durable. Redis answers a
-//! write before or after it is on disk, as `appendfsync` says. A setting that is missing here was
-//! examined and weakens nothing; `docs/redis.md` has the whole table.
+//! Most of them weaken guarantee G1: `sendmail` exits 0 only when the message is durable. Redis
+//! answers a write before or after the write is on disk, as `appendfsync` says. A setting that is
+//! missing here was examined and weakens nothing; `docs/redis.md` has the whole table.
 //!
 //! Source: `redis.conf` of Redis 7.0, `aof.c` (`flushAppendOnlyFile`), `config.c`.
 
@@ -46,12 +46,11 @@ impl fmt::Display for Weakness {
 
 /// Least number of connections that a handful of agents and a burst of `sendmail` need.
 const CLIENTS_LEAST: u64 = 256;
-/// Least `timeout`, seconds. Agents are silent for up to 10, and for 2 more until they are
-/// answered.
+/// Least `timeout`, seconds. Agents are silent for up to 12: 10, and 2 until an answer comes.
 const TIMEOUT_LEAST_S: u64 = 15;
-/// Largest `timeout`, seconds. With a longer one a user can gather too many stopped `sendmail`s.
+/// Largest `timeout`, seconds. Under a longer one a user can gather too many stopped `sendmail`s.
 const TIMEOUT_MOST_S: u64 = 120;
-/// Least limit of a reply, bytes: the largest reply of a function, many times over.
+/// Least limit of a reply, bytes: several times the largest reply of a function.
 const REPLY_LEAST: u64 = 64 << 20;
 /// The default `proto-max-bulk-len`, bytes. A larger message goes to the maildrop.
 const BULK_LEAST: u64 = 512 << 20;
@@ -65,14 +64,14 @@ impl Vitals {
     }
 }
 
-/// Logs what an operator must know of a newly connected server. The daemon works on all the same,
-/// so that mail in Redis gets out.
+/// Logs the weaknesses of a newly connected server for the operator. The daemon uses the server
+/// nevertheless, so that mail in Redis gets out.
 pub(super) async fn tell(server: &Address, live: &mut MultiplexedConnection) {
     match vitals(live).await {
         Ok(vitals) => vitals.weaknesses().iter().for_each(|it| match it.effect {
             Effect::LosesMail => error!(%server, weakness = %it, "weakness of Redis found"),
             Effect::Unknown => warn!(%server, weakness = %it, "weakness of Redis found"),
-            // `optimus check` reports it; at each connection it would only be noise.
+            // `optimus check` reports these; at each connection they would only be noise.
             Effect::StopsMail => (),
         }),
         Err(error) => warn!(%server, %error, "settings of Redis not read"),
@@ -338,7 +337,7 @@ mod tests {
     /// Names and values.
     type Pairs = &'static [(&'static str, &'static str)];
 
-    /// Table of the settings: a bad value of each, and its consequence.
+    /// A row has facts, settings, the effect, and the beginning of the subject.
     #[test]
     fn each_bad_value_is_named_with_consequence_and_remedy() {
         use Effect::{LosesMail, StopsMail};

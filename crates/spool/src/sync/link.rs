@@ -1,4 +1,4 @@
-//! One blocking connection, every step of it bounded by the caller's deadline.
+//! One blocking connection whose every step is bounded by the caller's deadline.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -16,9 +16,10 @@ use crate::{Address, InFile, Server};
 /// Reason of a failed step, by its meaning for the request.
 #[derive(Debug)]
 pub(super) enum LinkError {
-    /// Nobody listens at the address.
+    /// No server listens at the address.
     NotThere(String),
-    /// The request was not run, and won't succeed later either: no permission, for example.
+    /// The request was not run, and would not succeed later either: without permission, for
+    /// example.
     Never(String),
     /// The request was not sent completely, so it was not run.
     Unsent(String),
@@ -26,11 +27,11 @@ pub(super) enum LinkError {
     Closed(String),
     /// The request was sent completely, and no whole answer came.
     Unanswered(String),
-    /// The request was sent completely, and the answer is not one of Redis.
+    /// The request was sent completely, and the answer is not in Redis's protocol.
     Malformed(String),
 }
 
-/// A command in pieces: a large one is never copied, nor wholly in memory.
+/// A command in pieces, so that a large one is never copied and never whole in memory.
 #[derive(Debug)]
 pub(super) struct Command<'a> {
     /// First pieces of the command.
@@ -121,13 +122,13 @@ impl Link {
         let bytes: usize = rest.iter().map(|piece| piece.len()).sum();
         match self.write_all(&[&rest, following].concat(), deadline) {
             Err((written, error)) if written < bytes => Err(unsent(&error)),
-            // Redis has all of the command; the rest doesn't matter.
+            // Redis has the whole command, so a failure to write the notice doesn't matter.
             Err(_) | Ok(()) => Ok(()),
         }
     }
 
-    /// Finds the reason of a server that accepts no more connections: it writes an error and closes
-    /// before it has read anything.
+    /// Finds the reason why the server accepts no more connections: such a server writes an error
+    /// and closes before it has read anything.
     fn refused(&mut self, error: LinkError, deadline: Instant) -> LinkError {
         match (error, self.heard.is_empty()) {
             (LinkError::Closed(error), true) => match self.answer(deadline) {
@@ -170,7 +171,7 @@ impl Link {
         }
     }
 
-    /// Returns the next answer. After an error the link is of no more use.
+    /// Returns the next answer. After an error the link must not be used again.
     pub(super) fn answer(&mut self, deadline: Instant) -> io::Result<Reply> {
         loop {
             if let Some((reply, bytes)) = reply::parse(&self.heard)? {
@@ -219,7 +220,7 @@ impl Link {
     }
 }
 
-/// Returns a command of these words, with room in its count for `more` that must follow.
+/// Returns a command of these words, whose count includes `more` words that must follow.
 pub(super) fn frame(words: &[&[u8]], more: usize) -> Vec<u8> {
     let mut out = format!("*{}\r\n", words.len() + more).into_bytes();
     for word in words {
@@ -230,7 +231,7 @@ pub(super) fn frame(words: &[&[u8]], more: usize) -> Vec<u8> {
     out
 }
 
-/// Returns the text before a word of so many bytes. A line break must follow the word.
+/// Returns the text before a word of `bytes` bytes. A line break must follow the word.
 pub(super) fn argument(bytes: u64) -> Vec<u8> {
     format!("${bytes}\r\n").into_bytes()
 }

@@ -16,7 +16,7 @@ pub(super) enum Reply {
     List(Vec<Reply>),
 }
 
-/// Limit of an answer, bytes: no expected one is longer.
+/// Limit of an answer, bytes; no expected answer is longer.
 const REPLY_MAX_BYTES: usize = 16 * 1024;
 /// Limit of nesting: `HELLO` has lists of modules, each with lists of its own.
 const DEPTH_MAX: u32 = 4;
