@@ -1,8 +1,8 @@
 //! The client's treatment of answers.
 //!
 //! An answer counts only if it is for this generation of the client, in the call's session, and to
-//! one of the call's own packets. A packet that a network, an earlier generation or an eavesdropper
-//! sends again goes no further.
+//! one of the call's own packets. So packets that a network, an earlier generation or an
+//! eavesdropper repeats are dropped.
 
 use bytes::Bytes;
 
@@ -27,7 +27,7 @@ enum CallOutcome {
 }
 
 impl Client {
-    /// Handles a datagram that came.
+    /// Handles a received datagram.
     pub fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
         self.cx.counters.received += 1;
         let key = self.cx.config.key.clone();
@@ -105,7 +105,7 @@ impl Conversation {
         }
     }
 
-    /// Has an answer handled by the call that it is for, and carries out the outcome.
+    /// Passes an answer to its call, and carries out the outcome.
     fn answer_call(
         &mut self,
         cx: &mut Context,
@@ -178,7 +178,7 @@ fn error_of_lost(session: Session, header: &Header) -> CallError {
 }
 
 impl Peer {
-    /// Notes that the server was heard in a call's session.
+    /// Notes that an answer came in a call's session.
     fn touch(&mut self, now: Time, call: &Call) {
         self.used = now;
         let current = self.session.as_mut();
@@ -203,8 +203,8 @@ impl Peer {
         self.handle_fragment(cx, now, call, fragment)
     }
 
-    /// Begins a reply of several fragments. The first ones are under way already, as the request
-    /// allowed.
+    /// Begins a reply of several fragments. The first fragments are under way already, as the
+    /// request allowed.
     fn begin_receiving(&mut self, call: &mut Call, fragment: &Fragment<'_>) {
         let mut flight = Flight::new(fragment.count());
         for _ in 0..(call.credit_bytes / fragment.chunk_bytes).max(1) {
@@ -291,7 +291,7 @@ impl Peer {
         CallOutcome::Received
     }
 
-    /// Notes fragments of a request that have arrived. Returns whether that is new of any.
+    /// Notes fragments of a request that have arrived. Returns whether any of them is new.
     fn note_arrived(&mut self, call: &mut Call, got: &Got) -> bool {
         let Phase::Sending { flight: Some(flight), chunk_bytes, reported } = &mut call.phase else {
             return false;
@@ -316,8 +316,8 @@ impl Peer {
         news
     }
 
-    /// Takes a refusal for want of room. It counts once for all packets sent so far, and not if the
-    /// server has taken the request since.
+    /// Takes a refusal for want of room. Refusals of all packets sent so far count once, and not at
+    /// all if the server has taken the request since.
     fn back_off(&mut self, cx: &mut Context, now: Time, call: &mut Call, number: PacketNumber) {
         if call.received || !call.is_news(number) {
             cx.counters.stale += 1;

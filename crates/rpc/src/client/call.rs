@@ -27,9 +27,10 @@ pub(super) struct Call {
     pub(super) unanswered: u32,
     /// Number of refusals in a row for want of room.
     pub(super) busy: u32,
-    /// Whether the timer is a pause, until a heartbeat or after a refusal; nothing is unanswered.
+    /// Whether the timer is a pause, until a heartbeat or after a refusal, with no packet
+    /// unanswered.
     pub(super) paused: bool,
-    /// Bytes of the reply that may come unasked.
+    /// Bytes of the reply that the server may send unasked.
     pub(super) credit_bytes: u32,
 }
 
@@ -37,7 +38,8 @@ pub(super) struct Call {
 pub(super) enum Phase {
     /// Waits for a session, or until earlier calls have ended.
     Waiting,
-    /// Sends the request until the server has it. `flight` is there if it has several fragments.
+    /// Sends the request until the server has it. `flight` is set if the request has several
+    /// fragments.
     Sending { flight: Option<Flight>, chunk_bytes: u32, reported: u32 },
     /// Asks for the reply: the server has the request.
     Asking,
@@ -103,7 +105,7 @@ impl Call {
         sent.newest = number;
     }
 
-    /// Notes an answer: the server is there.
+    /// Notes an answer, which shows that the server is alive.
     pub(super) fn hear(&mut self) {
         self.unanswered = 0;
         self.busy = 0;

@@ -1,4 +1,4 @@
-//! Telling the server which calls have ended here.
+//! Telling the server which calls have ended at the client.
 
 use super::peer::{Cancelling, Peer};
 use super::{CallKey, Context, Timer};
@@ -6,7 +6,7 @@ use crate::packet::{Question, Refusal};
 use crate::{Sequence, Time};
 
 impl Peer {
-    /// Tells the server which replies it needn't keep, when they are many or large.
+    /// Tells the server which replies it may drop, once they are many or large.
     pub(super) fn report_ended(&mut self, cx: &mut Context, now: Time) {
         if let Some((session, sequences)) = self.ended.take_if_many() {
             let floor = self.floor();
@@ -14,7 +14,7 @@ impl Peer {
         }
     }
 
-    /// Tells the server that no reply is awaited any more, until it answers.
+    /// Tells the server, repeatedly until it answers, that no caller awaits the reply any more.
     pub(super) fn send_cancel(
         &mut self,
         cx: &mut Context,
@@ -41,8 +41,8 @@ impl Peer {
         }
     }
 
-    /// Ends a cancellation that the server knows. If it knows no session, the request may be on its
-    /// way to open one.
+    /// Ends a cancellation that the server knows. A server that knows no session gets more
+    /// cancellations: the request may be on its way to open one.
     pub(super) fn end_cancel(&mut self, cx: &mut Context, sequence: Sequence, why: Refusal) {
         if why != Refusal::NoSession && self.cancels.remove(&sequence).is_some() {
             cx.timers.cancel(Timer::Cancel(CallKey { port: self.port, sequence }));

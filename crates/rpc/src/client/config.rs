@@ -11,7 +11,8 @@ pub struct Config {
     pub identity: Identity,
     /// Secret shared with the servers.
     pub key: Key,
-    /// Number of its first packet: random, unless the generation is larger than any before.
+    /// Number of the client's first packet: random, unless the generation is larger than any
+    /// before.
     pub first_number: u64,
     /// Limits of the client.
     pub limits: Limits,
@@ -28,11 +29,11 @@ impl Config {
 /// Limits of a client.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Number of calls that are open at once; more are
+    /// Number of calls that may be open at once; a further one fails with
     /// [`TooManyCalls`](crate::CallError::TooManyCalls).
     pub calls: usize,
-    /// Number of sequences that run ahead of the floor, at one server. Further calls wait. At most
-    /// the server's [`requests_per_session`](crate::server::Limits::requests_per_session).
+    /// Number of sequences that may run ahead of the floor, at one server. Further calls wait. At
+    /// most the server's [`requests_per_session`](crate::server::Limits::requests_per_session).
     pub calls_ahead: usize,
     /// Number of unanswered transmissions in a row, after the first, before the server counts as
     /// down.
@@ -40,7 +41,7 @@ pub struct Limits {
     /// Number of transmissions of a cancellation. If all are lost, the floor and the heartbeats'
     /// silence tell the server.
     pub cancellations: u32,
-    /// Number of cancellations under way at once at one server. The server isn't told of more.
+    /// Number of cancellations under way at once at one server. The client sends no further ones.
     pub cancels: usize,
     /// Time between two questions to a server that has acknowledged a request.
     pub heartbeat: Duration,

@@ -1,7 +1,7 @@
-//! One server with the open calls to it: which call may go on, and which ends.
+//! One server with the open calls to it, and the decision which call goes on or ends.
 //!
-//! Functions of [`Conversation`] find, add and remove calls; those of [`Peer`], in the files beside
-//! this, change one call, or send for it.
+//! Functions of [`Conversation`] find, add and remove calls; those of [`Peer`], in the other files
+//! of this folder, change one call, or send its packets.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use super::peer::{Cancelling, Peer};
 use super::{CallKey, Context, Timer};
 use crate::{Address, CallError, Sequence, Time};
 
-/// A server and the open calls to it. They are apart, so that a function can change a call and its
-/// server together.
+/// A server and the open calls to it. Server and calls are separate fields, so that a function can
+/// change a call and its server together.
 #[derive(Debug)]
 pub(super) struct Conversation {
     pub(super) peer: Peer,
@@ -55,13 +55,13 @@ impl Conversation {
     }
 
     /// Repeats the lowest call at once when the floor has risen and the call waits for room. From
-    /// this packet the server learns the floor, releases replies, and so has room for the call.
+    /// the packet the server learns the floor, releases replies, and so has room for the call.
     fn hurry_lowest(&mut self, cx: &mut Context, now: Time) {
         let floor = self.peer.floor();
         if !self.peer.has_risen() {
             return;
         }
-        // The floor is above all calls when none is unreceived.
+        // If all calls are received, the floor is above them.
         if let Some(call) = self.calls.get(&floor).filter(|call| call.busy > 0 && call.paused) {
             cx.timers.set(Timer::Retry(call.id), now);
         }
@@ -74,14 +74,14 @@ impl Conversation {
                 debug_assert!(false, "a call that waits is open");
                 continue;
             };
-            // The limit's timer is about to end this call, after a pause or together with others.
+            // A call whose deadline has passed is about to be ended by its limit's timer.
             if call.deadline > now {
                 self.peer.send_first(cx, now, call, session);
             }
         }
     }
 
-    /// Takes the result of a lookup: the server's address, or that it has none.
+    /// Takes the result of a lookup: the server's address, or `None`.
     pub(super) fn found(&mut self, cx: &mut Context, now: Time, address: Option<Address>) {
         self.peer.finding = false;
         match address {
@@ -94,7 +94,7 @@ impl Conversation {
         }
     }
 
-    /// Handles a call's timer: nothing came, or the next heartbeat is due.
+    /// Handles a call's timer: no answer came, or the next heartbeat is due.
     pub(super) fn retry(&mut self, cx: &mut Context, now: Time, sequence: Sequence) {
         let Some(call) = self.calls.get_mut(&sequence) else {
             return debug_assert!(false, "a call's timer ends with it");
@@ -112,7 +112,7 @@ impl Conversation {
         }
     }
 
-    /// Ends a call here by the caller's will or limit, and tells the server if it may have the
+    /// Ends a call by the caller's will or limit, and tells the server if the server may have the
     /// request.
     pub(super) fn give_up(
         &mut self,

@@ -10,14 +10,14 @@
 //!                        └──────── a reply of one datagram ────────┴──────────┴──▶ ended
 //! ```
 //!
-//! From any of them it ends with a [`CallError`]: at its time limit, by cancellation, after too
-//! many unanswered transmissions, or when the server has forgotten it. If the caller's will or
-//! limit ends a call, it is *cancelled* at the server too.
+//! From any state a call ends with a [`CallError`]: at its time limit, by cancellation, after too
+//! many unanswered transmissions, or when the server has forgotten the request. If the caller's
+//! will or limit ends a call, it is *cancelled* at the server too.
 //!
-//! The table has the phases with what else counts: whether the server is found, has refused for
-//! want of room (*refused*), or left a heartbeat unanswered. An input without a row changes nothing
-//! and sends nothing; a test holds the table against the code. *Got* and the fragments are of a
-//! request and a reply with two fragments.
+//! The table has the phases, divided by whether the server is found, has refused for want of room
+//! (*refused*), or left a heartbeat unanswered. An input without a row changes nothing and sends
+//! nothing; a test compares the table with the code. For *Got* and the fragments, the request and
+//! the reply have two fragments.
 //!
 //! | phase | input | then | outputs |
 //! |---|---|---|---|
@@ -80,16 +80,17 @@ pub struct Client {
     conversations: BTreeMap<Port, Conversation>,
     cx: Context,
     next_call: u64,
-    /// Number of the first packet to a new server: higher than any to a forgotten one.
+    /// Number of the first packet to a new server: higher than any number sent to a forgotten
+    /// server.
     next_number: PacketNumber,
 }
 
-/// All that the conversations share: what they read, and where they put their outputs.
+/// Data that all conversations share: their configuration, and the queues of their outputs.
 #[derive(Debug)]
 struct Context {
     config: Config,
     rules: Rules,
-    /// Open calls, for their timers and for the caller, who knows the id.
+    /// Open calls by id, for their timers and for the caller.
     keys: BTreeMap<CallId, CallKey>,
     timers: Timers<Timer>,
     outgoing: VecDeque<Transmit>,
@@ -149,26 +150,26 @@ pub struct Counters {
     pub unauthentic: u64,
     /// Packets with a right hash and wrong content.
     pub malformed: u64,
-    /// Packets for an earlier generation of this client.
+    /// Packets received for an earlier generation of this client.
     pub orphaned: u64,
-    /// Packets for no packet of an open call: late, copied, or sent again.
+    /// Answers to no packet of an open call: late, copied, or sent again.
     pub stray: u64,
-    /// Packets for an open call that told nothing new: overtaken, or doubled.
+    /// Answers to an open call without news: overtaken, or doubled.
     pub stale: u64,
-    /// Packets that weren't sent, because the server was down and isn't found again yet.
+    /// Packets not sent, because the server was down and isn't found again yet.
     pub unaddressed: u64,
-    /// Results of lookups for a server that was forgotten meanwhile.
+    /// Results of lookups of a server that the client had forgotten meanwhile.
     pub found_late: u64,
 }
 
-/// Numbers of the things that a client holds now.
+/// Numbers of the objects that a client holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Servers that the client knows.
     pub servers: usize,
     /// Calls that are open.
     pub calls: usize,
-    /// Ended calls that a server is being told of.
+    /// Ended calls of which the client is telling a server.
     pub cancels: usize,
     /// Timers that are set.
     pub timers: usize,
@@ -242,7 +243,7 @@ impl Client {
         }
     }
 
-    /// Handles the answer to [`Event::Lookup`]. `None`: the port has no server.
+    /// Handles the answer to [`Event::Lookup`]; `None` means that the port has no server.
     pub fn handle_found(&mut self, now: Time, port: Port, address: Option<Address>) {
         match self.conversations.get_mut(&port) {
             Some(conversation) => conversation.found(&mut self.cx, now, address),
@@ -287,7 +288,7 @@ impl Client {
         self.cx.counters
     }
 
-    /// Returns the number of things that the client holds.
+    /// Returns the numbers of objects that the client holds.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let cancels = self.conversations.values().map(|it| it.peer.cancels.len()).sum();

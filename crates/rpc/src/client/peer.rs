@@ -13,10 +13,10 @@ use crate::rtt::RoundTrip;
 use crate::window::Window;
 use crate::{Address, CallError, PacketNumber, Port, Sequence, Time, Transmit};
 
-/// Number of transmissions whose time is kept for measuring round trips; more than may be under
+/// Number of transmissions whose times are kept for measuring round trips: more than can be under
 /// way.
 const REMEMBERED: usize = 4_096;
-/// Bytes of arrived replies that are reported at once; smaller ones are reported together.
+/// Bytes of arrived replies from which on the client reports them at once; fewer wait for others.
 const ENDED_BYTES: usize = 1 << 20;
 /// Shortest time for which a session counts as kept, whatever the server says.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
@@ -39,18 +39,19 @@ pub(super) struct Peer {
     pub(super) waiting: VecDeque<Sequence>,
     /// Calls that the server isn't known to have received. The lowest is the floor.
     pub(super) unreceived: BTreeSet<Sequence>,
-    /// Floor at the last look.
+    /// Floor at the last call of [`Self::has_risen`].
     last_floor: Sequence,
     pub(super) cancels: BTreeMap<Sequence, Cancelling>,
     pub(super) ended: EndedCalls,
     next_sequence: Sequence,
     pub(super) next_number: PacketNumber,
-    /// Last call or answer.
+    /// Time of the last call or answer.
     pub(super) used: Time,
     departures: VecDeque<(PacketNumber, Time)>,
 }
 
-/// Numbers of open calls: of those that share a window, which each packet needs, and of others.
+/// Numbers of open calls: of those that share the window for requests or for replies, and of
+/// others.
 #[derive(Debug, Default)]
 struct Sharers {
     requests: u32,
@@ -59,7 +60,7 @@ struct Sharers {
 }
 
 impl Sharers {
-    /// Returns the number of calls that do the same as `phase`.
+    /// Returns the counter of the calls in phases like `phase`.
     fn of(&mut self, phase: &Phase) -> &mut u32 {
         match phase {
             Phase::Sending { flight: Some(_), .. } => &mut self.requests,
@@ -88,14 +89,14 @@ pub(super) struct Greeting {
     pub(super) unanswered: u32,
 }
 
-/// A call that has ended here, of which the server is being told.
+/// An ended call of which the client is telling the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cancelling {
     pub(super) session: Session,
     pub(super) transmissions: u32,
 }
 
-/// Ended calls below the floor, of which the floor doesn't tell the server.
+/// Ended calls below the floor, which the floor can't report to the server.
 #[derive(Debug, Default)]
 pub(super) struct EndedCalls {
     session: Option<Session>,
@@ -113,7 +114,7 @@ impl EndedCalls {
         self.bytes += reply_bytes;
     }
 
-    /// Takes the calls when they are worth a packet.
+    /// Takes the calls if they are many or large enough for a packet.
     pub(super) fn take_if_many(&mut self) -> Option<(Session, Vec<Sequence>)> {
         let worth = self.sequences.len() >= MAX_ENDED || self.bytes >= ENDED_BYTES;
         let ended = worth.then(|| std::mem::take(self))?;
@@ -162,7 +163,7 @@ impl Peer {
         self.address.as_ref() == Some(address)
     }
 
-    /// Counts a new call, which waits. Returns its sequence.
+    /// Counts a new call, which waits at first. Returns its sequence.
     pub(super) fn add(&mut self, now: Time) -> Sequence {
         let sequence = self.next_sequence;
         self.next_sequence = Sequence(sequence.0 + 1);
@@ -181,7 +182,7 @@ impl Peer {
         call.phase = phase;
     }
 
-    /// Ends a call that has left the open ones, and all that is kept about it.
+    /// Ends a call that was removed from the open ones, and removes all records of it.
     pub(super) fn end(&mut self, cx: &mut Context, call: Call, result: Result<Bytes, CallError>) {
         let Call { id, sequence, phase, sent, .. } = call;
         *self.sharers.of(&phase) -= 1;
@@ -199,12 +200,12 @@ impl Peer {
         cx.events.push_back(Event::Ended { call: id, result });
     }
 
-    /// Returns the lowest sequence that hasn't ended here and isn't known to be received.
+    /// Returns the lowest sequence that hasn't ended at the client and isn't known to be received.
     pub(super) fn floor(&self) -> Sequence {
         self.unreceived.first().copied().unwrap_or(self.next_sequence)
     }
 
-    /// Whether the floor has risen since the last look.
+    /// Whether the floor has risen since the last call.
     pub(super) fn has_risen(&mut self) -> bool {
         let floor = self.floor();
         let last = std::mem::replace(&mut self.last_floor, floor);
@@ -222,15 +223,15 @@ impl Peer {
         self.waiting.pop_front()
     }
 
-    /// Returns the session for a new call, while the server certainly still knows it.
+    /// Returns the session for a new call, if the server certainly still knows the session.
     pub(super) fn usable_session(&self, now: Time) -> Option<Session> {
         self.session
             .filter(|current| now.since(current.used) < current.idle / 2)
             .map(|current| current.session)
     }
 
-    /// Sends a question. Returns its number, or `None` while the server's address isn't known: for
-    /// the call, the question was lost.
+    /// Sends a question. Returns its number, or `None` if the server's address isn't known: then
+    /// the question counts as lost.
     pub(super) fn send(
         &mut self,
         cx: &mut Context,
@@ -265,7 +266,8 @@ impl Peer {
         self.departures.push_back((number, now));
     }
 
-    /// Measures a round trip by the answer to packet `number`, which the server `held` for so long.
+    /// Measures a round trip by the answer to packet `number`; `held` is the time that the server
+    /// took.
     pub(super) fn measure(&mut self, now: Time, number: PacketNumber, held: Duration) {
         let at = self.departures.partition_point(|(earlier, _)| *earlier < number);
         if self.departures.get(at).is_some_and(|(found, _)| *found == number)

@@ -12,7 +12,7 @@ use crate::{Address, CallError, Epoch, Progress, Ticket, Time};
 const NO_SESSION: Session = Session { epoch: Epoch(0), ticket: Ticket { issued_us: 0, proof: 0 } };
 
 impl Peer {
-    /// Has the server looked up, unless that is under way.
+    /// Requests a lookup of the server, unless one is under way.
     pub(super) fn find(&mut self, cx: &mut Context) {
         if !self.finding {
             self.finding = true;
@@ -20,7 +20,7 @@ impl Peer {
         }
     }
 
-    /// Notes the server's address, the first one or another.
+    /// Notes the server's address.
     pub(super) fn move_to(&mut self, cx: &mut Context, now: Time, address: Address) {
         let limits = &cx.config.limits;
         self.address = Some(address);
@@ -30,7 +30,8 @@ impl Peer {
         }
     }
 
-    /// Looks a server up again when half of the retransmissions are unanswered: it may have moved.
+    /// Looks a server up again when half of the retransmissions are unanswered: the server may have
+    /// moved.
     pub(super) fn suspect(&mut self, cx: &mut Context, unanswered: u32) {
         if unanswered == cx.config.limits.retransmissions.div_ceil(2) {
             self.find(cx);
@@ -72,7 +73,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Takes the answer to a greeting: new calls begin in its session. Returns whether the greeting
+    /// Takes the answer to a greeting, in whose session new calls begin. Returns whether the answer
     /// was awaited.
     pub(super) fn takes_welcome(
         &mut self,

@@ -11,12 +11,11 @@ use crate::{CallError, Time};
 
 /// Shortest pause before a request is repeated that was refused for want of room.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-/// Longest such pause. Nothing tells the client when calls end and make room.
+/// Longest such pause: no packet tells the client when calls of others make room.
 const LONGEST_BUSY_PAUSE: Duration = Duration::from_millis(500);
 
 impl Peer {
-    /// Sends a waiting call for the first time. The size of a request's fragments is decided here,
-    /// once.
+    /// Sends a waiting call for the first time, and so fixes the size of its fragments.
     pub(super) fn send_first(
         &mut self,
         cx: &mut Context,
@@ -35,8 +34,8 @@ impl Peer {
         self.send_request(cx, now, call);
     }
 
-    /// Sends a request, or as much of it as the window allows, and sets the timer. While more of it
-    /// is left, the server reports half of the fragments as they arrive, so the rest follows before
+    /// Sends a request, or as much of it as the window allows, and sets the timer. While a rest is
+    /// left, the server reports half of the fragments as they arrive, so the rest follows before
     /// the window is empty.
     pub(super) fn send_request(&mut self, cx: &mut Context, now: Time, call: &mut Call) {
         let (indices, more) = self.next_fragments(call);
@@ -54,7 +53,7 @@ impl Peer {
             Phase::Sending { flight: None, .. } => (vec![0], false),
             Phase::Sending { flight: Some(flight), chunk_bytes, .. } => {
                 let window = self.up.fragments(*chunk_bytes, self.large_requests());
-                // A server that had no room gets one fragment.
+                // A server that had no room gets one fragment, to ask again.
                 let most = if call.busy > 0 { 1 } else { window };
                 let indices = departures(flight, most);
                 (indices, !flight.has_departed())
@@ -123,10 +122,11 @@ impl Peer {
         }
     }
 
-    /// Handles a call's timer: nothing came, or the next heartbeat is due.
+    /// Handles a call's timer: no answer came, or the next heartbeat is due.
     ///
     /// # Errors
-    /// The server is down. The next call greets it first, since its next generation may answer.
+    /// The server is down. The next call greets the server first, since its next generation may
+    /// answer.
     pub(super) fn retry(
         &mut self,
         cx: &mut Context,
@@ -148,7 +148,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends again what nothing has answered, and sets the timer.
+    /// Sends the unanswered packets again, and sets the timer.
     pub(super) fn repeat(&mut self, cx: &mut Context, now: Time, call: &mut Call) {
         match &mut call.phase {
             Phase::Waiting => debug_assert!(false, "a call that waits has no timer but its limit"),
@@ -186,7 +186,7 @@ impl Peer {
         cx.timers.set(Timer::Retry(call.id), now + pause);
     }
 
-    /// Returns the longest time without a packet of this call while its reply is still wanted.
+    /// Returns the longest silence about this call while its reply is still wanted.
     fn patience(&self, cx: &Context, now: Time, call: &Call) -> Duration {
         let limits = &cx.config.limits;
         let silence = limits.heartbeat + self.round_trip.schedule(limits.retransmissions + 1);
@@ -198,7 +198,7 @@ impl Peer {
     }
 }
 
-/// Returns the fragments that may leave until so many are under way.
+/// Returns the fragments that may leave until `most` are under way.
 fn departures(flight: &mut Flight, most: u32) -> Vec<u32> {
     let before = flight.away();
     let mut indices = Vec::new();

@@ -1,4 +1,4 @@
-//! The table of [the client's documentation](super), held against the code.
+//! Test of the table in [the client's documentation](super) against the code.
 
 use super::call::{CallId, Phase};
 use super::*;
@@ -31,7 +31,7 @@ struct Rig {
 
 type Step = fn(&mut Rig);
 
-/// Steps to each phase, from one before it in this list.
+/// Phases, each with a phase before it in this list and the step from there.
 const PHASES: [(&str, &str, Step); 8] = [
     ("Waiting, not found", "", |_| ()),
     ("Waiting, greeting", "Waiting, not found", found),
@@ -81,7 +81,7 @@ const INPUTS: [(&str, Step); 20] = [
         while rig.result.is_none() && rig.now < Time(0) + LIMIT / 2 {
             rig.timer();
         }
-        // The repetitions are other rows'.
+        // The repetitions belong to other rows.
         rig.sent.clear();
     }),
     ("limit passes", |rig| {

@@ -20,8 +20,8 @@ use super::sockets::Local;
 use crate::client::{self, CallId, Config};
 use crate::{Address, CallError, Identity, Key, Port, Progress};
 
-/// Client that calls servers. A clone is the same client. When the last one is dropped, its calls
-/// end with [`CallError::Cancelled`].
+/// Client that calls servers. Clones share one client. When the last clone is dropped, the client's
+/// calls end with [`CallError::Cancelled`].
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Owner>);
 
@@ -32,8 +32,8 @@ struct Owner {
     permits: Arc<Semaphore>,
 }
 
-/// A call that was sent. Awaiting it, in any task, gives the reply. Dropping it cancels the call,
-/// and tells the server.
+/// Call that was sent. Awaiting the value, in any task, gives the reply. Dropping the value cancels
+/// the call, and tells the server.
 #[derive(Debug)]
 #[must_use = "dropping it cancels the call"]
 pub struct Pending {
@@ -61,7 +61,7 @@ impl Client {
     /// # Errors
     /// The kernel gave no randomness.
     pub fn config_of(identity: Identity, key: Key) -> Result<Config, BindError> {
-        // Too large to be guessed, and small enough that counting never ends.
+        // A random number that can't be guessed, and leaves enough numbers above for all packets.
         let first_number = getrandom::u64()? >> 1;
         Ok(Config::new(identity, key, first_number))
     }
@@ -102,8 +102,8 @@ impl Client {
         self.send(port, body, limit).await?.await
     }
 
-    /// Calls on behalf of a request that this process executes: within the rest of the request's
-    /// limit. When the request is cancelled, so is the call, and with it the servers' work.
+    /// Calls a server on behalf of a request that this process executes, within the rest of the
+    /// request's limit. When the request is cancelled, the call is cancelled too.
     ///
     /// # Errors
     /// See [`Self::call`].
@@ -210,7 +210,7 @@ impl Client {
         self.0.endpoint.with(|caller| caller.core.counters())
     }
 
-    /// Returns the number of things that the core holds at this moment.
+    /// Returns the numbers of objects that the core holds at this moment.
     #[must_use]
     pub fn usage(&self) -> client::Usage {
         self.0.endpoint.with(|caller| caller.core.usage())
@@ -243,7 +243,7 @@ impl Future for Pending {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let cancelled = self.cause.as_mut().is_some_and(|cause| cause.as_mut().poll(cx).is_ready());
         if cancelled {
-            // The reply may have come at the same moment; then it counts.
+            // If the reply has come at the same moment, the reply is returned.
             self.cause = None;
             self.cancel();
         }

@@ -1,4 +1,5 @@
-//! Counters of datagrams' fates. The first of each kind in a while is logged, too.
+//! Counters of sent, received and lost datagrams. The first loss of each kind in a while is logged,
+//! too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use tracing::{debug, warn};
 
 use crate::Address;
 
-/// Time between two log lines about the same trouble.
+/// Time between two log lines about the same kind of loss.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Counters of all sockets of one client or server, since it began.
@@ -32,13 +33,13 @@ pub struct Datagrams {
     pub sent: u64,
     /// Datagrams received from the kernel, of any content.
     pub received: u64,
-    /// Datagrams refused by the kernel: no receiver, too long for the path, no route. They count as
-    /// lost on the way.
+    /// Datagrams refused by the kernel: no receiver, too long for the path, no route. For the core
+    /// they were lost on the way.
     pub undeliverable: u64,
     /// Datagrams dropped because too many waited for the kernel already.
     pub overflowed: u64,
     /// Datagrams dropped because their Unix socket has no name, which makes an answer impossible.
-    /// Not in `received`.
+    /// The counter `received` leaves them out.
     pub nameless: u64,
     /// Errors received instead of a datagram, about one that was sent earlier.
     pub returned: u64,
@@ -53,12 +54,12 @@ impl Counters {
         self.received.fetch_add(datagrams, Ordering::Relaxed);
     }
 
-    /// Counts a datagram that the kernel refused. To the core it was lost on the way. The log tells
-    /// the reason, in case all are refused.
+    /// Counts a datagram that the kernel refused. For the core the datagram was lost on the way.
+    /// The log has the reason, in case the kernel refuses all datagrams.
     pub(super) fn undeliverable(&self, to: &Address, bytes: usize, error: Errno) {
         let total = self.undeliverable.fetch_add(1, Ordering::Relaxed) + 1;
         match error {
-            // An absent server is normal: retransmissions are for that.
+            // An absent server is normal: the client retransmits until there is one.
             Errno::ECONNREFUSED | Errno::ENOENT | Errno::ENOBUFS => {
                 debug!(%to, bytes, total, %error, "datagram not delivered");
             }
@@ -105,11 +106,11 @@ impl Counters {
     }
 }
 
-/// A condition that is true once in a while.
+/// A throttle of log lines, which admits one in a while.
 #[derive(Debug)]
 pub(super) struct LogThrottle {
     began: Instant,
-    /// Milliseconds since `began` until which it is false.
+    /// Milliseconds since `began` until which no line is admitted.
     next_ms: AtomicU64,
 }
 

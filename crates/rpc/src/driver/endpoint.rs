@@ -6,7 +6,7 @@
 //!
 //! One task per socket waits for packets, and one for the core's next deadline. A call that ends
 //! takes its deadline with it, so this task may wake once for nothing. The alternative would be to
-//! wake it at each call.
+//! wake the task at each call.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,8 +93,7 @@ struct Outputs<E> {
 }
 
 impl<M: Machine> Endpoint<M> {
-    /// Binds the sockets and begins the tasks. If the sockets' buffers are small, less may be under
-    /// way than the configuration says.
+    /// Binds the sockets and begins the tasks. Small socket buffers reduce the configured window.
     pub(super) fn open(locals: &[Local], mut config: M::Config) -> Result<Arc<Self>, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let sockets = Sockets::bind(locals, config.key(), config.idle())?;
@@ -136,7 +135,7 @@ impl<M: Machine> Endpoint<M> {
 
     fn emit(self: &Arc<Self>, outputs: Outputs<M::Effect>) {
         if !outputs.transmits.is_empty() {
-            // The caller may be outside of the runtime.
+            // Spawning needs a runtime, and the caller may be outside of any.
             let _runtime = self.runtime.enter();
             self.sockets
                 .send(&outputs.transmits, &self.counters, |socket| self.receive_from(socket));
@@ -146,7 +145,7 @@ impl<M: Machine> Endpoint<M> {
         }
     }
 
-    /// Ends everything; packets that the core still has are sent.
+    /// Ends all calls, requests and tasks; sends the packets that the core still has.
     pub(super) fn close(self: &Arc<Self>) {
         self.drive(M::close);
         self.end();
@@ -168,7 +167,7 @@ impl<M: Machine> Endpoint<M> {
     }
 
     /// Waits for a future, until `limit` at the latest, or until the endpoint is closed. Outside of
-    /// any runtime there is no clock, and the endpoint's runtime provides it.
+    /// any runtime there is no clock, so the endpoint's runtime provides one.
     pub(super) async fn within<T>(
         &self,
         limit: Duration,
@@ -270,10 +269,12 @@ impl Alarm {
     }
 }
 
-/// Closes the endpoint when one of its tasks ends by mistake, so that no waiter waits for ever.
+/// Guard that closes the endpoint when one of its tasks ends by mistake, so that no waiter waits
+/// for ever.
 pub(super) struct Watch<M: Machine> {
     endpoint: Arc<Endpoint<M>>,
-    /// Whether the task lives as long as the endpoint. If it ends before, the runtime has ended.
+    /// Whether the task lives as long as the endpoint. An earlier end means that the runtime has
+    /// ended.
     until_closed: bool,
 }
 
@@ -287,7 +288,7 @@ impl<M: Machine> Watch<M> {
         Self { endpoint: endpoint.clone(), until_closed: true }
     }
 
-    /// Returns the task, watched even before it has begun: a runtime may end before that.
+    /// Returns the task, watched even before it has begun: a runtime may end before it runs.
     pub(super) async fn over(self, task: impl Future<Output = ()>) {
         let _watch = self;
         task.await;
@@ -308,8 +309,8 @@ impl<M: Machine> Drop for Watch<M> {
     }
 }
 
-/// Receives from one socket until the endpoint is closed. If that becomes impossible, closes the
-/// endpoint, so that no waiter waits for ever.
+/// Receives from one socket until the endpoint is closed. If receiving becomes impossible, closes
+/// the endpoint, so that no waiter waits for ever.
 async fn receive<M: Machine>(endpoint: Arc<Endpoint<M>>, socket: Arc<Socket>) {
     let mut inbox = Inbox::new();
     let mut writable = Writable::default();

@@ -1,18 +1,18 @@
-//! Burst that have arrived and wait to be handled together.
+//! Bursts of datagrams that have arrived and wait to be handled together.
 
 use crate::Address;
 
 /// Most bytes that the kernel returns at once: one datagram, or several that it has joined
 /// (UDP_GRO).
 const LONGEST_BYTES: usize = 65_536;
-/// Size of the buffer, for a burst of large datagrams or for many small ones.
+/// Size of the buffer, bytes: enough for a burst of large datagrams.
 const BYTES: usize = 8 * LONGEST_BYTES;
-/// Most datagrams handled together, so that other work gets its turn.
+/// Most datagrams handled together, so that other tasks get their turn.
 const DATAGRAMS: usize = 64;
-/// Size of control messages: the length of joined datagrams.
+/// Size of the buffer for control messages, which have the length of joined datagrams, bytes.
 const CONTROL_BYTES: usize = 64;
 
-/// One buffer for received datagrams, one behind the other.
+/// Buffer for received datagrams, which lie one behind the other.
 #[derive(Debug)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
@@ -59,7 +59,7 @@ impl Inbox {
         self.used = end;
     }
 
-    /// Hands all datagrams to `handle`, and is empty.
+    /// Hands all datagrams to `handle`, and empties the buffer.
     pub(super) fn take_all(&mut self, mut handle: impl FnMut(&Address, &[u8])) {
         for Burst { from, start, end, stride } in self.arrived.drain(..) {
             for packet in self.bytes[start..end].chunks(stride) {

@@ -9,15 +9,15 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{Address, Port};
 
-/// A failed lookup. It is tried again while calls wait for it.
+/// Error of a lookup. The lookup is tried again while calls wait for its answer.
 pub type LookupError = Box<dyn Error + Send + Sync>;
 
 /// Future answer of a lookup.
 pub type Lookup<'a> =
     Pin<Box<dyn Future<Output = Result<Option<Address>, LookupError>> + Send + 'a>>;
 
-/// Directory of servers' present addresses. It is asked before the first packet, and when a server
-/// doesn't answer.
+/// Directory of servers' present addresses. The client asks the directory before the first packet,
+/// and when a server doesn't answer.
 ///
 /// A lookup runs in a task of its own, and only the calls that need it wait. The answer `None`
 /// means that the port has no server. Then calls of which nothing was sent end with

@@ -32,7 +32,7 @@
 //! The cores decide everything; the driver moves packets and time. A core is behind a lock, and the
 //! task that has input for it also sends its output: see `endpoint`. An idle client or server has
 //! two tasks, and both sleep. The core with its waiters is `caller` on a client, `service` on a
-//! server; `client`, `server` and `request` are what programs hold.
+//! server. Programs hold the types of `client`, `server` and `request`.
 //!
 //! | | |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! Open requests, and the times when their limits pass.
 //!
-//! Most requests are replied to long before their limit. So limits are kept in a heap from which
-//! nothing is removed early. It is swept when most of it belongs to ended requests. Most limits are
-//! equally long, so adding one is a push at the heap's end.
+//! Most requests are replied to long before their limit. So the limits are in a heap from which
+//! none is removed early. The heap is swept when most of its limits belong to ended requests. Most
+//! limits are equally long, so adding one is a push at the heap's end.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -20,9 +20,9 @@ const STALE: usize = 64;
 /// State of a request that the server and the service share.
 #[derive(Debug, Default)]
 pub(super) struct OpenRequest {
-    /// Ends when no reply is awaited any more.
+    /// Token that is cancelled when no caller awaits the reply any more.
     pub(super) token: CancellationToken,
-    /// Whether dropping the request means nothing.
+    /// Whether the request has ended or was detached, so that dropping it abandons nothing.
     settled: AtomicBool,
 }
 
@@ -88,7 +88,7 @@ impl OpenRequests {
         None
     }
 
-    /// Returns the time when the next limit passes, or has passed for a request that has ended.
+    /// Returns the time of the next limit, which may belong to an ended request.
     pub(super) fn next(&self) -> Option<Time> {
         self.limits.peek().map(|Reverse((limit, _))| *limit)
     }

@@ -9,10 +9,10 @@ use nix::errno::Errno;
 
 use crate::{Address, Transmit};
 
-/// Bytes that wait for one destination: a few windows of the largest messages. More is dropped, as
-/// if lost on the way.
+/// Most bytes that wait for one destination: a few windows of the largest messages. More bytes are
+/// dropped, as if lost on the way.
 const EACH_BYTES: usize = 4 << 20;
-/// Bytes that wait for all destinations together.
+/// Most bytes that wait for all destinations together.
 const ALL_BYTES: usize = 32 << 20;
 
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ struct Backlog {
 pub(super) enum SendOutcome {
     /// The datagram is sent or lost.
     Gone,
-    /// The kernel takes nothing for that destination now.
+    /// The kernel takes no datagram for the destination now.
     Full,
 }
 
@@ -40,7 +40,7 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
-    /// Keeps the datagrams for which there is room. Returns the number of the others.
+    /// Keeps the datagrams for which there is room. Returns the number of dropped ones.
     pub(super) fn keep(&mut self, datagrams: &[Transmit]) -> usize {
         let kept = datagrams.iter().take_while(|datagram| self.keep_one(datagram)).count();
         datagrams.len() - kept

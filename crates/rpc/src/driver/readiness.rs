@@ -9,7 +9,6 @@ use tokio::io::unix::AsyncFd;
 
 /// Registers a nonblocking descriptor with the current runtime.
 pub(super) fn of(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is open and the same from its making to its drop, and the `AsyncFd` owns
-    // it.
+    // SAFETY: an `OwnedFd` stays open and unchanged until it is dropped, and the `AsyncFd` owns it.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }

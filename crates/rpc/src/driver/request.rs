@@ -1,4 +1,4 @@
-//! A request, as the service has it.
+//! A request in the hands of the service.
 //!
 //! A request is *open* until it is replied to, cancelled, or abandoned. A service that fails half
 //! way, by a panic or an early return, drops its request. Dropping the last clone of an open
@@ -21,13 +21,13 @@ use super::service::{Arrived, Service};
 use crate::Identity;
 use crate::server::{ReplyError, RequestId};
 
-/// A request, to be executed once by its receiver. Clones are the same request. Dropping the last
-/// one without a reply abandons it, and its caller's call ends with
+/// Request that its receiver must execute once. Clones share one request. Dropping the last clone
+/// without a reply abandons the request, and the caller's call ends with
 /// [`CallError::Abandoned`](crate::CallError::Abandoned).
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Id that only [`Self::detach`] gives out: with a copy of it a service could drop the request
-    /// and still reply to it.
+    /// Id that only [`Self::detach`] gives out: with a copy of the id a service could drop the
+    /// request and still reply to it.
     id: RequestId,
     /// Client that made the request.
     pub client: Identity,
@@ -74,8 +74,8 @@ impl Request {
         self.handle.endpoint.drive(|service, now| service.reply(now, self.id, body.into()))
     }
 
-    /// Returns id and content, for a service that keeps no more. From now on dropping the clones
-    /// means nothing. The service must [reply](super::Server::reply) or
+    /// Returns id and content, for a service that keeps only these. From now on dropping the clones
+    /// no longer abandons the request. The service must [reply](super::Server::reply) or
     /// [abandon](super::Server::abandon) by the id, or the caller waits until its limit.
     #[must_use]
     pub fn detach(self) -> (RequestId, Bytes) {
@@ -87,19 +87,19 @@ impl Request {
         self.id
     }
 
-    /// Returns the rest of the limit. After it the reply isn't awaited any more.
+    /// Returns the rest of the limit, after which the caller no longer awaits the reply.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.limit.saturating_sub(self.received.elapsed())
     }
 
-    /// Ends when a reply leads nowhere: the client has cancelled, died or begun a new generation,
-    /// the limit has passed, or the server was shut down.
+    /// Waits until no caller awaits the reply any more: the client has cancelled, died or begun a
+    /// new generation, the limit has passed, or the server was shut down.
     pub async fn cancelled(&self) {
         self.cancellation().cancelled().await;
     }
 
-    /// Whether [`Self::cancelled`] has ended.
+    /// Whether the request is cancelled: see [`Self::cancelled`].
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancellation().is_cancelled()
@@ -112,7 +112,7 @@ impl Request {
     }
 }
 
-/// The request's name, for logs.
+/// Writes the request's name, for logs.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.id.fmt(f)

@@ -1,5 +1,5 @@
-//! Lookups that are under way. Each is a task of its own; packets and other calls don't wait for
-//! it.
+//! Lookups that are under way. Each lookup is a task of its own, for which packets and other calls
+//! don't wait.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -29,16 +29,16 @@ pub(super) struct Search {
     /// Whether packets may leave this machine.
     has_key: bool,
     running: HashSet<Port>,
-    /// Last address that was refused. The core ends the waiting calls before the next answer, and
-    /// they are told the reason.
+    /// Last address that was refused, with the reason for the waiting calls, which the core ends
+    /// before the next answer.
     refused: Option<(Port, Address, &'static str)>,
     closed: bool,
 }
 
-/// A machine that has lookups made.
+/// A machine that needs lookups.
 pub(super) trait Searches: Machine {
     fn search(&mut self) -> &mut Search;
-    /// Takes the address of a port, or that it has none.
+    /// Takes the address of a port; `None` if the port has no server.
     fn found(&mut self, now: Time, port: Port, address: Option<Address>);
     /// Whether calls to that port are open.
     fn waits_for(&self, port: Port) -> bool;
@@ -49,7 +49,7 @@ impl Search {
         Self { directory, has_key, running: HashSet::new(), refused: None, closed: false }
     }
 
-    /// Begins a lookup, unless one for that port is under way, whose answer is for both.
+    /// Begins a lookup, unless one for the port is under way, whose answer serves both.
     pub(super) fn start(endpoint: &Arc<Endpoint<impl Searches>>, port: Port) {
         let directory = endpoint.with(|caller| {
             let search = caller.search();
@@ -72,8 +72,8 @@ impl Search {
         self.closed
     }
 
-    /// Returns the error for a call to a port that the core believes to be without a server. It may
-    /// have one at an address that this client refuses.
+    /// Returns the error for a call to a port that has no server for the core. The port may have a
+    /// server at an address that this client refuses.
     pub(super) fn explain(&self, port: Port, error: CallError) -> CallError {
         match (error, &self.refused) {
             (CallError::NoSuchPort(_), Some((refused, address, why))) if *refused == port => {
@@ -129,11 +129,11 @@ fn found_at(endpoint: &Arc<Endpoint<impl Searches>>, port: Port, found: Option<A
 enum LookupEnd {
     /// The directory's answer: an address, or none.
     Known(Option<Address>),
-    /// The directory only failed, and no call waits any more.
+    /// Every attempt failed, and no call waits any more.
     GivenUp,
 }
 
-/// Asks until there is an answer, or no call waits for it any more.
+/// Asks the directory until there is an answer, or no call waits for one any more.
 async fn find(
     endpoint: &Arc<Endpoint<impl Searches>>,
     directory: &dyn Directory,
@@ -153,8 +153,7 @@ async fn find(
     }
 }
 
-/// Asks the directory once. Its code is foreign: if it panics, the lookup has failed, and is
-/// repeated like any other.
+/// Asks the directory once. A panic of the directory's code counts as a failed lookup.
 async fn ask(directory: &dyn Directory, port: Port) -> Result<Option<Address>, LookupError> {
     let mut answer = None;
     poll_fn(|cx| {
@@ -176,8 +175,8 @@ fn end(caller: &mut impl Searches, now: Time, port: Port, found: Option<Address>
     caller.found(now, port, address);
 }
 
-/// Ends a lookup unless calls wait. The core is told that there was no address, or it would never
-/// ask again. That ends no call, since there is none. A later call begins another lookup.
+/// Ends a lookup unless calls wait. The core gets no address, which ends no call, since none is
+/// open. So a later call begins another lookup.
 fn gives_up(caller: &mut impl Searches, now: Time, port: Port) -> bool {
     let nobody_waits = !caller.waits_for(port);
     if nobody_waits {

@@ -17,8 +17,8 @@ use super::sockets::Local;
 use crate::server::{self, Config, ReplyError, RequestId};
 use crate::{Address, Epoch, Key, Port};
 
-/// Server that receives requests and replies to them. A clone is the same server. When the last one
-/// is dropped, its sockets close.
+/// Server that receives requests and replies to them. Clones share one server. When the last clone
+/// is dropped, the server's sockets close.
 #[derive(Clone, Debug)]
 pub struct Server(Arc<Owner>);
 
@@ -56,7 +56,7 @@ impl Server {
         let wake = self.endpoint().with(|service| service.wake.clone());
         loop {
             let mut woken = pin!(wake.notified());
-            // The wait counts from here: of two requests after this, each wakes another receiver.
+            // The wait begins here: of two requests that come later, each wakes another receiver.
             woken.as_mut().enable();
             let (next, stage) = self.endpoint().with(|service| (service.next(), service.stage));
             match next {
@@ -84,8 +84,8 @@ impl Server {
     }
 
     /// Gives a request up without a reply: its call ends with
-    /// [`CallError::Abandoned`](crate::CallError::Abandoned). Dropping the request does the same.
-    /// Nothing happens if it has ended.
+    /// [`CallError::Abandoned`](crate::CallError::Abandoned). Dropping the request does the same. A
+    /// request that has ended stays as it is.
     pub fn abandon(&self, request: RequestId) {
         self.endpoint().drive(|service, _now| service.abandon(request));
     }
@@ -99,7 +99,7 @@ impl Server {
     /// the shutdown isn't repeated.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.endpoint().with(Service::drain);
-        // Reaching the limit ends the wait, too.
+        // At the limit the wait ends, and the open requests are counted below.
         let _ = self.endpoint().within(limit, self.finished()).await;
         let open = self.endpoint().with(|service| service.open.len());
         self.shutdown();
@@ -118,8 +118,8 @@ impl Server {
         }
     }
 
-    /// Abandons all requests, removes the socket file, and receives nothing more. Dropping the last
-    /// clone does the same, and closes the sockets.
+    /// Abandons all requests, removes the socket file, and stops receiving. Dropping the last clone
+    /// does the same, and closes the sockets.
     pub fn shutdown(&self) {
         self.endpoint().close();
     }
@@ -136,7 +136,7 @@ impl Server {
         self.endpoint().with(|service| service.core.counters())
     }
 
-    /// Returns the number of things that the core holds at this moment.
+    /// Returns the numbers of objects that the core holds at this moment.
     #[must_use]
     pub fn usage(&self) -> server::Usage {
         self.endpoint().with(|service| service.core.usage())

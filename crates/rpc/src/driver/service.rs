@@ -24,15 +24,15 @@ pub(super) struct Service {
     /// Notified when no request is open any more.
     pub(super) finished: Arc<Notify>,
     pub(super) stage: Stage,
-    /// Last time that the core was given. `poll_effect` gets none, and counts the limits of
-    /// requests that arrive from this.
+    /// Last time that the core was given. `poll_effect` gets no time, and counts the limits of
+    /// arriving requests from this one.
     now: Time,
     /// Number of packets so far that were no questions.
     invalid: u64,
     warned: LogThrottle,
 }
 
-/// Stages of a server's end.
+/// Stage of a server on its way to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Serving,
@@ -94,7 +94,7 @@ impl Service {
     }
 
     pub(super) fn abandon(&mut self, id: RequestId) {
-        // The request may have been cancelled meanwhile, which its service may not know yet.
+        // The request may have been cancelled before the service knew.
         let _ = self.core.abandon(id);
         self.settle(id);
     }

@@ -1,8 +1,8 @@
-//! One socket. Any task sends by it; one task waits for its datagrams.
+//! One socket, over which any task may send, while one task waits for its datagrams.
 //!
-//! The socket is registered for reading alone. Registered for writing, it would wake its owner each
-//! time the kernel lets go of a sent datagram, which is after every one. So the writing side is
-//! registered only while datagrams wait in the outbox for the kernel.
+//! The socket is registered for reading alone. If it were registered for writing, the kernel would
+//! wake its owner after every sent datagram. So the writing side is registered only while datagrams
+//! wait in the outbox.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -28,15 +28,15 @@ use super::outbox::{Outbox, SendOutcome};
 use super::{readiness, unix};
 use crate::{Address, Transmit};
 
-/// Most datagrams that the kernel takes in one piece, which it or the network device cuts
-/// (`UDP_MAX_SEGMENTS` is 64 in older kernels).
+/// Most datagrams that the kernel takes in one piece and cuts apart (`UDP_MAX_SEGMENTS` is 64 in
+/// older kernels).
 const SEGMENTS: usize = 64;
-/// Most bytes of them together: IPv4's longest packet, less its headers.
+/// Most bytes of such a piece: IPv4's longest packet, less its headers.
 const SEGMENTS_BYTES: usize = 65_507;
 
-/// Most attempts to receive in one turn, so that other work gets its turn.
+/// Most attempts to receive in one turn, so that other tasks get their turn.
 const ATTEMPTS: usize = 64;
-/// Pause between attempts to watch for writability, when no descriptor is left for that.
+/// Pause between attempts to watch for writability, while no descriptor is left to watch with.
 const WATCH_AGAIN: Duration = Duration::from_millis(20);
 
 /// Kinds of sockets.
@@ -67,14 +67,14 @@ pub(super) struct Socket {
     outgoing: Mutex<Outgoing>,
 }
 
-/// Means to learn when the kernel takes more.
+/// Registration by which a socket's task learns when the kernel takes more.
 #[derive(Debug, Default)]
 pub(super) enum Writable {
     /// No datagram waits.
     #[default]
     Unneeded,
     Registered(AsyncFd<OwnedFd>),
-    /// Registration failed. It is tried again after a pause, and so is sending.
+    /// Registration failed. After a pause the task tries to register and to send again.
     Failed(Pin<Box<Sleep>>),
 }
 
@@ -101,8 +101,8 @@ impl Socket {
         getsockopt(self.fd.get_ref(), sockopt::RcvBuf).ok()
     }
 
-    /// Sends the datagrams that the kernel takes now, and the rest when it takes more. All of
-    /// `datagrams` have one destination.
+    /// Sends the datagrams that the kernel takes now, and the rest when the kernel takes more. All
+    /// of `datagrams` have one destination.
     pub(super) fn send(&self, datagrams: &[Transmit], counters: &Counters) {
         let mut rest = datagrams;
         while let Some(first) = rest.first() {
@@ -189,7 +189,7 @@ impl Socket {
         sent
     }
 
-    /// Connects to the socket that is at the server's path now, if this socket has a server.
+    /// Connects to the socket that is at the server's path now, if this socket is a client's.
     pub(super) fn connect_again(&self) -> nix::Result<()> {
         if let Kind::UnixClient(_, server, link) = &self.kind {
             let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,9 +211,8 @@ impl Socket {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until something has arrived, and receives as much of it as the inbox has room for.
-    ///
-    /// The result may be nothing, if the arrivals were of no use: then other work gets its turn.
+    /// Waits until datagrams have arrived, and receives as many as the inbox has room for. After
+    /// many errors in a row the inbox may still be empty.
     pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -241,8 +240,8 @@ impl Socket {
                 Ok(Received::Named) | Err(Errno::EINTR) => {}
                 Ok(Received::Nameless) => counters.nameless(),
                 Err(Errno::EAGAIN) => return Drained::Yes,
-                // An earlier datagram met an error on its way (ICMP). It is reported once, and
-                // counts as a lost datagram.
+                // An earlier datagram met an error on its way (ICMP). The kernel reports the error
+                // once, and the datagram counts as lost.
                 Err(error) => counters.returned(error),
             }
         }
@@ -283,7 +282,7 @@ impl Socket {
     }
 
     /// Sends waiting datagrams when the kernel takes them. `writable` belongs to the calling task,
-    /// which is woken to call again. A failure here never ends the receiving.
+    /// which is woken to call again. A failure to send never ends the receiving.
     pub(super) fn poll_flush(
         &self,
         cx: &mut Context<'_>,
@@ -355,7 +354,7 @@ impl Writable {
     }
 }
 
-/// A datagram that was received; one whose sender has no name is dropped.
+/// Result of receiving one datagram; a datagram whose sender has no name is dropped.
 #[derive(PartialEq, Eq)]
 enum Received {
     Named,
@@ -373,8 +372,8 @@ fn is_nobody(error: Errno) -> bool {
     matches!(error, Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET | Errno::ENOENT)
 }
 
-/// Returns the number of datagrams that the kernel can take as one: all of the first one's length.
-/// Only the last may be shorter.
+/// Returns the number of datagrams, from the first, that the kernel can take as one: all must have
+/// the first one's length, and only the last may be shorter.
 fn run_length(datagrams: &[Transmit]) -> usize {
     let Some(Transmit { to: Address::Udp(_), packet: first }) = datagrams.first() else { return 1 };
     let most = (SEGMENTS_BYTES / first.len().max(1)).clamp(1, SEGMENTS);

@@ -22,13 +22,13 @@ use super::task::Task;
 use super::unix::{self, SocketFile};
 use crate::{Address, Key, Transmit};
 
-/// Buffer that the kernel is asked for, in each direction: a window of packets, and a burst of
-/// calls. The kernel grants as much as `net.core.rmem_max` and `wmem_max` allow, or all of it to
+/// Buffer requested from the kernel, in each direction, bytes: a window of packets, and a burst of
+/// calls. The kernel grants as much as `net.core.rmem_max` and `wmem_max` allow, and everything to
 /// root.
 const BUFFER_BYTES: usize = 4 << 20;
 /// Number of servers on Unix sockets that a client is connected to. Another server takes the place
 /// of the longest unused one, if the client has forgotten that one by then ([`KEPT_IDLES`]).
-/// Otherwise nothing is sent to the new server.
+/// Otherwise the client sends no packet to the new server.
 const UNIX_SERVERS: usize = 256;
 /// Lifetime of an unused socket, as a multiple of the idle time after which a client forgets a
 /// server. To a server, another socket is another client, which gets no answers to the first one's
@@ -79,7 +79,7 @@ pub(super) struct Sockets {
     addresses: Vec<Address>,
 }
 
-/// Reachability of an address.
+/// Whether a client can reach an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     Yes,
@@ -159,7 +159,7 @@ impl Sockets {
     }
 
     /// Returns the bytes that may be under way to a socket at once: a quarter of its buffer. The
-    /// kernel counts half of the buffer as its own expense, and other packets come too.
+    /// kernel uses half of the buffer for itself, and other packets come too.
     pub(super) fn window_bytes(&self) -> u32 {
         let buffers =
             [&self.v4, &self.v6].into_iter().flatten().filter_map(|socket| socket.buffer_bytes());
@@ -196,7 +196,8 @@ impl Sockets {
         self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Sends all, each by the socket of its kind. `begin` gets each socket that was made for it.
+    /// Sends all datagrams, each by the socket of its kind. `begin` gets each socket that was made
+    /// for them.
     pub(super) fn send(
         &self,
         datagrams: &[Transmit],
@@ -262,11 +263,11 @@ impl Sockets {
         Ok(socket)
     }
 
-    /// Connects again to a server that is looked up again: it may be another one at the same path.
+    /// Connects again to a server that was looked up again: another server may be at the same path.
     pub(super) fn connect_again(&self, address: &Address) {
         let Address::Unix(path) = address else { return };
         if let Some(known) = self.lock().get(path) {
-            // If no server is there, sending will fail.
+            // If no server is at the path, the next sending reports the failure.
             let _ = known.socket.connect_again();
         }
     }
@@ -315,7 +316,7 @@ fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
     }
     enlarge_buffers(&fd);
     allow_fragmentation(&fd, at)?;
-    // Linux 5.0 has this; without it, datagrams come one by one.
+    // Linux has this option since 5.0. Without the option, datagrams come one by one.
     let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
     Ok(fd)
@@ -323,10 +324,10 @@ fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
 
 /// Allows datagrams to be cut on their way. By default the kernel forbids IPv4's routers to cut. A
 /// router that sends no ICMP then loses each datagram that is longer than its next link, at every
-/// attempt. When allowed, routers cut it and the receiver's kernel joins the pieces. If it joins
-/// wrong ones, after identifiers have wrapped around (RFC 4963), the packet's hash is wrong.
-/// Routers of IPv6 never cut: the sending kernel does, after an ICMP message. On a path without
-/// these messages, the limits' `datagram_bytes` must be 1,232 (RFC 8200, section 5).
+/// attempt. When allowed, routers cut the datagram and the receiver's kernel joins the pieces. If
+/// the kernel joins wrong pieces, after identifiers have wrapped around (RFC 4963), the packet's
+/// hash is wrong. Routers of IPv6 never cut: the sending kernel cuts, after an ICMP message. On a
+/// path without these messages, the limits' `datagram_bytes` must be 1,232 (RFC 8200, section 5).
 fn allow_fragmentation(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
     if at.is_ipv4() {
         setsockopt(fd, IpMtuDiscover, &libc::IP_PMTUDISC_DONT)
@@ -335,7 +336,7 @@ fn allow_fragmentation(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
     }
 }
 
-/// Enlarges buffers as far as wanted if this process may, else as far as is allowed.
+/// Enlarges the buffers to [`BUFFER_BYTES`] if this process may, else as far as the kernel allows.
 fn enlarge_buffers(fd: &OwnedFd) {
     if setsockopt(fd, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
         let _ = setsockopt(fd, sockopt::RcvBuf, &BUFFER_BYTES);

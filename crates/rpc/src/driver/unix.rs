@@ -1,19 +1,19 @@
 //! Unix datagram sockets.
 //!
 //! A server has a path, whose mode decides who may send to it. A client has a name that the kernel
-//! chose (autobind, unix(7)) in the abstract namespace. That needs no folder to write to and leaves
-//! nothing behind. The client is connected to the server, so the kernel lets only the server send
-//! to it, even if others know the name. Client and server must be in the same network namespace,
-//! like abstract names.
+//! chose (autobind, unix(7)) in the abstract namespace. Such a name needs no writable folder and
+//! leaves no file behind. The client is connected to the server, so the kernel lets only the server
+//! send to the client, even if others know the name. Client and server must be in the same network
+//! namespace, like abstract names.
 //!
 //! When the server has died, the first datagram to it fails, and the kernel ends the connection.
-//! Then the client connects its socket to itself, until there is a server again. Between these two
-//! calls, which follow each other at once, a stranger's datagram can get in. The stranger would
-//! have to guess a call's number.
+//! Then the client connects its socket to itself, until there is a server again. Between the failed
+//! sending and that connect(2), a stranger's datagram can get in. The stranger would have to guess
+//! a call's number.
 //!
-//! Names of senders aren't compared. A server may have bound its path under another name: a
-//! symbolic link, a relative path, another root. In a mount namespace of their own, any user can
-//! bind any path.
+//! The client doesn't compare the names of senders. A server may have bound its path under another
+//! name: a symbolic link, a relative path, another root. In a mount namespace of their own, any
+//! user can bind any path.
 //!
 //! A name in the abstract namespace is written as in the kernel: a path that begins with a NUL
 //! byte.
@@ -34,7 +34,8 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod};
 
-/// Socket file of a server. Removed when dropped, if it still is that file.
+/// Socket file of a server, which is removed when the value is dropped, unless another file is at
+/// the path.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -44,8 +45,8 @@ pub(super) struct SocketFile {
 
 /// The right to serve at a path, held while the server runs. Without it, two servers that begin at
 /// once would both find the socket file of a dead one. The later would remove the file that the
-/// earlier has bound since. The right is a lock (flock(2)) on a file beside the socket. Sockets
-/// themselves can't be locked, and any reader of the folder could lock that.
+/// earlier has bound since. The right is a lock (flock(2)) on a file beside the socket: sockets
+/// themselves can't be locked, and any reader of the folder could lock the folder.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -59,7 +60,7 @@ impl Lock {
         let path = PathBuf::from(name);
         loop {
             let lock = Self { file: Self::try_lock(&path)?, path: path.clone() };
-            // A lock file that its holder has removed meanwhile keeps no other server out.
+            // If the former holder has removed this lock file, another server could lock a new one.
             if lock.is_in_place() {
                 return Ok(lock);
             }
@@ -130,8 +131,8 @@ pub(super) fn reach(server: &UnixAddr) -> nix::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Connects a client's socket whose server is dead to itself. The kernel leaves it without a
-/// connection, in which any process could send to it.
+/// Connects a client's socket, whose server is dead, to itself. The kernel has left the socket
+/// without a connection, so any process could send to it.
 pub(super) fn connect_to_self(fd: RawFd) -> nix::Result<()> {
     connect(fd, &getsockname::<UnixAddr>(fd)?)
 }
@@ -171,7 +172,7 @@ pub(super) fn address_of(path: &Path) -> nix::Result<UnixAddr> {
 
 /// Returns the path of an address; `None` for a socket without a name.
 pub(super) fn path_of(address: &UnixAddr) -> Option<PathBuf> {
-    // nix doesn't count this as an address, and panics when asked for its name.
+    // nix panics when asked for the name of so short an address.
     if usize::try_from(address.len()).is_ok_and(|bytes| bytes < size_of::<libc::sa_family_t>()) {
         return None;
     }

@@ -28,26 +28,26 @@ impl Config {
     }
 }
 
-/// Limits of a server. A client that meets one is refused.
+/// Limits of a server, which refuses requests beyond them.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Time without a packet after which a session is forgotten. A ticket opens a session for as
     /// long after its issue, so no session is forgotten while its ticket is young.
     pub session_idle: Duration,
-    /// Time for which replies are kept beyond the client's announcement, since its last packet may
-    /// be under way for so long.
+    /// Time for which replies are kept beyond the client's announced patience, since the client's
+    /// last packet may be under way for so long.
     pub patience_slack: Duration,
-    /// Number of sessions at once.
+    /// Number of sessions that may exist at once.
     pub sessions: usize,
-    /// Number of sessions of one client at once.
+    /// Number of sessions that one client may have at once.
     pub sessions_per_client: usize,
     /// Number of one session's requests that arrive, are executed, or whose reply is kept; also the
     /// distance that sequences may run ahead of the floor.
     pub requests_per_session: usize,
     /// Number of requests of all sessions.
     pub requests: usize,
-    /// Bytes of arriving requests and kept replies, in one session. Beyond it a new request is
-    /// refused, but the replies to executing ones are kept all the same.
+    /// Bytes of arriving requests and kept replies, in one session. Beyond this limit the server
+    /// refuses a new request, but keeps the replies to executing ones.
     pub bytes_per_session: usize,
     /// Bytes of all sessions.
     pub bytes: usize,

@@ -1,4 +1,4 @@
-//! The server: executes each request once, and answers questions about it.
+//! The server, which executes each request once and answers questions about it.
 //!
 //! States of a request:
 //!
@@ -11,14 +11,14 @@
 //!                           Cancel, silence, a newer client generation                floor passes
 //! ```
 //!
-//! The server sends nothing but answers, and repeats nothing by itself: all timers for repetition
-//! are the client's. The server's three timers are the late acknowledgement, the end of a client's
+//! The server sends only answers, and never repeats one by itself: all timers for repetition are
+//! the client's. The server's three timers are the late acknowledgement, the end of a client's
 //! patience, and the end of an idle session.
 //!
-//! The table has the phases with whether the client knows that the server has the request
-//! (*acknowledged*). An input without a row changes nothing and sends nothing; a test holds the
-//! table against the code. The request has one fragment or two, and the reply that is acknowledged,
-//! since it is long, has two. *execute* and *cancel* are events for the service.
+//! The table has the phases, divided by whether the client knows that the server has the request
+//! (*acknowledged*). An input without a row changes nothing and sends nothing; a test compares the
+//! table with the code. The request has one fragment or two. A reply of two fragments acknowledges
+//! the request. *execute* and *cancel* are events for the service.
 //!
 //! | phase | input | then | outputs |
 //! |---|---|---|---|
@@ -87,7 +87,7 @@ pub struct Server {
     cx: Context,
 }
 
-/// All that the sessions share: what they read, and where they put their outputs.
+/// Data that all sessions share: their configuration, and the queues of their outputs.
 #[derive(Debug)]
 struct Context {
     config: Config,
@@ -112,7 +112,7 @@ enum Timer {
 /// Event for the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Execute this request, and [reply](Server::reply).
+    /// The service must execute this request, and [reply](Server::reply).
     Request {
         /// Id for the reply.
         id: RequestId,
@@ -123,7 +123,7 @@ pub enum Event {
         /// Time for which the caller still waits.
         limit: Duration,
     },
-    /// No reply to this request is awaited any more.
+    /// No caller awaits a reply to this request any more.
     Cancelled {
         /// Id of the request.
         id: RequestId,
@@ -132,7 +132,7 @@ pub enum Event {
     },
 }
 
-/// Reason for which no reply is awaited.
+/// Reason why no caller awaits a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelReason {
     /// The caller gave up, by its own wish or its time limit.
@@ -143,10 +143,10 @@ pub enum CancelReason {
     ClientRestarted,
 }
 
-/// A reply that was not taken.
+/// Reason for which a reply was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
-    /// The request was replied to or cancelled before. Nothing must be done.
+    /// The request was replied to or cancelled before. The service has nothing to do.
     #[error("reply: not sent: no caller waits for it")]
     NotWaiting,
     /// The reply is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent;
@@ -171,8 +171,8 @@ pub struct Counters {
     pub malformed: u64,
     /// Packets for another port.
     pub misdirected: u64,
-    /// Packets from another address than the one to which their ticket was sent. They aren't
-    /// refused: the refusal would go to a stranger, or make the client give up its calls.
+    /// Packets from another address than the one to which their ticket was sent. The server drops
+    /// them: a refusal would go to a stranger, or make the client give up its calls.
     pub misplaced: u64,
     /// Packets seen before.
     pub replayed: u64,
@@ -182,7 +182,7 @@ pub struct Counters {
     pub refused: u64,
     /// Packets about a known request.
     pub repeated: u64,
-    /// Reports that a call has ended, of a request whose reply isn't kept: overtaken, or doubled.
+    /// Reports of ended calls whose replies aren't kept: overtaken, or doubled.
     pub stale: u64,
     /// Requests given to the service.
     pub executed: u64,
@@ -192,7 +192,7 @@ pub struct Counters {
     pub sent: u64,
 }
 
-/// Numbers of the things that a server holds now.
+/// Numbers of the objects that a server holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Sessions.
@@ -233,7 +233,7 @@ impl Server {
         self.cx.tickets = Tickets::new(&self.cx.config, &self.cx.rules);
     }
 
-    /// Handles a datagram that came.
+    /// Handles a received datagram.
     pub fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
         self.cx.counters.received += 1;
         let key = self.cx.config.key.clone();
@@ -308,7 +308,7 @@ impl Server {
         }
     }
 
-    /// Has the timer of a session's request handled.
+    /// Passes the timer of a session's request to `handle`.
     fn with_session(&mut self, key: SessionKey, handle: impl FnOnce(&mut Session, &mut Context)) {
         match self.sessions.get_mut(key) {
             Some(session) => handle(session, &mut self.cx),
@@ -338,7 +338,7 @@ impl Server {
         self.cx.counters
     }
 
-    /// Returns the number of things that the server holds.
+    /// Returns the numbers of objects that the server holds.
     #[must_use]
     pub fn usage(&self) -> Usage {
         Usage {
@@ -357,7 +357,7 @@ impl Context {
         self.answer(from, &Header { ticket, ..*header }, Duration::ZERO, &Answer::Welcome(terms));
     }
 
-    /// Refuses a request. For want of a session, the refusal has the ticket for a new one.
+    /// Refuses a request. If the session is missing, the refusal has the ticket for a new one.
     fn refuse(
         &mut self,
         now: Time,
@@ -392,8 +392,7 @@ impl Context {
         self.outgoing.push_back(Transmit { to: to.clone(), packet });
     }
 
-    /// Returns the end of a client's patience. A client can't keep anything for longer than a
-    /// session.
+    /// Returns the end of a client's patience, which is at most as long as a session is kept.
     fn until(&self, now: Time, patience: Duration) -> Time {
         now + patience.min(self.config.limits.session_idle) + self.config.limits.patience_slack
     }

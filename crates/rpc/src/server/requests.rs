@@ -1,8 +1,8 @@
 //! Handling of a single request.
 //!
-//! A [`packet::Request`] is what came: a whole request, or a fragment of one, perhaps once more. A
-//! [`Request`] is what the session keeps of it. Functions of [`Session`] find, add and remove
-//! requests; those of [`Peer`] change one and answer its client.
+//! A [`packet::Request`] is a received packet: a whole request, or a fragment of one, possibly a
+//! copy. A [`Request`] is the session's record of the request. Functions of [`Session`] find, add
+//! and remove requests; those of [`Peer`] change one and answer its client.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Session {
         }
     }
 
-    /// Handles a request, or a fragment of one, whether it is known or not.
+    /// Handles a packet with a known or an unknown request, or with a fragment of one.
     fn handle_request(&mut self, cx: &mut Context, asked: Asked, packet: &packet::Request<'_>) {
         let executes_again = packet.fragment.count() == 1 && !cx.rules.obey(Rule::DuplicateTable);
         match self.requests.get_mut(packet.sequence) {
@@ -69,7 +69,7 @@ impl Session {
         }
     }
 
-    /// Returns whether there is room for a new request.
+    /// Returns the refusal of a new request for which there is no room.
     fn may_begin(&self, cx: &Context, packet: &packet::Request<'_>) -> Result<(), Refusal> {
         let (limits, floor) = (&cx.config.limits, self.requests.floor());
         let total_bytes = packet.fragment.total_bytes as usize;
@@ -81,8 +81,8 @@ impl Session {
         } else if cx.requests >= limits.requests || cx.bytes + total_bytes > limits.bytes {
             Err(Refusal::Busy)
         } else if ahead == 0 {
-            // The floor waits for this request, and the replies that fill the session wait for the
-            // floor.
+            // The session's limits don't hold for a request at the floor, which alone can raise the
+            // floor and so release the replies that fill the session.
             Ok(())
         } else if ahead >= limits.requests_per_session as u64
             || self.requests.len() >= limits.requests_per_session
@@ -132,7 +132,8 @@ impl Session {
         }
     }
 
-    /// Cancels a request. One that was cancelled before it came must not be executed when it comes.
+    /// Cancels a request. A request whose cancellation overtakes it must not be executed when it
+    /// comes.
     fn handle_cancel(&mut self, cx: &mut Context, asked: Asked, sequence: Sequence) {
         match self.requests.remove(sequence) {
             Some(request) => self.end(cx, request, CancelReason::Caller),
@@ -226,8 +227,8 @@ impl Session {
         }
     }
 
-    /// Ends a request that has left the table, because its reply isn't awaited any more. It stays
-    /// known as ended until the floor has passed it.
+    /// Ends a request that was taken from the table, because no caller awaits its reply any more.
+    /// The request stays known as ended until the floor has passed it.
     fn end(&mut self, cx: &mut Context, mut request: Request, why: CancelReason) {
         let above = request.sequence >= self.requests.floor();
         self.peer.forget(cx, &request, why);
@@ -251,7 +252,7 @@ impl Session {
 }
 
 impl Request {
-    /// Notes a question about the request. Only then the client asks again until so long.
+    /// Notes a question about the request, after which the client may ask again until `until`.
     fn asked_again(&mut self, asked: Asked, until: Time) {
         self.asked = asked;
         self.until = until;
@@ -358,7 +359,7 @@ impl Peer {
         }
     }
 
-    /// Changes a request's phase, and the bytes that are kept for it.
+    /// Changes a request's phase, and counts the bytes that the session keeps for it.
     fn enter(&mut self, cx: &mut Context, request: &mut Request, phase: Phase) {
         debug_assert!(request.phase.leads_to(&phase), "{:?} to {phase:?}", request.phase);
         self.release(cx, request.bytes());
@@ -366,7 +367,7 @@ impl Peer {
         self.keep(cx, request.bytes());
     }
 
-    /// Gives back all that is kept about a request that has left its session.
+    /// Releases the timers and bytes of a request that was taken from its session.
     fn forget(&mut self, cx: &mut Context, request: &Request, why: CancelReason) {
         let id = self.id_of(request.sequence);
         self.release(cx, request.bytes());

@@ -2,8 +2,8 @@
 //!
 //! Sequences below the *floor* have ended at the client, or the server has acknowledged them: by
 //! `Working`, `Got`, or the beginning of a long reply. So below the floor only acknowledged
-//! requests are alive, in `late`. They end when the client says that they have `Ended`, or with the
-//! client's patience. All others below the floor are refused without any record.
+//! requests are alive, in `late`. Such a request ends when the client reports it as `Ended`, or
+//! with the client's patience. Any other request below the floor is refused without a record.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,8 +25,8 @@ pub(super) struct SessionKey {
     pub(super) ticket: Ticket,
 }
 
-/// Hashes the ticket's proof alone: the proof is a hash of all the rest, and each packet needs
-/// several lookups.
+/// Hashes the ticket's proof alone, because each packet needs several lookups. The proof is itself
+/// a hash of all other fields.
 impl Hash for SessionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.ticket.proof);
@@ -53,8 +53,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// One session: a client, and its requests. They are apart, so that a function can change a request
-/// and answer its client together.
+/// One session: a client, and its requests. Client and requests are separate fields, so that a
+/// function can change a request and answer its client together.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) peer: Peer,
@@ -84,16 +84,16 @@ pub(super) struct Requests {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) sequence: Sequence,
-    /// Changed in `requests.rs` alone.
+    /// Phase, which only `requests.rs` changes.
     pub(super) phase: Phase,
     /// Whether the client knows that the server has the request, or a part of it. Then the floor
-    /// doesn't tell whether it has ended.
+    /// doesn't tell whether the request has ended.
     pub(super) acknowledged: bool,
-    /// Newest question about the request, to which the next answer belongs.
+    /// Newest question about the request, which the next answer answers.
     pub(super) asked: Asked,
     /// Time after which the client won't ask any more.
     pub(super) until: Time,
-    /// Bytes of the reply to send unasked.
+    /// Bytes of the reply that may be sent unasked.
     pub(super) credit_bytes: u32,
     /// Length of each fragment of the reply, bytes.
     pub(super) chunk_bytes: u32,
@@ -117,8 +117,8 @@ pub(super) enum Phase {
     Done {
         reply: Bytes,
     },
-    /// The client or the service gave the request up, or its reply is no longer kept. It is
-    /// remembered until the floor has passed it.
+    /// The client or the service gave the request up, or its reply is no longer kept. The server
+    /// remembers the request until the floor has passed it.
     Ended {
         why: Refusal,
     },
@@ -186,7 +186,7 @@ impl Peer {
         self.replay.has_seen(number)
     }
 
-    /// Notes a packet of the client's.
+    /// Notes a packet of the client.
     pub(super) fn heard(&mut self, now: Time, number: PacketNumber) {
         self.replay.take(number);
         self.last_heard = now;
@@ -227,8 +227,8 @@ impl Requests {
         self.get_mut(sequence).filter(|request| request.is_executing())
     }
 
-    /// Adds a request to the table. Returns it, and the one before with this sequence: only a
-    /// broken rule lets there be one.
+    /// Adds a request to the table. Returns the request, and an earlier one with the same sequence,
+    /// which only a broken rule permits.
     pub(super) fn insert(&mut self, request: Request) -> (&mut Request, Option<Request>) {
         match self.table.entry(request.sequence) {
             Entry::Vacant(vacant) => (vacant.insert(request), None),
@@ -255,7 +255,7 @@ impl Requests {
         table.into_values().chain(late.into_values())
     }
 
-    /// Raises the floor. Returns the requests that have ended by that.
+    /// Raises the floor. Returns the requests that thereby have ended.
     pub(super) fn raise(&mut self, floor: Sequence) -> Vec<Request> {
         self.floor = self.floor.max(floor);
         let mut ended = Vec::new();

@@ -1,4 +1,4 @@
-//! The table of sessions: which packets reach one, and when it ends.
+//! The table of sessions, with the rules for admitting packets and for ending sessions.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -40,7 +40,7 @@ impl Sessions {
         self.table.get_mut(&key)
     }
 
-    /// Returns the session of a packet, and opens it if that is allowed.
+    /// Returns the session of a packet; opens a session if the ticket and the limits allow.
     pub(super) fn admit(
         &mut self,
         cx: &mut Context,
@@ -122,9 +122,9 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends the sessions of a client's earlier generations. Nothing is executed twice after that.
-    /// Packets of those generations are refused while the newer session lives, and it outlives
-    /// their tickets.
+    /// Ends the sessions of a client's earlier generations. No request is executed twice after
+    /// that: packets of those generations are refused while the newer session lives, and the newer
+    /// session outlives their tickets.
     fn end_earlier_generations(&mut self, cx: &mut Context, client: Identity) {
         let is_earlier = |key: &&SessionKey| {
             key.client.id == client.id && key.client.generation < client.generation

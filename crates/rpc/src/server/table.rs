@@ -1,4 +1,4 @@
-//! The table of [the server's documentation](super), held against the code.
+//! Test of the table in [the server's documentation](super) against the code.
 
 use super::session::Phase;
 use super::*;
@@ -30,7 +30,7 @@ struct Rig {
 
 type Step = fn(&mut Rig);
 
-/// Steps to each phase, from one before it in this list.
+/// Phases, each with a phase before it in this list and the step from there.
 const PHASES: [(&str, &str, Step); 7] = [
     ("Unknown", "", |_| ()),
     ("Arriving", "Unknown", |rig| rig.fragment(0)),
@@ -98,7 +98,7 @@ impl Rig {
         rig
     }
 
-    /// Opens the session, by another request that goes on.
+    /// Opens the session by another request, which stays open.
     fn open(&mut self) {
         self.request(Sequence(0), &BODY, 0);
     }

@@ -7,7 +7,7 @@ use super::Config;
 use crate::rules::{Rule, Rules};
 use crate::{Address, Identity, Ticket, Time};
 
-/// Makes and checks tickets; remembers none.
+/// Maker and checker of tickets, which remembers none.
 #[derive(Clone)]
 pub(super) struct Tickets {
     key: [u8; 32],
