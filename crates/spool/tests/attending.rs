@@ -1,4 +1,4 @@
-//! The node among all copies of a queue directory, as attending decides it.
+//! Tests of attending, which decides which of all copies of a queue directory is the node.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -108,8 +108,8 @@ async fn an_old_nonce_from_the_same_host_is_a_disk_that_was_put_back() {
     let floor = CommitNumber(7);
     let put_back = Disk { nonce: 2, ..kept }.turned(9);
     let put_back = Disk { last: 1, ..put_back };
-    // The other state of the disk may still be there, as with a machine copied with its memory. So
-    // it must wait.
+    // A process with the other state of the disk may still run, as on a machine copied with its
+    // memory. So the restored disk must wait.
     assert_eq!(put_back.attend(&spool, 0).await, Attended::Occupied("a".into()));
     assert_eq!(put_back.attend(&spool, 1).await, Attended::Occupied("a".into()));
     let later = spool.at(11_000);
@@ -125,7 +125,8 @@ async fn an_old_nonce_in_redis_is_a_redis_that_was_put_back() {
     let (now, later) = (spool.at(1_000), spool.at(11_000));
     let disk = Disk { mark: 7, ..Disk::NEW };
     assert_eq!(disk.attend(&now, 0).await, here(1));
-    // A mark above all numbers: from the first attendance on, none is given out twice.
+    // The mark is above all numbers that Redis knows: from the first attendance on, Redis gives no
+    // number out twice.
     let ahead = Disk { mark: 50, ..disk.turned(2).turned(3).turned(4) };
     assert_eq!(ahead.attend(&now, 0).await, Attended::Wait);
     let key = format!("optimus:{{0}}:node:{}:agent", node("n"));
@@ -152,7 +153,7 @@ async fn after_redis_is_put_back_the_node_is_the_latest_state_of_its_disk() {
     assert_eq!(copy.attend(&at(90_000), 0).await, Attended::Elsewhere("a".into()));
 }
 
-/// The latest disk may be gone for good; then an earlier one is all that is left of the node.
+/// The latest disk may be gone for good. Then an earlier disk must become the node.
 #[tokio::test]
 async fn after_redis_is_put_back_a_disk_that_called_once_holds_up_no_other() {
     let redis = Redis::start().unwrap();
@@ -167,7 +168,7 @@ async fn after_redis_is_put_back_a_disk_that_called_once_holds_up_no_other() {
     assert_eq!(earlier.attend(&at(80_000), 0).await, here(2));
 }
 
-/// Host name, machine id and path are the same, as with a disk that was put back.
+/// The clone has the host name, machine id and path of the original, as a restored disk has.
 #[tokio::test]
 async fn a_clone_of_a_whole_machine_that_was_there_beside_the_original_is_a_copy_for_good() {
     let redis = Redis::start().unwrap();
@@ -183,7 +184,7 @@ async fn a_clone_of_a_whole_machine_that_was_there_beside_the_original_is_a_copy
     assert_eq!(one.attend(&now, 0).await, Attended::Occupied("a".into()));
     let latest = original.turned(2).turned(3);
     assert_eq!(latest.attend(&now, 1).await, here(1));
-    // The original stops, or Redis was away.
+    // No attendance comes for a minute: the original stops, or Redis was away.
     for copy in [one, other] {
         assert_eq!(copy.attend(&later, 0).await, Attended::Elsewhere("a".into()));
     }
@@ -209,7 +210,8 @@ async fn a_disk_that_is_put_back_after_a_death_only_waits() {
     assert_eq!(put_back.attend(&again, 0).await, here(3), "its own earlier words are no rival's");
 }
 
-/// The situation arises when Redis's clock is set back by hours, or a replica's clock is behind.
+/// Redis's clock goes back when it is set back, or when a replica whose clock is behind is
+/// promoted.
 #[tokio::test]
 async fn no_place_is_live_for_longer_than_the_time_said() {
     let redis = Redis::start().unwrap();
@@ -256,7 +258,7 @@ impl Estonian {
 
     fn spool(&self) -> Spool {
         let socket = self.folder.path().join("socket");
-        // The socket is there before Redis listens on it.
+        // Redis makes the socket before it listens there.
         let listens = || UnixStream::connect(&socket).is_ok();
         until(Duration::from_secs(20), "Redis to listen", listens).unwrap();
         Spool::new(spool::Server::parse(&format!("unix://{}", socket.display())).unwrap())
@@ -285,7 +287,7 @@ async fn nonces_are_ordered_by_their_bytes_whatever_redis_s_locale_is() {
     assert_eq!(disk.turned(z).turned(z + 1).attend(&spool, 0).await, Attended::Wait);
 }
 
-/// The Mail Agent may not know yet that its pickup-rs serves nothing any more.
+/// The Mail Agent may not know yet that its pickup-rs no longer serves the node.
 #[tokio::test]
 async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
     let redis = Redis::start().unwrap();
@@ -294,7 +296,7 @@ async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
     assert_eq!(Disk::NEW.attend(&now, 0).await, here(1));
     let token = |start| FencingToken { node: node("n"), start: Start(start) };
     assert_eq!(now.arrive(&token(5)).await.unwrap(), Arrived::Arrived);
-    // At another place of this host the queue directory was put back, and the Mail Agent stays.
+    // The queue directory was restored at another place of this host, and the Mail Agent goes on.
     let put_back = Disk { place: "boot 2", ..Disk::NEW };
     assert_eq!(Disk { place: "boot 1", ..Disk::NEW }.attend(&later, 0).await, here(2));
     assert!(
@@ -315,10 +317,10 @@ async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
 /// An event at one of three places. The first and the last are of one host.
 #[derive(Debug, Clone, Copy)]
 enum Happening {
-    /// The process there attends.
+    /// The process at this place attends.
     Attends(usize),
-    /// The process there is killed, perhaps after it wrote a nonce that it had not shown yet, and
-    /// starts.
+    /// The process at this place is killed and starts again. The flag says whether it had written a
+    /// nonce that Redis has not seen.
     Restarts(usize, bool),
     /// The first place's disk is copied to the second.
     Copies(usize, usize),
@@ -354,7 +356,7 @@ struct Servers {
     now_ms: u64,
     /// The last attendance that was accepted: its nonce, its place, and the end of its life in ms.
     last: Option<(u128, usize, u64)>,
-    /// Nonces that were refused since then.
+    /// Nonces that were refused since the last accepted attendance.
     rivals: Vec<u128>,
     /// Nonces that were refused while the same place was live before and after.
     copies: Vec<u128>,

@@ -52,7 +52,7 @@ async fn a_call_to_a_demoted_master_goes_to_the_new_one() {
     assert_eq!(replica.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "0");
 }
 
-/// A daemon that only reads or listens has no other way to notice a failover.
+/// A daemon that only reads or listens notices a failover only by the client's regular check.
 #[tokio::test]
 async fn an_idle_client_and_its_notices_leave_a_demoted_master_within_seconds() {
     let (master, replica) = pair(&[]);
@@ -116,7 +116,7 @@ fn a_submitter_follows_the_name_and_keeps_its_id() {
     assert_eq!(replica.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "2");
 }
 
-/// A refusal may be for the server's own reasons, so the next call goes over a new connection.
+/// A server may refuse for its own reasons, so the next call goes over a new connection.
 #[tokio::test]
 async fn a_server_that_refuses_is_asked_again_over_a_new_connection_and_not_in_a_tight_loop() {
     let redis = Redis::start().unwrap();

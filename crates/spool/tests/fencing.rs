@@ -1,5 +1,5 @@
-//! Fencing of a Mail Agent that was stopped, and goes on after a later one of its node has arrived:
-//! it changes nothing by any function.
+//! Fencing of a Mail Agent that was stopped, and goes on after a later one of its node has arrived.
+//! The earlier one must change nothing by any function.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -29,7 +29,7 @@ enum Guard {
 }
 use Guard::{ByGeneration, ByNonce, ByStart, Others, Reads};
 
-/// All functions of `optimus.lua`. A new one needs its line here.
+/// All functions of `optimus.lua`. A new function needs a line here.
 const FUNCTIONS: [(&str, Guard); 36] = [
     ("absent", ByStart),
     ("arrive", ByStart),
@@ -83,12 +83,12 @@ fn each_function_is_in_the_table_and_those_that_read_are_registered_as_such() {
     };
     let all: BTreeSet<String> = &registered("changes") | &registered("reads");
     assert_eq!(all, listed(|_| true));
-    // fetch only reads, and has a guard all the same: the node's Mail Agent acts on its answer.
+    // `fetch` only reads, and has a guard nevertheless: the node's Mail Agent acts on its answer.
     let reads = &registered("reads") - &BTreeSet::from(["fetch".to_owned()]);
     assert_eq!(reads, listed(|guard| guard == Reads));
 }
 
-/// Numbers of messages, each for one function.
+/// Number of the message for `settle`; each further constant is that of another function.
 const SETTLED: u32 = 1;
 const UNCOMMITTED: u32 = 2;
 const ABSENT: u32 = 3;

@@ -76,7 +76,7 @@ async fn a_redis_emptied_under_a_client_decides_nothing_until_the_operator_accep
     assert_eq!(spool.served(), Some(accepted));
 }
 
-/// The situation arises when `redis.url` is edited, or another server answers under the old name.
+/// Redis holds another spool when `redis.url` was edited, or another server has the old name.
 #[tokio::test]
 async fn another_spool_is_refused_and_the_right_one_served_again() {
     let (one, other) = (Redis::start().unwrap(), Redis::start().unwrap());
@@ -90,7 +90,8 @@ async fn another_spool_is_refused_and_the_right_one_served_again() {
     serving(&one, &file).ping().await.unwrap();
 }
 
-/// An idle client must notice too, so that its notices don't come from the wrong spool.
+/// An idle client must notice the emptied Redis too: its notices must not come from the wrong
+/// spool.
 #[tokio::test]
 async fn an_idle_client_leaves_an_emptied_redis_within_seconds() {
     let redis = Redis::start().unwrap();
@@ -117,7 +118,7 @@ async fn an_earlier_state_of_the_spool_is_counted_and_no_lot_number_comes_twice(
     cut_two(&spool, 1).await;
     let copy = ["GET", "optimus:{0}:lots:next"];
     assert_eq!(redis.cli(&copy).unwrap(), "2");
-    // A client remembers the state of its last look at the spool.
+    // Connecting writes the present lot number to the file.
     let later = serving(&redis, &file);
     later.ping().await.unwrap();
     redis.cli(&["SET", "optimus:{0}:lots:next", "1"]).unwrap();

@@ -35,7 +35,7 @@ fn submit_on(url: &str, first: u32, stop: &AtomicBool) -> Told {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        // A short deadline leaves some in doubt.
+        // The deadline is short, so that some submissions stay in doubt.
         let deadline = Instant::now() + Duration::from_millis(20);
         match submitter.submit(&submission(id(n)), deadline) {
             Ok(()) => told.stored.push(id(n)),
@@ -61,7 +61,7 @@ async fn work_on(url: &str, name: &str, stop: &AtomicBool) -> Vec<MessageId> {
     }
 }
 
-/// Looks at everything once. Returns whether there was something to do.
+/// Feeds, commits and settles all messages once. Returns whether there were any.
 async fn round(
     spool: &Spool,
     node: &NodeId,
@@ -110,7 +110,7 @@ fn kill_again_and_again(redis: &mut Redis) {
         let moved = || progress(redis) > before + 5;
         testbed::until(Duration::from_secs(60), "mail flows between two kills", moved).unwrap();
         redis.kill9();
-        // Redis is back before any client notices, or after submitters have given up.
+        // Redis comes back either before any client notices, or after submitters have given up.
         thread::sleep(Duration::from_millis(u64::from(n % 3) * 15));
         redis.restart().unwrap();
     }

@@ -1,5 +1,5 @@
-//! A message's whole life, by users with the least rights that it takes. Before every step Redis is
-//! killed and started again, or its functions are removed.
+//! A message's whole life, by users with the least sufficient rights. Before every step Redis is
+//! killed and started again, its functions are removed, or the connections are cut.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -43,8 +43,8 @@ impl World {
     }
 }
 
-/// Takes one step, whose outcome must be the same whatever happened before it. Returns whether
-/// there are more.
+/// Takes one step, whose outcome must be the same after any disturbance. Returns whether more steps
+/// follow.
 async fn step(world: &mut World, number: usize) -> bool {
     let a = node("a");
     match number {

@@ -1,4 +1,5 @@
-//! Limits of calls: none does everything at once, and a resumed one starts where it stopped.
+//! Limits of calls: each call handles a limited number of messages, and the next call goes on with
+//! the rest.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -33,8 +34,8 @@ fn commits(lots: &[AssignedLot]) -> Vec<Commit> {
         .collect()
 }
 
-/// Returns how often redis-server has called write: once per fsync of the append-only file, and
-/// once per answer.
+/// Returns the number of write(2) calls by redis-server: one per fsync of the append-only file, and
+/// one per answer.
 fn writes(redis: &Redis) -> u64 {
     let io = std::fs::read_to_string(format!("/proc/{}/io", redis.pid().unwrap())).unwrap();
     io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().parse().unwrap()
@@ -45,7 +46,7 @@ async fn committed(redis: &Redis, node: &NodeId) -> Vec<Commit> {
     let before = writes(redis);
     let outcomes = spool(redis).commit(&token(node), &commits).await.unwrap();
     assert_eq!(outcomes, vec![Committed::Committed; MANY as usize]);
-    // There are three batches. Each is one write to the file, and some for its answer.
+    // Each of the three batches is one write to the file, and some writes for its answer.
     let calls = writes(redis) - before;
     assert!(calls < 30, "{calls} writes for {MANY} commits");
     commits
@@ -74,8 +75,8 @@ async fn a_batch_of_thousands_is_a_few_calls_and_fsyncs() {
     );
     let overview = spool.overview(10).await.unwrap();
     assert_eq!((overview.backlog(), &overview.nodes[..]), (0, &[][..]));
-    // These are left: the spool's identity, the remembered ids, the number of entries taken from
-    // the inbox, the last lot's number, the node's last commit number, and the counters.
+    // Redis keeps the spool's identity, the remembered ids, the number of entries taken from the
+    // inbox, the last lot's number, the node's last commit number, and the counters.
     assert!(redis.cli(&["DBSIZE"]).unwrap().parse::<u32>().unwrap() <= 6);
 }
 
@@ -145,7 +146,7 @@ async fn a_batch_over_the_limit_is_refused_whole() {
     words.extend(["x"; 2 * 1001]);
     let error = redis.cli(&words).unwrap_err().to_string();
     assert!(error.contains("CALLER"), "{error}");
-    // A part of an entry is refused, too.
+    // An incomplete entry is refused, too.
     assert!(
         redis.cli(&["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a", "1", "x"]).is_err()
     );
@@ -196,7 +197,7 @@ async fn a_lot_never_holds_more_than_the_library_s_limit() {
     assert_eq!(cut_next(&spool, 1_000_000, None).await, Cut::Cut { messages: 10_000, left: 1 });
 }
 
-/// Each repeated attempt would be carried out later, and store one more copy.
+/// A client that gave up and repeated the submission would store one more copy by each attempt.
 #[tokio::test]
 async fn a_slow_redis_is_given_a_message_once() {
     let redis = Redis::start().unwrap();
@@ -204,7 +205,7 @@ async fn a_slow_redis_is_given_a_message_once() {
     submit(&spool, id(1)).await;
     redis.pause();
     let later = async {
-        // Other calls give up before that.
+        // Other calls give up after 2 s.
         tokio::time::sleep(Duration::from_secs(3)).await;
         redis.resume();
     };

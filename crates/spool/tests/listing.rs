@@ -31,7 +31,7 @@ async fn submit_records(spool: &Spool, n: u32, records: &[u8]) {
     spool.submit(&Submission { records, ..submission(id(n)) }).await.unwrap();
 }
 
-/// Submits ids 0 to `count`, each with so many lines. Returns the size of each.
+/// Submits ids 0 to `count`, each with `lines` lines. Returns the size of one message, bytes.
 async fn submit_many(spool: &Spool, count: u32, lines: usize) -> usize {
     let records = records(&["bob@x"], lines, &[]);
     let all: Vec<Submission<'_>> =
@@ -150,7 +150,7 @@ async fn a_message_that_stays_is_listed_however_many_are_cut_meanwhile() {
     }
     let ids: BTreeSet<MessageId> = shown.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, (0..1_000).map(id).collect());
-    // In the first page and later, each entry is shown at most once as one of the inbox.
+    // All pages together show each entry at most once as one of the inbox.
     let mut waiting: Vec<_> =
         shown.iter().filter(|(_, place)| *place == Place::Inbox).map(|(id, _)| *id).collect();
     assert_eq!(waiting[..200], (10..210).map(id).collect::<Vec<_>>());
@@ -178,8 +178,8 @@ async fn a_message_in_quarantine_is_listed_however_many_are_dropped_meanwhile() 
     assert!((701..=1_500).map(id).all(|id| shown.contains(&id)));
 }
 
-/// Short entries come before large ones. A page sized by their average would have all the large
-/// ones.
+/// Short entries come before large ones. A page sized by the average of the first entries would
+/// have all the large ones.
 #[tokio::test]
 async fn a_page_of_large_messages_has_few_of_them() {
     const MESSAGE_BYTES: usize = 1024 * 1024;
@@ -206,8 +206,8 @@ async fn a_page_of_large_messages_has_few_of_them() {
 #[tokio::test]
 async fn a_listing_does_not_move_the_mail() {
     const MESSAGES: u32 = 250;
-    /// Bytes of each message besides its ends: its id thrice, lengths, and a share of its page's or
-    /// lot's own.
+    /// Bytes sent for each message besides its ends: its id three times, lengths, and a share of
+    /// the bytes of its page or lot.
     const REST_BYTES: usize = 256;
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);

@@ -1,7 +1,7 @@
 //! Memory that a queued message takes in Redis: at most 1.25 times its size plus 300 bytes.
 //!
 //! There are two figures: the memory that Redis accounts to the keys (MEMORY USAGE), and the growth
-//! of all its memory. Both are taken in the inbox and in full lots, as when many messages wait.
+//! of all its memory. Both are measured with many messages in the inbox and in full lots.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! Operators' decisions about a message while a node feeds it, and the cost of many messages.
+//! Operators' acts on a message while a node feeds it, and the cost of acts on many messages.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -83,7 +83,7 @@ const AT_A_NODE: Answers = [
     (Act::Requeue, [Operated::Ordered; 4]),
 ];
 
-/// Returns the place of message 1. A missing message is said to be held, which it isn't.
+/// Returns the place of message 1; for a missing message, falsely that it is held.
 async fn place(spool: &Spool) -> Place {
     let mut listing = spool.listing_of_names();
     while let Some(page) = listing.next_page().await.unwrap() {

@@ -1,4 +1,4 @@
-//! Parking: messages whose destination has its share of a node wait in lanes, for any node with
+//! Parking: messages whose destination has its share of a node wait in lanes for any node with
 //! room.
 
 #![cfg(feature = "async")]

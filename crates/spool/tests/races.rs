@@ -1,4 +1,4 @@
-//! Two callers at once: over a lot, over a message, over a submission in doubt.
+//! Races of two callers for a lot, for a message, and for a submission in doubt.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -73,8 +73,8 @@ async fn a_later_mail_agent_of_a_node_fences_an_earlier_one() {
     assert_eq!(spool.fetch(&earlier).await, Err(SpoolError::Superseded));
     assert_eq!(spool.commit(&earlier, &[commit_of(&lot, 2)]).await, Err(SpoolError::Superseded));
     assert_eq!(spool.hand_back(&earlier).await, Err(SpoolError::Superseded));
-    // The later one has the rest of the lot: it commits the earlier one's files, and feeds the
-    // others.
+    // The later Mail Agent has the rest of the lot: it commits the earlier one's files, and feeds
+    // the other messages.
     assert_eq!(
         spool.fetch(&later).await.unwrap(),
         [AssignedLot { ids: vec![id(2)], ..lot.clone() }]
@@ -169,7 +169,7 @@ async fn a_queue_id_given_again_is_occupied_until_its_first_message_is_settled_o
     assert_eq!(spool.inventory(&a).await.unwrap(), [first], "it is not settled without proof");
     assert_eq!(spool.settle(&token(&a), &[placed(1)]).await.unwrap(), [Settled::Settled]);
     assert_eq!(spool.commit(&token(&a), &again(2)).await.unwrap(), [Committed::Committed]);
-    // The report about the first message's file comes late. It must not touch the second message.
+    // The report about the first message's file comes late, and must not touch the second message.
     assert_eq!(spool.settle(&token(&a), &[placed(1)]).await.unwrap(), [Settled::Already]);
     let second = Placed { queue_id: queue_id(1), id: id(2) };
     assert_eq!(spool.inventory(&a).await.unwrap(), std::slice::from_ref(&second));
@@ -206,8 +206,8 @@ async fn a_message_disowned_in_the_inbox_is_dropped_however_late_a_lot_is_cut() 
         submit(&spool, id(n)).await;
     }
     assert_eq!(spool.disown(id(3)).await.unwrap(), Disowned::Disowned);
-    // Nobody cuts for a month. The first cut takes other entries and leaves this one: neither may
-    // forget it.
+    // No lot is cut for a month. The first cut takes other entries and leaves this one. Neither the
+    // month nor the cut may make Redis forget that the id is disowned.
     let month = spool.at(NOW_MS + 30 * 24 * 3600 * 1000);
     assert_eq!(cut_next(&month, 2, None).await, Cut::Cut { messages: 2, left: 1 });
     assert_eq!(cut_next(&month, 2, None).await, Cut::Nothing { left: 0 });
@@ -265,8 +265,8 @@ async fn an_id_that_is_older_than_a_day_can_not_be_decided() {
     );
 }
 
-/// Otherwise such an id could be settled and forgotten, and then be disowned because it doesn't
-/// look old.
+/// If Redis forgot such an id sooner, a late submitter could disown a message that was sent: the id
+/// wouldn't look old.
 #[tokio::test]
 async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
     let redis = Redis::start().unwrap();

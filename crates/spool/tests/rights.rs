@@ -1,6 +1,6 @@
-//! Rights of the two Redis users of OPTIMUS. A submitter can do nothing but submit, which is shown
-//! by trying everything else. An agent has what the life of a message takes (`life.rs` lives one as
-//! that user), on OPTIMUS's keys alone.
+//! Rights of the two Redis users of OPTIMUS. A submitter can do nothing but submit: the tests try
+//! all other commands. An agent has the rights that a message's life needs (`life.rs` runs as that
+//! user), on OPTIMUS's keys alone.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -82,7 +82,7 @@ impl Raw {
         let stream = UnixStream::connect(redis.socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut raw = Self(stream);
-        // The default user has no password, so any is right.
+        // The default user has no password, so Redis takes any.
         assert!(user == "default" || raw.say(&["AUTH", user, "secret"]) == "+OK");
         raw
     }
@@ -105,7 +105,8 @@ impl Raw {
     }
 }
 
-/// Whether Redis refuses, for want of rights or for reasons that it checks before the rights.
+/// Whether the answer is a refusal for missing rights, or for a reason that Redis checks before the
+/// rights.
 fn is_refused(answer: &str) -> bool {
     let words = [
         "NOPERM",
@@ -146,7 +147,7 @@ async fn a_submitter_may_use_no_command_but_two_and_not_on_other_keys() {
             if FOR_EVERYBODY.contains(&name.as_str()) || name == "rpush" || name == "publish" {
                 continue;
             }
-            // A container command has no subcommand here, and is refused for that.
+            // Without a subcommand, Redis refuses a command that needs one.
             for filler in [INBOX, "optimus:{0}:lots:next", "1"] {
                 let mut words: Vec<&str> = name.split('|').collect();
                 while words.len() < *arity {

@@ -1,4 +1,4 @@
-//! The daemons' client when something fails: the kind of error, the time it takes, and the way on.
+//! The daemons' client in failures of Redis: the kind of error, its delay, and the recovery.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -63,7 +63,7 @@ async fn a_server_that_hangs_is_unavailable_and_comes_back() {
     kill(pid, Signal::SIGCONT).unwrap();
     let error = outcome.unwrap().unwrap_err();
     assert!(error.is_retryable(), "{error}");
-    // Whether the submission was carried out is unknown; repeating it resolves that.
+    // Redis may or may not have carried the submission out; a repetition is safe either way.
     timeout(LIMIT, spool.submit(&submission(id(1)))).await.unwrap().unwrap();
     assert_eq!(cut_next(&spool, 9, None).await, Cut::Cut { messages: 1, left: 0 });
 }
@@ -150,7 +150,7 @@ async fn many_messages_come_in_the_order_they_were_asked_for() {
     assert!(as_asked && found.len() == 50);
 }
 
-/// Daemons spawn calls as tasks of their own, on any thread.
+/// The futures of calls must be `Send`: daemons spawn them as tasks of their own.
 #[tokio::test]
 async fn every_call_can_be_spawned() {
     let redis = Redis::start().unwrap();
@@ -192,7 +192,7 @@ async fn an_older_library_is_replaced_and_a_newer_one_respected() {
     assert_eq!(loaded(), "99.1.00000000");
 }
 
-/// Otherwise two builds would replace each other's library at each connection.
+/// If such a library were replaced, two builds would replace each other's at each connection.
 #[tokio::test]
 async fn a_library_of_the_same_schema_and_no_earlier_is_used_as_it_is() {
     let redis = Redis::start().unwrap();
@@ -243,7 +243,7 @@ async fn notices_tell_of_a_lot_s_life_and_carry_words_between_agents() {
     }
 }
 
-/// Each glance drops the future, as a `select!` does in which another branch is always ready.
+/// Each glance polls the future once and drops it, as a `select!` does whose other branch is ready.
 #[tokio::test]
 async fn a_feed_that_is_only_glanced_at_connects_all_the_same() {
     let redis = Redis::start().unwrap();
@@ -307,8 +307,8 @@ impl std::io::Write for Log {
     }
 }
 
-/// Debian's configuration before any change is such: `sendmail` would exit with 0, and all agents
-/// run.
+/// Debian's default configuration loses mail in this way, while `sendmail` exits with 0 and all
+/// agents run.
 #[tokio::test]
 async fn a_redis_that_loses_mail_is_logged_once_for_a_connection() {
     let stock = ["appendonly no", "appendfsync everysec", "maxmemory-policy allkeys-lru"];

@@ -1,5 +1,5 @@
-//! The client of the set-group-id programs against a real redis-server: the messages that it
-//! stores, and the certainty of its outcomes.
+//! The client of the set-group-id programs against a real redis-server: the stored messages, and
+//! the certainty of the outcomes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -52,7 +52,7 @@ fn is_stored(redis: &Redis, message: &Submission<'_>) -> bool {
     copies(redis, message) > 0
 }
 
-/// Checks that a refusal is certain, comes at once, has this reason, and is true.
+/// Checks that a submission is refused at once, certainly and for this reason, and isn't stored.
 #[track_caller]
 fn assert_refused(redis: &Redis, submitter: &mut Submitter, reason: &str) {
     let message = message(b"records");
@@ -162,8 +162,8 @@ fn full_memory_is_a_certain_refusal() {
     assert_refused(&redis, &mut submitter, "OOM");
 }
 
-/// A server may become a replica under an open connection, or be one from the start. Either gets no
-/// message, even if it would take one.
+/// A server may become a replica under an open connection, or be one from the start. Neither gets a
+/// message, even if the server would take it.
 #[test]
 fn a_replica_gets_no_message() {
     for option in ["replica-read-only yes", "replica-read-only no"] {
@@ -249,7 +249,7 @@ fn a_server_that_is_away_is_not_waited_for_when_there_is_no_grace() {
     for _ in 0..200 {
         assert!(submitter.submit(&message(b"x"), within(60)).is_err());
     }
-    // With the usual grace this takes longer, whatever the machine.
+    // With the default grace, the same number of submissions would take longer on any machine.
     assert!(started.elapsed() < 200 * spool::sync::RESTART_GRACE);
 }
 

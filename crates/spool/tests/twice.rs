@@ -1,5 +1,5 @@
 //! Every function called twice on a real redis-server: the second call changes nothing and says so.
-//! One file, because it is read beside `optimus.lua`, function by function.
+//! This file is long because a reader compares it with `optimus.lua`, function by function.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -16,7 +16,7 @@ use testbed::Redis;
 async fn submit() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    // Copies come twice before a cut, again after it, and after the next one.
+    // The message is submitted twice before a cut, again after that cut, and after the next one.
     common::submit(&spool, id(1)).await;
     common::submit(&spool, id(1)).await;
     assert_eq!(cut_next(&spool, 2, None).await, Cut::Cut { messages: 1, left: 0 });
@@ -31,7 +31,8 @@ async fn submit() {
     assert_eq!((counts["submitted"], counts["repeated"]), (1, 1));
 }
 
-/// One cut takes the first copy, and the next cut the other. The message moves on in between.
+/// One cut takes the first copy, and the next cut the second. The message moves on between the
+/// cuts.
 #[tokio::test]
 async fn submit_across_cuts() {
     for steps in 0..4 {
@@ -85,7 +86,7 @@ async fn cut() {
     common::submit(&spool, id(2)).await;
     assert_eq!(cut(2, Some(&a)).await, Cut::Early);
     assert_eq!(cut(1, Some(&a)).await, Cut::Cut { messages: 1, left: 1 });
-    // The answer is lost, and the call repeated: the next message must stay where it is.
+    // The answer is lost, and the call is repeated: the next message must stay in the inbox.
     let before = snapshot(&redis);
     assert_eq!(cut(1, Some(&a)).await, Cut::Already);
     assert_eq!(cut(1, None).await, Cut::Already);
@@ -128,8 +129,8 @@ async fn malformed_entries_are_kept_and_counted() {
     assert_eq!(spool.counts().await.unwrap()["malformed"], 5);
 }
 
-/// A key of a foreign type fails a cut half way. With the key gone, every message comes into one
-/// lot all the same.
+/// A key of a foreign type makes a cut fail half way. Once the key is gone, every message still
+/// comes into one lot.
 #[tokio::test]
 async fn a_cut_that_fails_half_way_loses_nothing() {
     for key in [
@@ -298,7 +299,7 @@ async fn retry_quarantined() {
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.counts().await.unwrap()["retried"], 1);
 
-    // The message goes the way of every other one.
+    // The message can be fetched and committed like any other.
     let a = node("a");
     let lot = overview.ready[1].lot;
     common::assign(&spool, lot, &a).await;
@@ -350,10 +351,10 @@ async fn a_connection_for_looking_leaves_the_library_alone() {
     looking().overview(1).await.unwrap();
     assert_eq!(redis.cli(&["FCALL", "optimus_version", "0"]).unwrap(), loaded);
 
-    // The connection works like any other once an agent has loaded the library.
+    // Once an agent has loaded the library, the connection works like any other.
     spool(&redis).ping().await.unwrap();
     assert_eq!(looking().library().await.unwrap(), LibraryState::Ours);
-    // An open connection notices that the library has gone.
+    // An open connection notices that the library is gone.
     let open = looking();
     open.overview(1).await.unwrap();
     redis.cli(&["FUNCTION", "FLUSH"]).unwrap();
@@ -518,8 +519,8 @@ async fn register_renew_leave_and_reap() {
     assert_eq!(at(1150).reap().await.unwrap(), []);
     assert_eq!(at(1150).directory().await.unwrap().gone[0].lease_ends_ms, 1100);
 
-    // The lease is over, so even an older generation may take the name: a clock may have been set
-    // back.
+    // The lease has ended, so even an earlier generation may take the name: a clock may have been
+    // set back.
     assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(Start(1200)));
     assert_eq!(
         at(1200).register(&registration(3)).await.unwrap(),

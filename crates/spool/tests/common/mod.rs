@@ -97,7 +97,7 @@ pub fn placed(n: u32) -> Placed {
     Placed { queue_id: queue_id(n), id: id(n) }
 }
 
-/// Returns all that Redis holds, for comparison. The settled ids' time to live is left out.
+/// Returns all data of Redis, for comparison, without the time to live of settled ids.
 pub fn snapshot(redis: &Redis) -> String {
     let script = "local out = {} \
         for _, key in ipairs(redis.call('KEYS', '*')) do \

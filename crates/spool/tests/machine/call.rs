@@ -1,5 +1,5 @@
-//! Random calls with small numbers for their arguments. Some choose among what is there, as one of
-//! the messages that can be committed; [`resolve`] finds their arguments.
+//! Random calls, whose arguments are small numbers. Some calls choose among existing objects, such
+//! as the messages that can be committed; [`resolve`] finds their arguments.
 
 use std::time::Duration;
 
@@ -24,22 +24,22 @@ const TWO_DAYS_MS: u64 = 2 * 24 * 3600 * 1000;
 pub(crate) enum Caller {
     /// The Mail Agent that arrived last.
     Latest,
-    /// One that was stopped before, and goes on.
+    /// A Mail Agent that arrived before the latest, was stopped, and goes on.
     Earlier,
-    /// One that has not arrived yet.
+    /// A Mail Agent that has not arrived yet.
     Next,
 }
 
-/// Messages that a call is about.
+/// Choice of the messages for a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Which {
-    /// The one of this rank among those that fit, or this one where none fits.
+    /// The fitting message of this rank; if none fits, the message of this number.
     One(u32),
-    /// All that fit.
+    /// All fitting messages.
     All,
 }
 
-/// A call before its arguments are found. Numbers are ranks among what fits.
+/// A call before its arguments are found. Numbers are ranks among the fitting objects.
 #[derive(Debug, Clone)]
 pub(crate) enum Call {
     Submit(u32),
@@ -65,7 +65,7 @@ pub(crate) enum Call {
     Misplaced(u32, u32, u32, u32),
     Attend(u32, u64),
     Operate(Act, Which),
-    /// An act on a message where it is not.
+    /// An act on a message at a place where it is not.
     OperateElsewhere(Act, u32, u32),
     Retry(Which),
     Drop(Which),
@@ -89,7 +89,7 @@ fn which() -> impl Strategy<Value = Which> {
     prop_oneof![6 => (1..=IDS).prop_map(Which::One), 1 => Just(Which::All)]
 }
 
-/// An error that is tried sometimes: a stale or wrong tenure.
+/// Returns the error in an epoch: mostly none, sometimes that of a stale or future tenure.
 fn off() -> impl Strategy<Value = u64> {
     prop_oneof![8 => Just(0), 1 => 1..=2_u64]
 }
@@ -102,7 +102,7 @@ fn agent_kind() -> impl Strategy<Value = AgentKind> {
     ]
 }
 
-/// Milliseconds that pass before a call.
+/// Returns the time before a call, milliseconds.
 fn pause() -> impl Strategy<Value = u64> {
     prop_oneof![6 => 0..=3_u64, 2 => 50..=400_u64, 1 => 59_000..=70_000_u64]
 }
@@ -189,7 +189,7 @@ fn of_the_directory() -> impl Strategy<Value = Call> {
 }
 
 impl Which {
-    /// Returns those of the candidates that are meant; `other` where there is no candidate.
+    /// Returns the chosen candidates; the result of `other` if there is no candidate.
     fn of<T: Clone>(self, candidates: &[T], other: impl FnOnce(u32) -> T) -> Vec<T> {
         match self {
             Self::One(n) if candidates.is_empty() => vec![other(n)],
@@ -200,7 +200,7 @@ impl Which {
     }
 }
 
-/// The state that calls choose from, and who calls.
+/// State from which calls choose, and the caller.
 struct Choice<'a> {
     model: &'a Model,
     caller: Caller,
@@ -367,14 +367,15 @@ impl Choice<'_> {
         }
     }
 
-    /// Returns a message with a place where it may not be. One that was never in the inbox is not
-    /// said to be there, since nobody can have seen it.
+    /// Returns a message with a place where it may not be. A message that was never in the inbox
+    /// never gets that place, since nobody can have seen the message there.
     fn elsewhere(&self, n: u32, at: u32) -> (MessageId, Place) {
         let is_known = self.model.place_of(id(n)).is_some();
         (id(n), place(if is_known { at } else { at.max(1) }))
     }
 
-    /// Returns messages with their places. Of several, the first twice: it has left its place then.
+    /// Returns messages with their places. Of several messages the first comes twice, since its
+    /// second turn must find it gone from its place.
     fn seen(&self, which: Which) -> Vec<(MessageId, Place)> {
         let seen = |n| Some((id(n), self.model.place_of(id(n))?));
         let all: Vec<_> = (1..=IDS).filter_map(seen).collect();

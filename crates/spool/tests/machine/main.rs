@@ -1,9 +1,9 @@
-//! Random calls against a real redis-server, beside `spool::model`, which says what they should do.
+//! Random calls against a real redis-server, compared with `spool::model`.
 //!
-//! After every call these are compared with the model's: the answer, everything in Redis, the
-//! notices, and the answers of the reading functions. The invariants of `optimus.lua` are checked
-//! on Redis's own data, so that model and library can't be wrong together. Then the call is
-//! repeated, which must change nothing.
+//! After every call the test compares with the model: the answer, all data in Redis, the notices,
+//! and the answers of the reading functions. The test checks the invariants of `optimus.lua` on
+//! Redis's own data, so that model and library can't be wrong together. Then it repeats the call,
+//! which must change nothing.
 
 #![cfg(feature = "model")]
 #![allow(clippy::unwrap_used)]

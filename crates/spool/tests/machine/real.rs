@@ -80,9 +80,9 @@ return out";
 
 /// Channel of the library's notices.
 const NOTICES: &str = "optimus:{0}:notices";
-/// The notice that submitters send, not the library.
+/// Notice that submitters send; the library sends all others.
 const OF_SUBMITTERS: &str = "inbox";
-/// More lots than a run makes.
+/// Number of lots above that of any run.
 const LIMIT: u32 = 1000;
 
 pub(crate) struct Real<'a> {
@@ -101,7 +101,7 @@ impl<'a> Real<'a> {
         Self { redis, spool: common::spool(redis), raw, listening: (sink, stream) }
     }
 
-    /// Carries the step out at this time. Returns the answer as text.
+    /// Carries the step out at the time `now_ms`. Returns the answer as text.
     pub(crate) async fn apply(&self, step: &Step, now_ms: u64) -> String {
         let spool = self.spool.at(now_ms);
         self.answer(&spool, step).await.unwrap_or_else(|error| match error {
@@ -159,14 +159,14 @@ impl<'a> Real<'a> {
         })
     }
 
-    /// Returns everything under the shard's prefix, one line each, sorted.
+    /// Returns all data under the shard's prefix as sorted lines.
     pub(crate) async fn dump(&self) -> Vec<String> {
         let mut raw = self.raw.clone();
         redis::cmd("EVAL").arg(DUMP).arg(0).query_async(&mut raw).await.unwrap()
     }
 
-    /// Returns the library's notices since the last time, sorted. Those of one connection come
-    /// before its answer to a PING.
+    /// Returns the library's notices since the last call, sorted. Redis sends a connection's
+    /// notices before its answer to a PING.
     pub(crate) async fn notices(&mut self) -> Vec<String> {
         let (sink, stream) = &mut self.listening;
         sink.ping::<redis::Value>().await.unwrap();

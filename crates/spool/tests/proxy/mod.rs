@@ -1,7 +1,7 @@
 //! A proxy between a client and a real redis-server, with a treatment for each connection in turn.
 //!
-//! The greeting, which is the first request of each connection, always passes. "The first request"
-//! means the one after it.
+//! The greeting, which begins each connection, always passes. "The first request" means the request
+//! after the greeting.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,9 +17,9 @@ pub(crate) enum Treatment {
     Pass,
     /// The first request reaches Redis, and its answer doesn't reach the client.
     SwallowAnswer,
-    /// The first request goes nowhere, and this is the answer.
+    /// The first request doesn't reach Redis, and the client gets this answer.
     Answer(&'static str),
-    /// The connection is closed before anything is read.
+    /// The proxy closes the connection before it has read a byte.
     HangUp,
 }
 
