@@ -1,4 +1,4 @@
-//! A client and a server, whose packets the test carries.
+//! Tests of a client's and a server's core. The test itself carries the packets between them.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -45,7 +45,7 @@ fn client(epoch: u64) -> client::Client {
     client::Client::new(client::Config::new(identity, Key::from_secret(b"k"), 0))
 }
 
-/// Returns a client that lets so many calls run ahead of the floor.
+/// Returns a client that lets `calls_ahead` calls run ahead of the floor.
 fn client_ahead(calls_ahead: usize) -> client::Client {
     let identity = Identity { id: ClientId(1), generation: ClientGeneration(1) };
     let config = client::Config::new(identity, Key::from_secret(b"k"), 0);
@@ -64,7 +64,7 @@ impl Pair {
         self.client.call(self.now, PORT, Bytes::copy_from_slice(body), LIMIT).unwrap()
     }
 
-    /// Carries packets until there are none, apart from those that `lost` is true for.
+    /// Carries packets until there are none, and drops those for which `lost` is true.
     fn carry(&mut self, mut lost: impl FnMut(&Transmit) -> bool) {
         loop {
             self.listen();
@@ -102,7 +102,7 @@ impl Pair {
         }
     }
 
-    /// Lets time pass, with its timers.
+    /// Lets time pass, handles the timers, and carries the packets.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(next) =
@@ -273,7 +273,8 @@ fn large_messages_survive_the_loss_of_every_tenth_packet() {
     }
     assert_eq!(pair.result().as_ref().unwrap(), &body);
     let fragments = 2 * body.len() / 1_332;
-    // Under so much loss a window has a few fragments, and each half of it is reported.
+    // Under so much loss a window has a few fragments, and the server reports each half of a
+    // window.
     assert!(pair.packets < fragments * 2, "{} packets for {fragments} fragments", pair.packets);
     pair.assert_empty_in_the_end();
 }

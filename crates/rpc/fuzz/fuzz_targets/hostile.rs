@@ -1,6 +1,6 @@
 //! Forged packets from a holder of the key, in any order. Tables must stay within their limits,
-//! every call must end by its limit, and all must be empty in the end. The real packets of client
-//! and server are among them, so that the forged ones find state to spoil.
+//! every call must end by its limit, and all tables must be empty in the end. Real packets of
+//! client and server come among the forged ones, which so find state to damage.
 #![no_main]
 
 #[path = "../../tests/simulation/random.rs"]
@@ -25,7 +25,7 @@ use random::Random;
 
 const PORT: Port = Port(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// Limit of timers in one quiet time; more count as a loop.
+/// Most timers that may expire in one quiet time; more count as a loop.
 const MAX_TIMERS: usize = 100_000;
 static ZEROS: [u8; 4_000] = [0; 4_000];
 
@@ -209,7 +209,7 @@ impl Pair {
     }
 
     fn duration(&mut self) -> Duration {
-        // A patience of weeks is honoured, and would need too many idle timers.
+        // The server honours a patience of weeks, during which too many timers would expire.
         Duration::from_millis(self.random.skewed(3_600_000))
     }
 
@@ -222,8 +222,8 @@ impl Pair {
         Ranges::from_indices((0..count).map(|_| self.random.skewed(200) as u32).collect())
     }
 
-    /// Makes a sound fragment, of a message that is rarely the same twice. An unsound one would be
-    /// refused at once.
+    /// Makes a sound fragment, of a message that is rarely the same twice: an unsound fragment
+    /// would be refused at once.
     fn fragment(&mut self) -> Fragment<'static> {
         let total_bytes = match self.random.between(0, 8) {
             0 => self.random.skewed(64 << 20) as u32,

@@ -1,5 +1,5 @@
-//! The simulation with the fuzzer's bytes for its choices: calls, losses, delays, replays and
-//! deaths.
+//! The simulation, whose choices (calls, losses, delays, replays and deaths) are the fuzzer's
+//! bytes.
 #![no_main]
 
 #[path = "../../tests/simulation/host.rs"]

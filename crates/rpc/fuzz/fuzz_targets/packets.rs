@@ -1,5 +1,5 @@
-//! Packets of any bytes. Without a right hash nothing is read. A packet that is read is written
-//! back the same, and no part of it is read as a whole.
+//! Packets of any bytes. A packet without a right hash must not be read. A packet that is read must
+//! be written back the same, and no part of the packet may be read as a whole one.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use rpc::Key;
 use rpc::packet::{Question, open_answer, open_question, seal_answer, seal_question};
 
 fuzz_target!(|bytes: &[u8]| {
-    // Every packet begins so, and the fuzzer needn't find it.
+    // Every packet begins with these bytes, which the fuzzer needn't find.
     let packet = [b"OR\x01", bytes].concat();
     let key = Key::from_secret(b"fuzz");
     assert!(open_question(&key, &packet).is_err() && open_answer(&key, &packet).is_err());

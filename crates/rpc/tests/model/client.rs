@@ -7,7 +7,7 @@ use crate::words::{Answer, Bounds, Name, Question, Rule, Ticket};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
     pub(crate) generation: u8,
-    /// Ticket for requests of which nothing was sent yet.
+    /// Ticket for requests that were not sent yet.
     pub(crate) ticket: Option<Ticket>,
     pub(crate) calls: Vec<Call>,
 }
@@ -37,7 +37,7 @@ pub(crate) enum Ending {
     NoSuchPort,
     TimedOut(Progress),
     Cancelled(Progress),
-    /// The client died, and its caller with it.
+    /// The client and its caller died.
     Died,
 }
 
@@ -132,7 +132,8 @@ impl Client {
         (answered && call.acknowledged).then_some(ended)
     }
 
-    /// Ends a call by the caller's will or limit. The server is told if the request was sent.
+    /// Ends a call by the caller's will or limit. If the request was sent, the client tells the
+    /// server.
     pub(crate) fn give_up(
         &mut self,
         index: usize,
@@ -144,7 +145,7 @@ impl Client {
         Some(Question::Cancel { ticket, sequence, floor: self.floor() })
     }
 
-    /// Ends a call whose port the directory no longer knows, if nothing of it was sent.
+    /// Ends a call whose port the directory no longer knows, unless it was sent.
     pub(crate) fn port_vanished(&mut self, bounds: &Bounds, index: usize) {
         let call = &mut self.calls[index];
         if call.attempts == 0 || !bounds.obeys(Rule::VanishedPortSparesSent) {
@@ -152,8 +153,8 @@ impl Client {
         }
     }
 
-    /// Returns the lowest call that hasn't ended and of which the server isn't known to have
-    /// anything.
+    /// Returns the sequence of the lowest open call that the server hasn't acknowledged, not even
+    /// in part.
     fn floor(&self) -> u8 {
         let unreceived = self.mine().filter(|call| call.is_open() && !call.acknowledged);
         unreceived.map(|call| call.name.1).min().unwrap_or_else(|| self.next_sequence())
@@ -172,7 +173,7 @@ impl Client {
             return;
         }
         match answer {
-            // The model also takes copies and unexpected welcomes, which a client doesn't.
+            // The model also takes copies and unexpected welcomes, which the code's client ignores.
             Answer::Welcome { ticket } => self.ticket = Some(ticket),
             Answer::Reply { ticket, sequence, attempt, of, cached } => {
                 if self.find(ticket, sequence).is_some_and(|call| attempt < call.attempts) {
@@ -202,7 +203,7 @@ impl Client {
         }
     }
 
-    /// Ends every call in a session that was lost.
+    /// Ends every call in a lost session.
     fn lose_session(&mut self, lost: Ticket, epoch: u8, fresh: Option<Ticket>) {
         if self.ticket == Some(lost) {
             self.ticket = fresh;
@@ -218,7 +219,7 @@ impl Client {
         }
     }
 
-    /// Returns the open call that an answer is about. The generation was compared before, unless
+    /// Returns the open call to which an answer refers. The generation was compared before, unless
     /// that rule is broken.
     fn find(&mut self, ticket: Ticket, sequence: u8) -> Option<&mut Call> {
         let asks = |call: &&mut Call| call.ticket == Some(ticket) && call.name.1 == sequence;

@@ -1,8 +1,8 @@
 //! The protocol of this crate as a model, searched exhaustively.
 //!
-//! The simulation runs the code through many schedules, chosen by chance. Here a model of the
-//! protocol, which shares no code with the crate, goes through *every* schedule of a small world.
-//! The simulation finds errors of the code; the search finds errors of the protocol itself.
+//! The simulation runs the code through many schedules, chosen by chance. Here a search takes a
+//! model of the protocol, which shares no code with the crate, through *every* schedule of a small
+//! world. The simulation finds errors of the code; the search finds errors of the protocol itself.
 //! Counterexamples are short, as the search goes breadth first.
 //!
 //! ```text
@@ -14,20 +14,19 @@
 //!
 //! # Contents of the model
 //!
-//! - The network is the set of all packets that were ever sent. Each of them may arrive at any
-//!   time, long after, again, in any order, or never: loss, doubling, delay and reordering without
-//!   bound. A retransmission differs from a copy by its attempt and its floor only.
-//! - Every timer is a step that may come at any time after it is due, or never. The client's clock
-//!   is not compared with anything: the client may say `Hello` again, repeat, or give up at any
-//!   time, or stand still for ever.
+//! - The network is the set of all packets that were ever sent. Each packet may arrive at any time,
+//!   several times, in any order, or never: loss, doubling, delay and reordering without bound. A
+//!   retransmission differs from a copy by its attempt and its floor only.
+//! - Every timer is a step that may come at any time after it is due, or never. No step depends on
+//!   the client's clock: the client may say `Hello` again, repeat, or give up at any time, or stand
+//!   still for ever.
 //! - A server's clock begins anew in each generation, so that old tickets look young.
-//! - A client takes every welcome to its generation, also unexpected and old ones, which the code
-//!   doesn't.
+//! - A client takes every welcome to its generation. The code ignores unexpected and old ones.
 //!
 //! # Omissions
 //!
-//! - The hash of packets and tickets: no one in the model can forge a packet. Addresses: a packet
-//!   from another one meets another session, or none.
+//! - The hash of packets and tickets: nobody in the model can forge a packet. Addresses: a packet
+//!   from another address meets another session, or none.
 //! - `Busy`: to the protocol, a refusal that isn't remembered is a loss. `ServerDown` is a
 //!   time-out. Windows, the choice of repeated fragments, and packet numbers decide when packets
 //!   are sent, not their meaning.
@@ -36,9 +35,9 @@
 //!
 //! There are two calls, two generations of either side, two fragments, two transmissions, and two
 //! or three tickets. There are up to three ticks of a clock on which tickets, sessions and replies
-//! live for one. Each [world](WORLDS) has some of this. Packets that can't change anything any more
-//! are dropped from the set. That changes no outcome and makes the search some ten times shorter;
-//! worlds with a broken rule keep them.
+//! live for one. Each [world](WORLDS) has some of these. Packets that can no longer change any
+//! state are dropped from the set. The sweep changes no outcome and makes the search some ten times
+//! shorter; worlds with a broken rule keep all packets.
 
 mod client;
 mod properties;

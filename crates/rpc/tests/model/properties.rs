@@ -125,8 +125,8 @@ fn times(world: &World, call: &Call) -> u8 {
     world.server.executed.get(&call.name).copied().unwrap_or(0)
 }
 
-/// Whether every open call ends if from here on nothing is lost and no time passes; with its reply,
-/// if the server still has it.
+/// Whether every open call ends if from now on no packet is lost and no time passes. A call whose
+/// reply the server still has must end with the reply.
 fn settles(search: &Search, world: &World) -> bool {
     let mut world = world.clone();
     world.server.tickets_left = u8::MAX;
@@ -151,7 +151,7 @@ fn has_what_it_needs(search: &Search, world: &World, call: &Call) -> bool {
     ticket.epoch == world.server.epoch && entry.is_some_and(|entry| *entry != Entry::Dead)
 }
 
-/// Sends the client's next packets, and hands their answers over.
+/// Sends the client's next packets of a call, and hands the answers over.
 fn one_exchange(search: &Search, world: &mut World, index: usize) {
     let call = &world.client.calls[index];
     if !call.is_open() {

@@ -8,8 +8,8 @@ use crate::words::{Answer, Bounds, IDLE, Name, PATIENCE, Question, Rule, TICKET_
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
     pub(crate) epoch: u8,
-    /// Time since its start. So a ticket of an earlier generation can look young, or come from the
-    /// future.
+    /// Time since the generation's start. So a ticket of an earlier generation can look young, or
+    /// come from the future.
     pub(crate) now: u8,
     pub(crate) sessions: BTreeMap<Key, Session>,
     /// Number of tickets that may still be issued: a bound of the search.
@@ -47,7 +47,7 @@ pub(crate) enum Entry {
         heard: u8,
         acknowledged: bool,
     },
-    /// The request has ended, and this is its tombstone.
+    /// The request has ended; the entry is its tombstone.
     Dead,
 }
 
@@ -144,8 +144,8 @@ impl Server {
         self.epoch >= bounds.too_long_from && matches!(question, Question::Request { .. })
     }
 
-    /// Whether a ticket is young. It is old in the first tick in which its session may be
-    /// forgotten.
+    /// Whether a ticket is young. From the first tick in which its session may be forgotten, the
+    /// ticket is old.
     fn is_young(&self, bounds: &Bounds, ticket: Ticket) -> bool {
         let age = self.now.saturating_sub(ticket.issued);
         !bounds.obeys(Rule::TicketAge)
@@ -224,7 +224,7 @@ impl Server {
             let acknowledged = bounds.fragments > 1;
             let executing = Entry::Executing { of, attempt, heard: now, acknowledged };
             session.requests.insert(sequence, executing);
-            // Two executions are as bad as more, and keep mutations finite.
+            // Counting no further than two keeps the search finite when a rule is broken.
             let times = self.executed.entry(of).or_default();
             *times = 2.min(*times + 1);
         }
@@ -240,8 +240,8 @@ impl Server {
         Some(Answer::Reply { ticket, sequence, attempt, of, cached: false })
     }
 
-    /// Releases a request at the end of its patience, perhaps later: its reply isn't kept, its
-    /// execution is cancelled.
+    /// Releases a request at the end of its patience or later: drops its reply, or cancels its
+    /// execution.
     pub(crate) fn release(&mut self, bounds: &Bounds, key: Key, sequence: u8) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(entry) = session.requests.get(&sequence) else { return };
@@ -254,7 +254,7 @@ impl Server {
         }
     }
 
-    /// Forgets a session that was silent for long enough, perhaps later.
+    /// Forgets a session once it was silent for long enough.
     pub(crate) fn forget(&mut self, bounds: &Bounds, key: Key) {
         let idle = if bounds.obeys(Rule::SessionOutlivesTicket) { IDLE } else { 0 };
         if self.sessions.get(&key).is_some_and(|session| self.now >= session.heard + idle) {
@@ -265,7 +265,7 @@ impl Server {
 
 impl Session {
     /// Answers a question about a request. A client asks only about received requests, so an
-    /// unknown one was given up.
+    /// unknown request was given up.
     fn asked(&mut self, ticket: Ticket, sequence: u8, now: u8) -> Option<Answer> {
         if self.requests.contains_key(&sequence) {
             self.tell(ticket, sequence, None, now)
@@ -274,7 +274,7 @@ impl Session {
         }
     }
 
-    /// Cancels a request. Below the floor it needs no tombstone.
+    /// Cancels a request. A request below the floor needs no tombstone.
     fn cancel(&mut self, bounds: &Bounds, sequence: u8) {
         let known = self.requests.remove(&sequence).is_some();
         if sequence >= self.floor && (known || bounds.obeys(Rule::CancelLeavesTombstone)) {

@@ -8,7 +8,7 @@ pub(crate) struct Bounds {
     /// Number of generations of the client and of the server.
     pub(crate) client_generations: u8,
     pub(crate) server_generations: u8,
-    /// Number of times that a request is sent: 2 is once and a retransmission.
+    /// Most transmissions of a request; 2 allows one retransmission.
     pub(crate) attempts: u8,
     /// Number of a request's fragments.
     pub(crate) fragments: u8,
@@ -76,20 +76,20 @@ pub(crate) enum Rule {
     /// Packets of a client's earlier generations are refused while a session of a later one is
     /// known.
     EarlierGenerationIsRefused,
-    /// The sessions of earlier generations end when a later generation has a session, not already
-    /// when it asks for a ticket.
+    /// The sessions of earlier generations end when a later generation opens a session, not already
+    /// when that generation asks for a ticket.
     EarlierGenerationGoesLate,
     /// An acknowledged request lives on when the floor passes it.
     AcknowledgedOutlivesFloor,
     /// A cancellation that overtakes its request leaves a tombstone.
     CancelLeavesTombstone,
-    /// The length of a request is looked at after its epoch.
+    /// The server compares a request's epoch before its length.
     EpochBeforeLength,
-    /// "Nobody serves this port" ends only calls of which nothing was sent.
+    /// An answer that the port has no server ends only calls that were not sent.
     VanishedPortSparesSent,
 }
 
-/// Name of a session. In the model nobody can make one, so its hash isn't needed.
+/// Name of a session. In the model nobody can forge a ticket, so the ticket needs no hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket {
     pub(crate) epoch: u8,
@@ -132,7 +132,7 @@ pub(crate) enum Answer {
     Welcome {
         ticket: Ticket,
     },
-    /// `of` is the content: the executed request. `cached` is there for the properties only.
+    /// The reply, whose content `of` is the executed request. Only the properties read `cached`.
     Reply {
         ticket: Ticket,
         sequence: u8,
@@ -149,8 +149,8 @@ pub(crate) enum Answer {
         ticket: Ticket,
         sequence: u8,
     },
-    /// Refuses for want of a session, or because the server has another epoch. It has a ticket for
-    /// the next calls.
+    /// The refusal of a request without a session or of another epoch, with a ticket for the next
+    /// calls.
     NoSession {
         ticket: Ticket,
         sequence: u8,
@@ -161,7 +161,7 @@ pub(crate) enum Answer {
         ticket: Ticket,
         sequence: u8,
     },
-    /// `begun` is there for the properties only.
+    /// The answer to a cancellation. Only the properties read `begun`.
     Cancelled {
         ticket: Ticket,
         sequence: u8,
@@ -173,7 +173,7 @@ pub(crate) enum Answer {
     },
 }
 
-/// A packet, with the generation of the client that sent it or is meant.
+/// A packet, with the generation of the client that sent or is to get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Packet {
     Asked(u8, Question),

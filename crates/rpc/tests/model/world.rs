@@ -112,7 +112,7 @@ impl World {
                 | Answer::NoSession { sequence, .. }
                 | Answer::Gone { sequence, .. }
                 | Answer::TooLong { sequence, .. } => !self.waits(*generation, *sequence),
-                // Only a property reads it.
+                // Only a property reads `begun`.
                 Answer::Cancelled { begun, .. } => *begun,
             },
         }
@@ -122,7 +122,7 @@ impl World {
         self.client.calls.iter().any(|call| call.name == (generation, sequence) && call.is_open())
     }
 
-    /// Whether a call needs a ticket, or will, when it is sent or made.
+    /// Whether a ticket is needed, for an unsent call or for one that may still be made.
     fn wants_a_ticket(&self, bounds: &Bounds) -> bool {
         let unsent = |call: &Call| call.is_open() && call.ticket.is_none();
         self.client.calls.len() < usize::from(bounds.calls) || self.client.calls.iter().any(unsent)
@@ -146,7 +146,7 @@ impl World {
         cancel.into_iter().for_each(|question| self.ask(question));
     }
 
-    /// Returns the generation that asked, even where sessions don't tell generations apart.
+    /// Returns the generation that asked, even if a broken rule mixes the generations of a session.
     fn generation_of(&self, key: Key, sequence: u8) -> u8 {
         match self.server.sessions.get(&key).and_then(|session| session.requests.get(&sequence)) {
             Some(Entry::Executing { of, .. } | Entry::Done { of, .. }) => of.0,

@@ -23,14 +23,13 @@ pub(crate) enum Process {
     Server(Server),
 }
 
-/// Traffic between one generation of a server and an address, in bytes.
+/// Traffic between one generation of a server and an address, bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Dealings {
     pub got: u64,
     pub gave: u64,
-    /// Whether a packet of this generation has arrived there. Then that address can prove itself.
-    /// So can an eavesdropper who carries such packets to a client; addresses prove nothing against
-    /// that.
+    /// Whether a packet of this generation has arrived at the address, which then can prove itself
+    /// by the ticket. An eavesdropper who gets such packets can do so, too.
     pub has_arrived: bool,
 }
 
@@ -44,7 +43,7 @@ pub(crate) enum State {
 
 pub(crate) struct Host {
     pub role: Role,
-    /// Number among hosts of its kind, which keeps twins' epochs apart.
+    /// Number of the host among those of its kind, which keeps twins' epochs apart.
     number: u64,
     pub address: Address,
     pub former: Vec<Address>,
@@ -65,15 +64,15 @@ pub(crate) struct Host {
     request_by_id: HashMap<RequestId, usize>,
 }
 
-/// More than the number of clients with one name.
+/// Number above that of the clients with one name.
 const TWINS: u64 = 8;
 
 /// Configuration that all hosts share.
 #[derive(Clone)]
 pub(crate) struct Equipment {
     pub key: Key,
-    /// Secret, the same in all generations, as of a restored image or a machine without random
-    /// numbers. The epoch alone must suffice.
+    /// Secret of the tickets, the same in all generations, as in a restored image or on a machine
+    /// without random numbers. The epoch alone must suffice.
     pub secret: [u8; 32],
     pub client: client::Limits,
     pub server: server::Limits,
@@ -148,7 +147,7 @@ impl Host {
         }
     }
 
-    /// Ends the process as kill -9 does. Returns the calls that die with it.
+    /// Ends the process as `kill -9` does. Returns the calls that die with the process.
     pub(crate) fn kill(&mut self) -> Vec<CallNumber> {
         self.process = Process::Dead;
         self.wake_us = None;
@@ -215,7 +214,7 @@ impl Host {
         self.wake_us = wake.map(|at| at.0.saturating_add(self.born_us));
     }
 
-    /// Notes a request that a service got. `None` if its id came before.
+    /// Notes a request that a service got, and returns its index; `None` if the id came before.
     pub(crate) fn enter_request(&mut self, id: RequestId) -> Option<usize> {
         let at = self.requests.len();
         self.requests.push((id, State::Executing));
@@ -274,8 +273,8 @@ impl Host {
             Process::Client(client) => client.usage().calls > equipment.client.calls,
             Process::Server(server) => {
                 let (usage, limits) = (server.usage(), &equipment.server);
-                // A service's reply is kept even beyond the limit; new requests are refused from
-                // then on.
+                // The server keeps a service's reply even beyond the limit, and then refuses new
+                // requests.
                 let most_bytes = limits.bytes + limits.requests * equipment.longest_reply_bytes;
                 usage.sessions > limits.sessions
                     || usage.requests > limits.requests

@@ -18,7 +18,7 @@ pub(crate) enum Violation {
     WrongRequest,
     /// A call got another call's reply.
     WrongReply,
-    /// The caller was told that the server has the request, which it hasn't.
+    /// The caller was told falsely that the server has the request.
     NotReceived,
     EndedTwice,
     EndedLate,
@@ -30,16 +30,16 @@ pub(crate) enum Violation {
     /// The server refuses the reply to a request that it hasn't cancelled, or takes one to a
     /// cancelled request.
     ReplyRefused,
-    /// An address that has received nothing yet was sent more bytes than came from it.
+    /// An address that has received no packet yet was sent more bytes than came from the address.
     Amplified,
     /// A damaged packet had an effect.
     AnsweredDamage,
     Oversize,
     OverLimit,
     TooManyPackets,
-    /// Time doesn't pass any more.
+    /// Events follow each other without end at one instant.
     Livelock,
-    /// A service goes on though no call waits for it, and it could have been told.
+    /// A service goes on though no call waits for it, and a cancellation could have reached it.
     NotCancelled,
     NeverAtRest,
     NotEmpty,
@@ -90,7 +90,7 @@ pub(crate) type CallNumber = usize;
 
 const NUMBER_BYTES: usize = 8;
 
-/// Counts of empty requests, which can't be told apart.
+/// Counts of requests without content, which can't be told apart.
 #[derive(Debug, Default)]
 struct Empties {
     made: usize,
@@ -294,8 +294,8 @@ fn check_error(number: CallNumber, call: &Call, error: &CallError) -> Result<(),
 const REQUEST: usize = 0;
 const REPLY: usize = 1;
 
-/// Returns the content of a message: its call's number, then bytes that depend on it and on their
-/// place.
+/// Returns the content of a message: its call's number, then bytes that depend on the number and on
+/// their position.
 fn message(number: CallNumber, bytes: usize, direction: usize) -> Vec<u8> {
     if bytes == 0 {
         return Vec::new();

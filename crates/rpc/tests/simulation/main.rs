@@ -1,11 +1,11 @@
 //! Clients and servers under seeded schedules of all troubles, over a network in memory.
 //!
 //! Each seed is one schedule. Packets get lost, doubled, damaged, delayed for minutes, recorded and
-//! sent again. Hosts die, come back, move, stop for a minute; the lookup is slow or wrong. At every
-//! moment these must hold. No request is executed twice, over all generations of its server, nor
-//! after its caller was told that it is never executed. No call gets another's reply. All calls end
-//! in time. When the troubles are over, every client reaches every server, and then every table is
-//! empty.
+//! sent again. Hosts die, come back, move, stop for a minute; the lookup is slow or wrong. These
+//! promises must hold at every moment: no request is executed twice, over all generations of its
+//! server, nor after its caller was told that it is never executed. No call gets another's reply.
+//! All calls end in time. When the troubles are over, every client reaches every server, and then
+//! every table is empty.
 //!
 //! A failure prints its seed and the events. `OPTIMUS_SEED=n` runs this seed alone,
 //! `OPTIMUS_SEEDS=n` runs n seeds, `FUZZ_SECONDS=n` runs new seeds for n seconds.
@@ -149,7 +149,7 @@ fn whatever_happens_nothing_is_executed_twice_and_everything_ends() {
     expect_every_end(&ends.into_inner().expect("no panic before"));
 }
 
-/// Checks that every kind of end occurs. A simulation without one tests nothing about it.
+/// Checks that every kind of end occurs. A simulation without a kind tests nothing about that kind.
 fn expect_every_end(ends: &BTreeMap<String, usize>) {
     if ends.values().sum::<usize>() < 100_000 {
         return;

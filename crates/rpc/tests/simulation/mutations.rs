@@ -36,8 +36,9 @@ fn an_unchecked_reply_reaches_the_wrong_call() {
     assert!(is_found(&[Rule::AnswersTheCall], Plan::storm, Violation::WrongReply));
 }
 
-/// Sessions and packet numbers keep out almost all orphans by themselves. Without them nothing goes
-/// wrong within one generation, where sequences don't begin anew; between generations it does.
+/// Two rules keep out orphans. With only the session and packet number unchecked, no wrong reply
+/// comes, as sequences don't begin anew within a generation. With the generation unchecked too,
+/// wrong replies come.
 #[test]
 fn orphans_are_kept_out_twice() {
     assert!(!is_found(&[Rule::AnswersTheCall], restless_clients, Violation::WrongReply));

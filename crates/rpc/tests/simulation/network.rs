@@ -1,5 +1,5 @@
-//! The network between hosts. It loses, doubles, delays, damages and divides. An attacker in it
-//! records packets and sends them again.
+//! The network between hosts, which loses, doubles, delays and damages packets, and divides hosts.
+//! An attacker in the network records packets and sends them again.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ pub(crate) struct Conditions {
     pub loss: u64,
     pub duplicate: u64,
     pub damage: u64,
-    /// Packets that come late, by up to `late_us`.
+    /// Share of packets that come late, by up to `late_us`.
     pub late: u64,
     pub late_us: u64,
     pub delay_us: (u64, u64),
@@ -38,9 +38,9 @@ pub(crate) struct Flight {
     pub from: Address,
     pub to: Address,
     pub packet: Rc<[u8]>,
-    /// Address to which its writer sent it.
+    /// Address to which the packet's writer sent it.
     pub meant_for: Address,
-    /// Host that wrote it.
+    /// Host that wrote the packet.
     pub sender: Option<Sender>,
     pub is_replayed: bool,
     pub is_damaged: bool,
@@ -58,7 +58,8 @@ pub(crate) struct Network {
     pub divided: BTreeSet<(Address, Address)>,
     recorded: Vec<Flight>,
     pub is_recording: bool,
-    /// Whether the kernel keeps packets whole, and nobody has a key.
+    /// Whether the network is inside one machine: the kernel keeps packets whole, and no host has a
+    /// key.
     is_local: bool,
 }
 
@@ -98,7 +99,7 @@ impl Network {
         }
         let mut packet = flight.packet.to_vec();
         damage(random, &mut packet);
-        // A packet can lose its end and get it back by damage.
+        // The damage may be undone: a packet can lose its last byte and get the same byte back.
         let is_damaged = packet[..] != flight.packet[..];
         Flight { packet: packet.into(), is_damaged, ..flight }
     }

@@ -1,5 +1,5 @@
-//! Plan of a schedule: its hosts, its calls, and its troubles. Each storm chooses some troubles,
-//! since troubles that come together hide each other.
+//! Plan of a schedule: its hosts, its calls, and its troubles. Each storm has some of the troubles
+//! only, since troubles that come together hide each other.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ const SHORTEST_PIECE_BYTES: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// The server's state is lost; it comes back later with the next epoch.
+    /// The server loses its state, and comes back later with the next epoch.
     CrashServer,
     /// The server crashes, and comes back at another address.
     MoveServer,
     CrashClient,
-    /// A client stands still for a while, and then everything happens at once.
+    /// A client stands still for a while, and then handles all packets and timers at once.
     PauseClient,
     PauseServer,
     /// Some hosts can't send to some others for a while.
@@ -97,8 +97,8 @@ pub(crate) struct Plan {
     pub is_tight: bool,
     /// Whether every service must be told when no call waits for it any more.
     pub must_cancel: bool,
-    /// Whether all clients have one name: those of earlier generations go on, or believe that they
-    /// do.
+    /// Whether all clients have one name: then clients of earlier generations go on beside later
+    /// ones.
     pub are_twins: bool,
     /// Whether every call must be answered.
     pub must_answer: bool,
@@ -107,7 +107,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Returns a plan without troubles.
     pub(crate) fn calm(random: &mut Random) -> Self {
-        // The delay varies by less than the timer allows for from its first measurement on.
+        // The delay varies by less than the retransmission timer allows from its first measurement
+        // on.
         let fastest_us = random.skewed(20 * MS) + 10;
         let delay_us = (fastest_us, fastest_us + fastest_us / 4 + 2 * MS);
         Self {
@@ -167,8 +168,8 @@ impl Plan {
         plan
     }
 
-    /// Returns a plan with more calls at once than a server keeps replies for. Callers don't wait
-    /// until time releases the kept ones.
+    /// Returns a plan with more calls at once than a server may keep replies. The callers' limits
+    /// end before time releases the kept replies.
     pub(crate) fn crowded(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         (plan.clients, plan.servers) = (1, 1);
@@ -216,8 +217,8 @@ impl Plan {
         plan.trouble_every_us = random.between(50 * MS, 10 * SECOND);
         plan.work = storm_work(random);
         plan.lookups = storm_lookups(random);
-        // The times are short, so that sequences begin anew while packets of the last ones are
-        // under way.
+        // The times are short, so that sequences begin anew while packets of earlier ones are under
+        // way.
         plan.client.idle = duration(*random.pick(&[SECOND, 10 * SECOND, 5 * MINUTE]));
         plan.server.session_idle = duration(*random.pick(&[SECOND, 10 * SECOND, 2 * MINUTE]));
         plan.are_twins = random.chance(50);
@@ -240,7 +241,7 @@ impl Plan {
         self.work.max_body_bytes.max(self.work.max_reply_bytes) > SHORT_BYTES
     }
 
-    /// Allows longer messages. Large ones are few, since each is many packets.
+    /// Allows longer messages, but few large ones, since each takes many packets.
     fn longer_messages(&mut self, random: &mut Random) {
         let longest = match random.between(0, 100) {
             0..60 => SHORT_BYTES,

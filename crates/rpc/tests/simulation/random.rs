@@ -1,5 +1,5 @@
-//! The only source of choices: a seed's (splitmix64), or a fuzzer's bytes for as long as there are
-//! any.
+//! The only source of choices: a generator (splitmix64) with a seed, or a fuzzer's bytes while any
+//! are left.
 
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
@@ -14,7 +14,7 @@ impl Random {
     }
 
     /// Returns choices from a fuzzer's bytes. Each choice takes as few bytes as it needs, so that a
-    /// small change by the fuzzer is a small change here.
+    /// small change by the fuzzer changes few choices.
     #[allow(dead_code)] // fuzz/fuzz_targets/operations.rs
     pub(crate) fn from_bytes(chosen: &[u8]) -> Self {
         Self { chosen: chosen.to_vec(), at: 0, state: chosen.len() as u64 }
@@ -28,7 +28,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Returns a number from `low` up to and without `high`.
+    /// Returns a number from `low` up to, but not including, `high`.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         let span = high - low;
         let drawn = if span <= 1 { 0 } else { self.draw(span) };

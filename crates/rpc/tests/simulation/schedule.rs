@@ -1,5 +1,4 @@
-//! A schedule from its beginning to its end: a time of troubles, then work that must succeed, then
-//! rest.
+//! A schedule from its beginning to its end: troubles, then calls that must succeed, then quiet.
 
 use crate::host::Host;
 use crate::ledger::{Call, End, Finding, Violation};
@@ -15,7 +14,8 @@ pub(crate) struct Outcome {
     pub calls: Vec<Call>,
 }
 
-/// Attempts of a call after the troubles: the first may be told that its server has restarted.
+/// Number of attempts of a call after the troubles: the first may end because its server has
+/// restarted.
 const ATTEMPTS: usize = 4;
 
 /// Runs a schedule; `prepare` may break a rule.
@@ -82,11 +82,11 @@ fn all_were_answered(world: &World) -> Result<(), Finding> {
     }
 }
 
-/// Checks that a copy of a packet gets no answer of its own. A `Hello` gets one, since nothing is
-/// remembered of it.
+/// Checks that a copy of a packet gets no answer of its own. A copy of a `Hello` gets one, since
+/// the server doesn't remember it.
 fn copies_are_dropped(world: &World) -> Result<(), Finding> {
     let Tally { sent_by_clients, sent_by_servers, greeted, executed, .. } = world.tally;
-    // Each question is answered once, and once more if the service takes long.
+    // Each question gets one answer, and a second one if the service takes long.
     if !world.plan.has_long_messages() && sent_by_servers > sent_by_clients + greeted + executed {
         return Finding::new(Violation::TooManyPackets, format!("{:?}", world.tally));
     }
@@ -106,13 +106,13 @@ fn recover(world: &mut World) -> Result<(), Finding> {
 }
 
 fn reach(world: &mut World, client: usize, server: usize) -> Result<(), Finding> {
-    // Where sessions are few, the call waits for those of others to end.
+    // If sessions are few, the call waits until those of others have ended.
     let attempts = if world.plan.is_tight { 60 } else { ATTEMPTS };
     for _ in 0..attempts {
         let Some(call) = world.call(client, server, 5 * MINUTE) else { break };
         let limit_us = world.now_us + 5 * MINUTE;
         world.run_until(limit_us, |world| world.ledger.call(call).end.is_some())?;
-        // Where messages must be short, the error says so.
+        // A message may be too long for a server that takes only short ones.
         if world.was_answered(call) || world.was_too_long(call) {
             return Ok(());
         }
@@ -123,7 +123,8 @@ fn reach(world: &mut World, client: usize, server: usize) -> Result<(), Finding>
     Finding::new(Violation::NotRecovered, detail)
 }
 
-/// Checks that nothing is left when the last packet has arrived and every idle time has passed.
+/// Checks that every table is empty when the last packet has arrived and every idle time has
+/// passed.
 fn come_to_rest(world: &mut World) -> Result<(), Finding> {
     let limit_us = world.now_us + HOUR;
     if !world.run_until(limit_us, World::is_at_rest)? {

@@ -1,4 +1,4 @@
-//! Trace of a schedule's events, printed only for a reader.
+//! Trace of a schedule's events, printed only when a failed seed runs again.
 
 use rpc::Key;
 use rpc::packet::{Answer, Question, open_answer, open_question};
@@ -15,7 +15,7 @@ impl Trace {
         Self { is_loud: false }
     }
 
-    /// Returns a trace that prints at once, since a panic may be next.
+    /// Returns a trace that prints each event at once, since a panic may follow.
     pub(crate) fn loud() -> Self {
         Self { is_loud: true }
     }

@@ -1,4 +1,4 @@
-//! Troubles of hosts and between them, and their ends.
+//! Troubles of hosts and of the network between them, with their ends.
 
 use rpc::Address;
 
@@ -83,8 +83,8 @@ impl World {
     /// Returns a vacant address, perhaps a former one of another host.
     fn vacant_address(&mut self) -> Address {
         let first = self.random.between(0, 4);
-        // A host doesn't move to another kind of network, as others would have to cut their
-        // messages anew.
+        // A host never moves to another kind of network: other hosts would have to cut messages
+        // into new fragments.
         let network = if self.plan.is_local { 127 } else { 3 };
         let is_vacant =
             |candidate: &Address| self.hosts.iter().all(|host| host.address != *candidate);

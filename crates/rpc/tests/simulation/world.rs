@@ -1,7 +1,6 @@
-//! Hosts and the network between them, under one clock. Their packets and calls are checked as they
-//! happen.
+//! Hosts and the network between them, under one clock, with checks of each packet and call.
 
-// The path is explicit, since the fuzz target includes this file by its own.
+// The path is explicit, since the fuzz target includes this file by a path of its own.
 #[path = "world/programs.rs"]
 mod programs;
 
@@ -17,7 +16,7 @@ use crate::plan::Plan;
 use crate::random::Random;
 use crate::trace::Trace;
 
-/// An event of the world. Events at hosts' own times are in their alarms.
+/// An event of the world. The timers of hosts are in their alarms instead.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     Arrive(Flight),
@@ -49,7 +48,7 @@ pub(crate) enum Event {
     Resume {
         host: usize,
     },
-    /// By now the server must know of a call's end.
+    /// The time by which the server must know of a call's end.
     Told {
         call: CallNumber,
     },
@@ -58,7 +57,7 @@ pub(crate) enum Event {
     },
 }
 
-/// Numbers of packets and their purposes.
+/// Numbers of packets, by their purposes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub sent_by_clients: u64,
@@ -155,7 +154,8 @@ impl World {
         }
     }
 
-    /// Runs until `done`, a violation, or the limit. Returns whether it is done.
+    /// Runs until `done` is true, a violation is found, or the limit has passed. Returns whether
+    /// `done` is true.
     pub(crate) fn run_until(
         &mut self,
         limit_us: u64,

@@ -106,7 +106,8 @@ async fn a_lookup_that_fails_is_tried_again() {
     assert_eq!(client.call(PORT, "found", LONG).await.unwrap(), "found");
 }
 
-/// Calls come and go while the directory fails, so that lookups give up just as calls join them.
+/// Calls begin and end while the directory fails, so that some lookups give up just as a call needs
+/// them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_fails_never_denies_a_server() {
     let lookups = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
@@ -121,7 +122,7 @@ async fn a_directory_that_fails_never_denies_a_server() {
         tokio::task::yield_now().await;
         pending.cancel();
         assert_eq!(pending.await.unwrap_err(), CallError::Cancelled(Progress::Unsent));
-        // Then the client has no call for as long.
+        // For the time of this turn the client has no call.
         tokio::task::yield_now().await;
     }
 }

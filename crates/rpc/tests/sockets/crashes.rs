@@ -1,4 +1,4 @@
-//! Processes that are killed.
+//! Calls whose client's or server's process is killed.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -18,10 +18,10 @@ const PORT: Port = Port(7);
 const GENERATIONS: u32 = 5;
 const CALLERS: usize = 8;
 const CALLS_PER_GENERATION: u64 = 300;
-/// Number of heartbeats that show that a client lives.
+/// Number of heartbeats after which a client must count as alive.
 const HEARTBEATS: u64 = 10;
 
-/// Executes a request by writing its bytes to a file, and replies with them.
+/// Executes each request by writing its bytes to a file, and replies with the same bytes.
 #[tokio::test]
 #[ignore = "a part of a_server_that_is_killed, in a process of its own"]
 async fn server_process() {
@@ -125,7 +125,7 @@ fn check(folder: &Path, outcomes: &[Outcome]) {
     }
 }
 
-/// Calls, and never gets a reply.
+/// Makes a call that never gets a reply.
 #[tokio::test]
 #[ignore = "a part of a_client_that_is_killed, in a process of its own"]
 async fn client_process() {
@@ -151,8 +151,8 @@ async fn a_client_that_is_killed_is_noticed_and_its_request_cancelled() {
     tokio::time::timeout(LONG / 2, request.cancelled()).await.unwrap();
 }
 
-/// Calls as one generation of a client. Its heartbeats are so far apart that a server misses none
-/// for minutes.
+/// Makes a call as one generation of a client, with heartbeats so far apart that a server misses
+/// none for minutes.
 #[tokio::test]
 #[ignore = "a part of a_client_that_comes_back, in a process of its own"]
 async fn client_with_identity_process() {
@@ -177,7 +177,8 @@ async fn a_client_that_comes_back_cancels_what_its_earlier_generation_asked_for(
     assert!(!first.is_cancelled(), "cancelled before its client is back");
     let _process = Process::begin("crashes::client_with_identity_process", folder.path());
     let second = server.recv().await.unwrap();
-    // Without the later generation the request would go on until its limit, 20 minutes.
+    // If the later generation didn't cancel the request, it would go on until its limit, 20
+    // minutes.
     tokio::time::timeout(LONG / 2, first.cancelled()).await.unwrap();
     assert_eq!(first.client.id, second.client.id);
     assert!(first.client.generation < second.client.generation && !second.is_cancelled());

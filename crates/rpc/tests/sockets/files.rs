@@ -47,7 +47,7 @@ fn begin_at_once(folder: &Path) -> Vec<Result<Server, BindError>> {
     };
     thread::scope(|scope| {
         let servers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(begin)).collect();
-        // No server is dropped before all have been tried.
+        // No server is dropped before all have tried to bind.
         servers.into_iter().map(|server| server.join().unwrap()).collect()
     })
 }
@@ -74,7 +74,7 @@ async fn dead_server() {
     let serve = async { first.recv().await.unwrap().reply("yes").unwrap() };
     assert_eq!(tokio::join!(client.call(PORT, "alive?", LONG), serve).0.unwrap(), "yes");
     drop(first);
-    // The kernel has reported an absent server more than once.
+    // The kernel must have reported the absent server more than once.
     client.call(PORT, "dead", LONG).await.unwrap_err();
     assert!(client.datagrams().undeliverable > 1);
     let [name] = &names_in_abstract_namespace()[..] else { panic!("one client") };
@@ -84,7 +84,7 @@ async fn dead_server() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     let received = client.datagrams();
     assert_eq!(received.returned + received.nameless, 0);
-    // The next server is found.
+    // The client must find the next server.
     let second = server(PORT, unix(&folder));
     echo(&second);
     until_answered(&client, PORT, "alive again").await;

@@ -34,8 +34,8 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
     }
     let attacker = flood.await.unwrap();
     attacker.set_nonblocking(true).unwrap();
-    // After a last call all packets of the client have been handled. The flood's end is the part
-    // that the kernel took.
+    // After a last call the server has handled all packets of the client. Of the flood, it handles
+    // those that the kernel took.
     assert_eq!(client.call(PORT, "still there?", LONG).await.unwrap(), "still there?");
     until("all has been handled", || server.counters().received == server.datagrams().received)
         .await;
@@ -50,8 +50,9 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
     );
     assert_eq!(counters.executed, CALLS + 1);
     assert!(attacker.recv(&mut [0; 2_000]).is_err(), "an answer");
-    // Nothing is kept of the flood: these are the client's session, its last request, those that
-    // were acknowledged before their reply and not yet reported as ended, and their timers.
+    // The server keeps no part of the flood. It has the client's session, the last request,
+    // requests that were acknowledged before their reply and not yet reported as ended, and their
+    // timers.
     let usage = server.usage();
     assert!(usage.sessions == 1 && usage.requests <= 1 + MAX_ENDED, "{usage:?}");
     assert!(usage.timers <= usage.requests + 2 && usage.bytes <= 100 * usage.requests, "{usage:?}");

@@ -1,4 +1,4 @@
-//! Keys: sockets and packets are for holders of the key.
+//! Keys: only holders of the key may use public addresses and get answers.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

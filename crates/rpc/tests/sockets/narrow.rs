@@ -1,5 +1,5 @@
-//! A path whose second link is narrower than the first, and whose router sends no ICMP. Needs root,
-//! for network namespaces.
+//! Calls over a path whose second link is narrower than the first, and whose router sends no ICMP.
+//! The test needs root, for network namespaces.
 //!
 //! ```text
 //!   client 192.0.2.2 ── 1500 ── 192.0.2.1 router 198.51.100.1 ── 1280 ── 198.51.100.2 server
@@ -48,7 +48,7 @@ async fn router() {
         ip(&format!("link set {end} mtu {mtu} up"));
     }
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-    // The router's own packets go nowhere.
+    // The router drops its own packets, ICMP messages among them.
     ip("rule add pref 100 iif lo blackhole");
     fs::write(folder.join("joined"), "").unwrap();
     client.wait();
@@ -97,7 +97,7 @@ async fn client() {
     let table = Table::from_iter([(PORT, Address::Udp(SERVER.parse().unwrap()))]);
     let any = Local::Udp("0.0.0.0:0".parse().unwrap());
     let client = Client::bind(Client::config(key()).unwrap(), &[any], table).unwrap();
-    // The server may not be there yet.
+    // The server may not serve yet.
     until_answered(&client, PORT, "small").await;
     for bytes in [1_300, 100_000, 1 << 20] {
         let body: Bytes =

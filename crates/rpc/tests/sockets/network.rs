@@ -1,5 +1,5 @@
-//! Private networks: one that counts packets, and one that loses and reorders them. Needs root, for
-//! network namespaces.
+//! Calls over private networks: one that counts packets, and one that loses and reorders them. The
+//! tests need root, for network namespaces.
 
 use std::collections::HashMap;
 use std::env;
@@ -42,8 +42,8 @@ async fn count_packets() {
     echo(&server);
     let client = client(&[(PORT, &server)]);
     client.call(PORT, "the first one greets", LONG).await.unwrap();
-    // If the machine stands still for a moment, a timer may expire and a packet be repeated. Such a
-    // round doesn't count.
+    // If the machine stands still for a moment, a timer may expire, and the client repeats a
+    // packet. Such a round doesn't count.
     let mut counted = 0;
     while counted < ROUNDS {
         let (packets, repeated) = (packets_on("lo"), client.counters().repeated);
@@ -84,7 +84,7 @@ fn a_hundred_thousand_calls_where_a_tenth_is_lost_and_a_quarter_overtakes() {
     Process::begin_by(network.command(0, &program), "network::lossy_client", folder.path()).wait();
     server.wait();
     check_link(folder.path());
-    // A link made by the kernel's own means doesn't count them.
+    // A link made by the kernel's own means doesn't count overtaken packets.
     assert!(
         network.overtaken().is_none_or(|overtaken| overtaken > u64::from(CALLS / 10)),
         "{:?}",
@@ -111,7 +111,7 @@ fn tell(folder: &Path, name: &str, datagrams: rpc::driver::Datagrams) {
     fs::write(folder.join(name), format!("{} {}", datagrams.sent, datagrams.received)).unwrap();
 }
 
-/// Counts the executions of each number, until all have come and the count is requested.
+/// Executes requests, and counts the executions of each number, until the client is done.
 #[tokio::test]
 #[ignore = "a part of the hundred thousand calls, in a process of its own"]
 async fn lossy_server() {
@@ -130,7 +130,7 @@ async fn lossy_server() {
         server.reply(id, body).unwrap();
     }
     assert!(executions.values().all(|times| *times == 1));
-    // The last replies may have to be repeated.
+    // The server goes on until the client is done: the last replies may have to be repeated.
     until("the client is done", || folder.join("done").exists()).await;
     assert_eq!(server.counters().executed, u64::from(CALLS));
     eprintln!("server: {:?} {:?}", server.counters(), server.datagrams());

@@ -1,5 +1,5 @@
-//! Parts of tests in processes of their own, to be killed or to live in another network. Each is
-//! this program again, with the name of its part.
+//! Parts of tests in processes of their own, which are killed or run in another network. Each
+//! process runs this program with the name of its part.
 
 use std::env;
 use std::path::{Path, PathBuf};

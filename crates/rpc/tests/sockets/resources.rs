@@ -68,14 +68,15 @@ async fn senders_without_a_name_delay_no_other() {
         client.call(PORT, "let me through", LONG).await.unwrap();
     }
     done.store(true, Ordering::Relaxed);
-    // The server must read meanwhile: a sender waits for room in its socket.
+    // The threads are joined in another thread, since the server must read on: a sender waits for
+    // room in the server's socket.
     let joined = || floods.into_iter().for_each(|flood| flood.join().unwrap());
     tokio::task::spawn_blocking(joined).await.unwrap();
     assert_eq!(server.datagrams().received, server.counters().received);
 }
 
-/// If the socket of the open call were closed, the call would end as forgotten: the client would
-/// have another name.
+/// If the socket of the open call were closed, the call would end as forgotten, since the client's
+/// next socket has another name.
 #[tokio::test]
 async fn a_socket_that_is_in_use_is_not_given_to_another_server() {
     let folder = tempfile::tempdir().unwrap();

@@ -15,11 +15,11 @@ const PORT: Port = Port(7);
 const RECEIVERS: usize = 4;
 const ROUNDS: usize = 3_000;
 
-/// Far less than any limit here: "at once".
+/// Time that counts as "at once": far less than any limit in these tests.
 const SOON: Duration = Duration::from_secs(30);
 
-/// No request is replied to before all receivers have one. So a round never ends if a receiver
-/// sleeps while a request waits.
+/// The receivers reply only when each has a request. So a round never ends if a receiver sleeps
+/// while a request waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_of_several_receivers_is_woken() {
     let server = server(PORT, v4());
@@ -51,7 +51,7 @@ async fn receive(server: Server, together: Arc<Barrier>) {
     }
 }
 
-/// Makes a call. Returns it with its request.
+/// Makes a call. Returns the call with its request.
 async fn call(server: &Server, client: &Client) -> (rpc::driver::Pending, Request) {
     let pending = client.send(PORT, "do it", LONG).await.unwrap();
     (pending, server.recv().await.unwrap())
@@ -170,7 +170,7 @@ async fn a_request_ends_at_its_limit_though_its_client_says_nothing() {
 async fn one_that_will_be_killed() {
     let Some(folder) = folder() else { return };
     let mut config = Client::config(Key::none()).unwrap();
-    // After such heartbeats the server waits for very long.
+    // Heartbeats so far apart make the server wait very long for the next one.
     config.limits.heartbeat = LONG;
     let table = Table::from_iter([(PORT, Address::Unix(folder.join("server")))]);
     let client = Client::bind(config, &[], table).unwrap();

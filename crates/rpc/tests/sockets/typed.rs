@@ -57,7 +57,7 @@ async fn an_unreadable_request_is_answered_and_counted() {
     let error = client.call(PORT, &(200, 0, 0), LONG).await.unwrap_err();
     assert!(matches!(error, TypedError::NotUnderstood(_)), "{error}");
     assert_eq!(error.execution(), Execution::Never);
-    // The bytes have a surplus behind the message.
+    // The request has surplus bytes behind the message.
     let error = client.call(PORT, &(1, 0, 0), LONG).await.unwrap_err();
     assert!(matches!(error, TypedError::NotUnderstood(_)), "{error}");
     assert_eq!(server.not_understood(), 2);
@@ -67,7 +67,7 @@ async fn an_unreadable_request_is_answered_and_counted() {
     assert_eq!(error.execution(), Execution::Once);
 }
 
-/// Some of these replies would be refusals from a typed server: a one, and a string.
+/// Some of these replies have the form of a typed server's refusal: a one, and a string.
 #[tokio::test]
 async fn another_servers_reply_is_no_refusal() {
     let server = server(PORT, v4());

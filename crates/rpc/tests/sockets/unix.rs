@@ -1,4 +1,4 @@
-//! Peculiarities of Unix sockets.
+//! Behaviour that only Unix sockets have: files, modes and names.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! A server that does as its requests ask, and a client that can call it.
+//! Servers and clients for the tests of sockets.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;

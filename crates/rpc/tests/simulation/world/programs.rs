@@ -1,5 +1,5 @@
 //! The programs on the hosts: callers, which look servers up, call and cancel; and services, which
-//! execute.
+//! execute requests.
 
 use bytes::Bytes;
 use rpc::client::Event as ClientEvent;
