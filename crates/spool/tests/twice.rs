@@ -1,5 +1,5 @@
 //! Every function called twice on a real redis-server: the second call changes nothing and says so.
-//! This file is long because a reader compares it with `optimus.lua`, function by function.
+//! One file, because it is read beside `optimus.lua`, function by function.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]

@@ -3,8 +3,8 @@
 //! All calls share one connection, made when first needed and made again when it breaks. A call
 //! that finds the connection broken is repeated on the new one, a few times at most. A repetition
 //! is safe because every function is idempotent. A batch is one call, so any number of messages
-//! cost Redis one fsync. The client decides nothing itself. This file is long because a reader
-//! compares it with `optimus.lua`, function by function.
+//! cost Redis one fsync. The client decides nothing itself. One file, because it is read beside
+//! `optimus.lua`, function by function.
 
 mod answers;
 mod connection;
