@@ -41,7 +41,7 @@ impl fmt::Display for Progress {
 /// A call's end without a reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
-    /// Too many calls are open. Nothing was sent; the caller may call again when one has ended.
+    /// Too many calls are open. No packet was sent; the caller may call again when one has ended.
     #[error("calls: too many are open: {open}; wait until one has ended")]
     TooManyCalls {
         /// Number of open calls.
@@ -60,10 +60,10 @@ pub enum CallError {
         /// The request's length, in bytes.
         bytes: usize,
     },
-    /// The directory knows no such port. Nothing was sent.
+    /// The directory knows no such port. No packet was sent.
     #[error("port {0}: no server")]
     NoSuchPort(Port),
-    /// The directory gave an address to which this client doesn't send. Nothing was sent.
+    /// The directory gave an address to which this client doesn't send. No packet was sent.
     #[error("address {address}: not used: {why}")]
     AddressRefused {
         /// The address.
@@ -106,7 +106,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the request may have been executed.
+    /// Returns whether the request may have been executed.
     #[must_use]
     pub fn execution(&self) -> Execution {
         match self {

@@ -95,7 +95,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// Whether datagrams to the address never leave this machine.
+    /// Returns whether datagrams to the address never leave this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {

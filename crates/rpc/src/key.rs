@@ -134,7 +134,7 @@ impl Key {
         Ok(Self::from_secret(secret))
     }
 
-    /// Whether the key keeps strangers out.
+    /// Returns whether the key keeps strangers out.
     #[must_use]
     pub fn is_secret(&self) -> bool {
         self.0.is_some()

@@ -136,7 +136,7 @@
 //! # Shape
 //!
 //! [`client::Client`] and [`server::Server`] are pure: packets and the time go in by `handle_*`,
-//! packets and events come out by `poll_*`. They own no socket, clock, thread or source of random
+//! packets and events come out by `poll_*`. Both own no socket, clock, thread or source of random
 //! numbers. The feature `driver`, on by default, gives them sockets and tokio's timers (`driver`),
 //! and messages instead of bytes (`typed`). `Rules::obey` is always true, except in tests that
 //! break a rule on purpose. The tables of [`client`] and [`server`] say what each input does to a

@@ -24,7 +24,7 @@ impl Replay {
         replay
     }
 
-    /// Whether the number was seen before, or is too old to tell.
+    /// Returns whether the number was seen before, or is too old to tell.
     pub(crate) fn has_seen(&self, number: PacketNumber) -> bool {
         let (word, bit) = bit_of(number.0);
         let marked = self.seen.get(word).is_some_and(|word| word & bit != 0);

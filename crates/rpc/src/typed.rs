@@ -83,7 +83,7 @@ pub enum TypedError {
     /// The server couldn't read the request, and has not executed it.
     #[error("request: not executed: the server can't read it: {0}")]
     NotUnderstood(String),
-    /// The request can't be written. Nothing was sent.
+    /// The request can't be written. No packet was sent.
     #[error("request: not sent: can't be written: {0}")]
     Request(#[source] postcard::Error),
     /// The reply can't be read. The request was executed.
@@ -94,7 +94,7 @@ pub enum TypedError {
 /// A reply that wasn't sent.
 #[derive(Debug, Error)]
 pub enum TypedReplyError {
-    /// The message can't be written. Nothing was sent.
+    /// The message can't be written. No packet was sent.
     #[error("reply: not sent: can't be written: {0}")]
     Message(#[from] postcard::Error),
     /// See [`ReplyError`].
@@ -113,7 +113,7 @@ enum Reply<A> {
 }
 
 impl TypedError {
-    /// Whether the request may have been executed.
+    /// Returns whether the request may have been executed.
     #[must_use]
     pub fn execution(&self) -> Execution {
         match self {

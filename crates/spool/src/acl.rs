@@ -1,7 +1,7 @@
 //! The two Redis users of OPTIMUS, as lines of an ACL file or of `redis.conf`.
 //!
-//! - A *submitter* (`sendmail`, `postdrop`) may append to the inbox and publish the notice of it.
-//!   It can't read, change or remove anything: neither its own mail nor another program's keys.
+//! - A *submitter* (`sendmail`, `postdrop`) may append to the inbox and publish the notice of it. A
+//!   submitter can't read, change or remove a key: neither its own mail nor another program's data.
 //! - An *agent* (the daemons, pickup-rs, the operator's command) may run what the client sends and
 //!   what the functions call, on the keys of OPTIMUS. Redis checks the caller's rights for each
 //!   command inside a function too, so the list has these commands as well.

@@ -1,4 +1,4 @@
-//! A message's records, most of which needn't be in memory.
+//! A message's records, which may be in a file instead of memory.
 //!
 //! A submitting program keeps a small message in memory. Of a large message the program keeps only
 //! the ends: the part between them is in a file, which is read in pieces. Reading doesn't move the

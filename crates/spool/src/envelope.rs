@@ -66,7 +66,7 @@ impl Told {
 }
 
 impl<'a> Ends<'a> {
-    /// Returns the ends of a message of which all bytes are given.
+    /// Returns the ends of a message, from all its bytes.
     pub fn whole(value: &'a [u8]) -> Self {
         Self { head: value, tail: value, total: value.len() }
     }

@@ -63,8 +63,8 @@ pub struct Message {
     pub records: Vec<u8>,
 }
 
-/// Reason for which a stored message is unusable. Nothing was changed. The caller must refuse the
-/// message, which puts it into quarantine.
+/// Reason for which a stored message is unusable. The spool is unchanged. The caller must refuse
+/// the message, which puts it into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// Redis has the id without the message.

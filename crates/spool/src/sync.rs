@@ -83,11 +83,11 @@ pub struct Submitter {
 
 /// Reason for which an attempt failed.
 enum Failure {
-    /// No server listens. Nothing was run.
+    /// No server listens. No command was run.
     NotThere(String),
-    /// Nothing was run. A later attempt may succeed.
+    /// No command was run. A later attempt may succeed.
     NotNow(String),
-    /// Nothing was run. Another attempt won't help.
+    /// No command was run. Further attempts would fail too.
     Refused(String),
     /// The command may have been run.
     InDoubt(String),
@@ -212,7 +212,7 @@ fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<Reply, F
     }
 }
 
-/// Whether the answer to HELLO, a list of names and values, tells that this is a master.
+/// Returns whether the answer to HELLO, a list of names and values, tells that this is a master.
 fn is_master(facts: &Reply) -> bool {
     let Reply::List(facts) = facts else { return false };
     let is = |reply: &Reply, text: &str| matches!(reply, Reply::Text(it) if it == text);

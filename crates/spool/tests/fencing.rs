@@ -13,7 +13,7 @@ use common::*;
 use spool::*;
 use testbed::Redis;
 
-/// Guard by which a function keeps an earlier Mail Agent from changing anything.
+/// Guard by which a function keeps an earlier Mail Agent from changing data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Guard {
     /// The start in its fencing token.

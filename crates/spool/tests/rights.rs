@@ -22,8 +22,8 @@ const INBOX: &str = "optimus:{0}:inbox";
 const NOTICES: &str = "optimus:{0}:notices";
 const SECRET: Proof<'_> = Proof::Password("secret");
 
-/// Commands that Redis allows to every user, whatever the ACL says. They concern the caller's own
-/// connection.
+/// Commands that Redis allows to every user, without regard to the ACL. The commands concern the
+/// caller's own connection.
 const FOR_EVERYBODY: [&str; 4] = ["auth", "hello", "quit", "reset"];
 
 /// Starts a Redis with a message in each place, whose users are as in the embedded one.
@@ -105,8 +105,8 @@ impl Raw {
     }
 }
 
-/// Whether the answer is a refusal for missing rights, or for a reason that Redis checks before the
-/// rights.
+/// Returns whether the answer is a refusal for missing rights, or for a reason that Redis checks
+/// before the rights.
 fn is_refused(answer: &str) -> bool {
     let words = [
         "NOPERM",

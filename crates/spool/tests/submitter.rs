@@ -162,8 +162,8 @@ fn full_memory_is_a_certain_refusal() {
     assert_refused(&redis, &mut submitter, "OOM");
 }
 
-/// A server may become a replica under an open connection, or be one from the start. Neither gets a
-/// message, even if the server would take it.
+/// A server may become a replica under an open connection, or be one from the start. Neither kind
+/// of server gets a message, even if it would take one.
 #[test]
 fn a_replica_gets_no_message() {
     for option in ["replica-read-only yes", "replica-read-only no"] {
@@ -342,7 +342,7 @@ fn a_server_that_never_accepts_does_not_hold_a_submitter_up() {
     let mut attempt = || submitter.submit(&message(b"x"), within(1)).unwrap_err();
     // Each attempt leaves one more unaccepted connection, until the backlog is full.
     let outcomes: Vec<SubmitError> = (0..5).map(|_| attempt()).collect();
-    // Nothing was pushed before the greeting was answered.
+    // No message is pushed before the greeting is answered.
     assert!(matches!(outcomes[0], SubmitError::NotSubmitted { .. }), "{outcomes:?}");
     assert!(matches!(outcomes[4], SubmitError::NotSubmitted { .. }), "{outcomes:?}");
 }

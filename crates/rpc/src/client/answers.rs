@@ -63,7 +63,7 @@ impl Context {
             || (is_enough && header.client.id == self.config.identity.id)
     }
 
-    /// Whether the header answers a packet of this call.
+    /// Returns whether the header answers a packet of this call.
     fn is_answer_to(&self, call: &Call, header: &Header) -> bool {
         let strict = self.rules.obey(Rule::AnswersTheCall);
         call.sent.is_some_and(|sent| {
@@ -316,8 +316,8 @@ impl Peer {
         news
     }
 
-    /// Takes a refusal for want of room. Refusals of all packets sent so far count once, and not at
-    /// all if the server has taken the request since.
+    /// Takes the refusal of a server without room. Refusals of all packets sent so far count once,
+    /// and not at all if the server has taken the request since.
     fn back_off(&mut self, cx: &mut Context, now: Time, call: &mut Call, number: PacketNumber) {
         if call.received || !call.is_news(number) {
             cx.counters.stale += 1;

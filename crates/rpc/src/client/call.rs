@@ -25,7 +25,7 @@ pub(super) struct Call {
     pub(super) received: bool,
     /// Number of transmissions in a row without an answer, not counting the last.
     pub(super) unanswered: u32,
-    /// Number of refusals in a row for want of room.
+    /// Number of refusals in a row by a server without room.
     pub(super) busy: u32,
     /// Whether the timer is a pause, until a heartbeat or after a refusal, with no packet
     /// unanswered.
@@ -59,7 +59,7 @@ pub(super) struct Sent {
     pub(super) session: Session,
     pub(super) first: PacketNumber,
     pub(super) newest: PacketNumber,
-    /// Newest packet that was answered by anything but a part of a reply.
+    /// Newest packet whose answer was not a part of a reply.
     pub(super) answered: Option<PacketNumber>,
 }
 
@@ -112,7 +112,7 @@ impl Call {
         self.paused = false;
     }
 
-    /// Whether an answer to packet `number` is newer than all seen (rejects replays).
+    /// Returns whether an answer to packet `number` is newer than all seen (rejects replays).
     pub(super) fn is_news(&mut self, number: PacketNumber) -> bool {
         let Some(sent) = self.sent.as_mut() else {
             debug_assert!(false, "only packets of a call are answered");
@@ -127,7 +127,7 @@ impl Call {
 }
 
 impl Phase {
-    /// Whether a call in this phase may enter the other one: see the diagram of
+    /// Returns whether a call in this phase may enter the phase `next`: see the diagram of
     /// [the module](super).
     pub(super) fn leads_to(&self, next: &Self) -> bool {
         match (self, next) {
@@ -147,7 +147,7 @@ impl Session {
 }
 
 impl Sent {
-    /// Whether `number` is one of the call's packets.
+    /// Returns whether `number` is one of the call's packets.
     pub(super) fn includes(&self, number: PacketNumber) -> bool {
         (self.first..=self.newest).contains(&number)
     }

@@ -38,8 +38,8 @@ pub struct Limits {
     /// Number of unanswered transmissions in a row, after the first, before the server counts as
     /// down.
     pub retransmissions: u32,
-    /// Number of transmissions of a cancellation. If all are lost, the floor and the heartbeats'
-    /// silence tell the server.
+    /// Number of transmissions of a cancellation. If all are lost, the server still learns of the
+    /// end, by the floor or by missing heartbeats.
     pub cancellations: u32,
     /// Number of cancellations under way at once at one server. The client sends no further ones.
     pub cancels: usize,

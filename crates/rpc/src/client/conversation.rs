@@ -148,7 +148,7 @@ impl Conversation {
         }
     }
 
-    /// Ends all waiting calls, of which nothing was sent.
+    /// Ends all waiting calls, none of which was sent.
     fn end_unsent(&mut self, cx: &mut Context, error: &CallError) {
         for sequence in std::mem::take(&mut self.peer.waiting) {
             self.end(cx, sequence, Err(error.clone()));

@@ -14,10 +14,10 @@
 //! many unanswered transmissions, or when the server has forgotten the request. If the caller's
 //! will or limit ends a call, it is *cancelled* at the server too.
 //!
-//! The table has the phases, divided by whether the server is found, has refused for want of room
-//! (*refused*), or left a heartbeat unanswered. An input without a row changes nothing and sends
-//! nothing; a test compares the table with the code. For *Got* and the fragments, the request and
-//! the reply have two fragments.
+//! The table has the phases, divided by whether the server is found, has refused because it had no
+//! room (*refused*), or left a heartbeat unanswered. An input without a row changes nothing and
+//! sends nothing; a test compares the table with the code. For *Got* and the fragments, the request
+//! and the reply have two fragments.
 //!
 //! | phase | input | then | outputs |
 //! |---|---|---|---|

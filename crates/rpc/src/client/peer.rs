@@ -18,7 +18,7 @@ use crate::{Address, CallError, PacketNumber, Port, Sequence, Time, Transmit};
 const REMEMBERED: usize = 4_096;
 /// Bytes of arrived replies from which on the client reports them at once; fewer wait for others.
 const ENDED_BYTES: usize = 1 << 20;
-/// Shortest time for which a session counts as kept, whatever the server says.
+/// Shortest time for which a session counts as kept, even if the server names a shorter one.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 
 /// A server. Its open calls are in the [`Conversation`](super::conversation::Conversation).
@@ -129,7 +129,7 @@ impl CurrentSession {
 }
 
 impl Greeting {
-    /// Whether `number` is one of the greeting's packets.
+    /// Returns whether `number` is one of the greeting's packets.
     pub(super) fn includes(&self, number: PacketNumber) -> bool {
         (self.first..=self.number).contains(&number)
     }
@@ -205,7 +205,7 @@ impl Peer {
         self.unreceived.first().copied().unwrap_or(self.next_sequence)
     }
 
-    /// Whether the floor has risen since the last call.
+    /// Returns whether the floor has risen since the last call.
     pub(super) fn has_risen(&mut self) -> bool {
         let floor = self.floor();
         let last = std::mem::replace(&mut self.last_floor, floor);

@@ -9,7 +9,7 @@ use crate::fragments::Flight;
 use crate::packet::{Ask, Fragment, Question, Ranges, Request, chunk_bytes};
 use crate::{CallError, Time};
 
-/// Shortest pause before a request is repeated that was refused for want of room.
+/// Shortest pause before the client repeats a request for which the server had no room.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Longest such pause: no packet tells the client when calls of others make room.
 const LONGEST_BUSY_PAUSE: Duration = Duration::from_millis(500);

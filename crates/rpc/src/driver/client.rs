@@ -1,4 +1,4 @@
-//! The client on sockets.
+//! The client's core on sockets and tokio's timers.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -2,7 +2,7 @@
 //!
 //! A caller, or the task that received packets, locks the core, gives it the input, and takes its
 //! outputs. After unlocking, the same task sends the packets and carries out the effects. So a call
-//! leaves without another task's turn, and nothing is awaited or sent under the lock.
+//! leaves without another task's turn, and no task awaits or sends under the lock.
 //!
 //! One task per socket waits for packets, and one for the core's next deadline. A call that ends
 //! takes its deadline with it, so this task may wake once for nothing. The alternative would be to

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::Address;
 
-/// Reason for which a client or server could not begin. Nothing is bound.
+/// Reason for which a client or server could not begin. No socket is bound.
 #[derive(Debug, Error)]
 pub enum BindError {
     /// Without a key file any program could talk to the address.

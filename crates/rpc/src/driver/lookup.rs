@@ -20,7 +20,7 @@ pub type Lookup<'a> =
 /// and when a server doesn't answer.
 ///
 /// A lookup runs in a task of its own, and only the calls that need it wait. The answer `None`
-/// means that the port has no server. Then calls of which nothing was sent end with
+/// means that the port has no server. Then calls that were never sent end with
 /// [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error is no answer. A closure
 /// `Fn(Port) -> impl Future` is a directory, too.
 pub trait Directory: Send + Sync + 'static {

@@ -76,7 +76,7 @@ impl Outbox {
 }
 
 impl SendOutcome {
-    /// Whether an error means "not now".
+    /// Returns whether an error means "not now".
     pub(super) fn is_later(error: Errno) -> bool {
         matches!(error, Errno::EAGAIN | Errno::EINTR)
     }

@@ -6,7 +6,8 @@
 //! limit.
 //!
 //! An open request has two parts. The server's table has it by its id, for replies, cancellations
-//! and the limit; the request has a handle, for its drop. They share its [`OpenRequest`].
+//! and the limit; the request has a handle, for its drop. Table and handle share the request's
+//! [`OpenRequest`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -99,7 +100,7 @@ impl Request {
         self.cancellation().cancelled().await;
     }
 
-    /// Whether the request is cancelled: see [`Self::cancelled`].
+    /// Returns whether the request is cancelled: see [`Self::cancelled`].
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancellation().is_cancelled()

@@ -40,7 +40,7 @@ pub(super) trait Searches: Machine {
     fn search(&mut self) -> &mut Search;
     /// Takes the address of a port; `None` if the port has no server.
     fn found(&mut self, now: Time, port: Port, address: Option<Address>);
-    /// Whether calls to that port are open.
+    /// Returns whether calls to that port are open.
     fn waits_for(&self, port: Port) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! The server on sockets.
+//! The server's core on sockets and tokio's timers.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -367,7 +367,7 @@ enum Drained {
     No,
 }
 
-/// Whether an error of send(2) or connect(2) means that no server is at the path.
+/// Returns whether an error of send(2) or connect(2) means that no server is at the path.
 fn is_nobody(error: Errno) -> bool {
     matches!(error, Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET | Errno::ENOENT)
 }

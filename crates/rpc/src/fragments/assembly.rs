@@ -35,7 +35,7 @@ impl Assembly {
         }
     }
 
-    /// Whether `fragment` belongs to the same message, cut the same way.
+    /// Returns whether `fragment` belongs to the same message, cut the same way.
     pub(crate) fn fits(&self, fragment: &Fragment<'_>) -> bool {
         self.total_bytes == fragment.total_bytes as usize
             && self.chunk_bytes == fragment.chunk_bytes

@@ -55,7 +55,7 @@ impl Flight {
         self.away
     }
 
-    /// Whether every fragment has left once, and none must leave again.
+    /// Returns whether every fragment has left once, and none must leave again.
     pub(crate) fn has_departed(&self) -> bool {
         self.unsent == self.count() && self.lost.is_empty()
     }

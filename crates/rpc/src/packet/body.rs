@@ -179,7 +179,8 @@ impl<'a> Fragment<'a> {
         fragments(self.total_bytes, self.chunk_bytes)
     }
 
-    /// Whether the numbers agree with each other, with the length of the data, and with the limits.
+    /// Returns whether the numbers agree with each other, with the length of the data, and with the
+    /// limits.
     #[must_use]
     pub(crate) fn is_sound(&self) -> bool {
         self.total_bytes as usize <= MAX_MESSAGE_BYTES

@@ -62,8 +62,8 @@ pub struct Header {
     pub epoch: Epoch,
     /// Name and generation of the client.
     pub client: Identity,
-    /// Ticket of the session: none in a `Hello`, a new one in `Welcome` and in a refusal for want
-    /// of a session.
+    /// Ticket of the session: none in a `Hello`, a new one in `Welcome` and in the refusal of a
+    /// request without a session.
     pub ticket: Ticket,
     /// Number of the question, or of the question that the packet answers.
     pub number: PacketNumber,

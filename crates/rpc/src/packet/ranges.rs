@@ -48,14 +48,14 @@ impl Ranges {
         self.0.iter().flat_map(Clone::clone)
     }
 
-    /// Whether a fragment is in a range.
+    /// Returns whether a fragment is in a range.
     #[must_use]
     pub fn contains(&self, index: u32) -> bool {
         let after = self.0.partition_point(|range| range.end <= index);
         self.0.get(after).is_some_and(|range| range.contains(&index))
     }
 
-    /// Whether there is no range.
+    /// Returns whether there is no range.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

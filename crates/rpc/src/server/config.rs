@@ -55,7 +55,7 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Bytes of a request that may be under way at once: half of the socket's buffer.
     pub window_bytes: u32,
-    /// Bytes of a reply that are sent at once at most, whatever the client allows.
+    /// Most bytes of a reply that are sent at once, even if the client allows more.
     pub burst_bytes: u32,
     /// Longest datagram to another machine, bytes: Ethernet's 1,500 less the headers of IPv6 and
     /// UDP.

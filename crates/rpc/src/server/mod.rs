@@ -149,8 +149,8 @@ pub enum ReplyError {
     /// The request was replied to or cancelled before. The service has nothing to do.
     #[error("reply: not sent: no caller waits for it")]
     NotWaiting,
-    /// The reply is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent;
-    /// send a shorter one.
+    /// The reply is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). No packet was
+    /// sent; send a shorter one.
     #[error("reply: not sent: too long: {bytes} bytes; send a shorter one")]
     TooLong {
         /// The reply's length.

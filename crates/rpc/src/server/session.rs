@@ -125,7 +125,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Whether a request in this phase may enter the other one: see the diagram of
+    /// Returns whether a request in this phase may enter the phase `next`: see the diagram of
     /// [the module](super).
     pub(super) fn leads_to(&self, next: &Self) -> bool {
         match self {
@@ -181,7 +181,7 @@ impl Session {
 }
 
 impl Peer {
-    /// Whether the packet is a copy of an earlier one.
+    /// Returns whether the packet is a copy of an earlier one.
     pub(super) fn has_seen(&self, number: PacketNumber) -> bool {
         self.replay.has_seen(number)
     }

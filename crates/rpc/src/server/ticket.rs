@@ -28,12 +28,13 @@ impl Tickets {
         Ticket { issued_us: now.0, proof: self.proof(now.0, client, to) }
     }
 
-    /// Whether this server made the ticket, for this client at this address.
+    /// Returns whether this server made the ticket, for this client at this address.
     pub(super) fn is_ours(&self, ticket: Ticket, client: Identity, from: &Address) -> bool {
         ticket.proof == self.proof(ticket.issued_us, client, from)
     }
 
-    /// Whether the ticket is so young that no session opened with it can have been forgotten.
+    /// Returns whether the ticket is so young that no session opened with it can have been
+    /// forgotten.
     pub(super) fn is_young(&self, ticket: Ticket, now: Time) -> bool {
         now.since(Time(ticket.issued_us)) < self.youth
     }

@@ -49,7 +49,7 @@ pub(crate) enum Progress {
 }
 
 impl Ending {
-    /// Whether the ending means "certainly not executed, and never will be".
+    /// Returns whether the ending means "certainly not executed, and never will be".
     pub(crate) fn says_never(self) -> bool {
         matches!(
             self,

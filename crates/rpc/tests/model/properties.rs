@@ -16,7 +16,7 @@ pub(crate) const RESTARTED: &str = "a server is said to have restarted only if i
 pub(crate) const CANCELLED_STAYS: &str = "what was cancelled before it began doesn't begin";
 pub(crate) const ENDS: &str = "a network that works again ends every call";
 
-/// Most steps of a call to its end when nothing is lost.
+/// Most steps of a call to its end when no packet is lost.
 const FEW: usize = 6;
 
 /// A search through a world's states by stateright.
@@ -125,8 +125,8 @@ fn times(world: &World, call: &Call) -> u8 {
     world.server.executed.get(&call.name).copied().unwrap_or(0)
 }
 
-/// Whether every open call ends if from now on no packet is lost and no time passes. A call whose
-/// reply the server still has must end with the reply.
+/// Returns whether every open call ends if from now on no packet is lost and no time passes. A call
+/// whose reply the server still has must end with the reply.
 fn settles(search: &Search, world: &World) -> bool {
     let mut world = world.clone();
     world.server.tickets_left = u8::MAX;

@@ -144,8 +144,8 @@ impl Server {
         self.epoch >= bounds.too_long_from && matches!(question, Question::Request { .. })
     }
 
-    /// Whether a ticket is young. From the first tick in which its session may be forgotten, the
-    /// ticket is old.
+    /// Returns whether a ticket is young. From the first tick in which its session may be
+    /// forgotten, the ticket is old.
     fn is_young(&self, bounds: &Bounds, ticket: Ticket) -> bool {
         let age = self.now.saturating_sub(ticket.issued);
         !bounds.obeys(Rule::TicketAge)

@@ -122,7 +122,7 @@ impl World {
         self.client.calls.iter().any(|call| call.name == (generation, sequence) && call.is_open())
     }
 
-    /// Whether a ticket is needed, for an unsent call or for one that may still be made.
+    /// Returns whether a ticket is needed, for an unsent call or for one that may still be made.
     fn wants_a_ticket(&self, bounds: &Bounds) -> bool {
         let unsent = |call: &Call| call.is_open() && call.ticket.is_none();
         self.client.calls.len() < usize::from(bounds.calls) || self.client.calls.iter().any(unsent)

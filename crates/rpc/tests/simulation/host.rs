@@ -257,7 +257,7 @@ impl Host {
         }
     }
 
-    /// Whether the tables are empty.
+    /// Returns whether the tables are empty.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.process {
             Process::Dead => true,

@@ -236,7 +236,7 @@ impl Plan {
         (u64::from(self.client.retransmissions) + 5) * 2 * pieces + 2 * waits
     }
 
-    /// Whether some messages are longer than a datagram.
+    /// Returns whether some messages are longer than a datagram.
     pub(crate) fn has_long_messages(&self) -> bool {
         self.work.max_body_bytes.max(self.work.max_reply_bytes) > SHORT_BYTES
     }

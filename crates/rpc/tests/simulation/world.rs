@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// Whether no event will ever come.
+    /// Returns whether no event will ever come.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.next_us().is_none()
     }

@@ -41,7 +41,7 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
         .await;
     let counters = server.counters();
     let bad = counters.foreign + counters.unauthentic + counters.malformed + counters.misdirected;
-    // Packets that the kernel dropped for want of room were never received.
+    // Packets that the kernel dropped because it had no room were never received.
     let sent = client.datagrams().sent;
     assert!(bad > PACKETS / 100 && bad <= PACKETS, "{counters:?}");
     assert!(
@@ -50,7 +50,7 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
     );
     assert_eq!(counters.executed, CALLS + 1);
     assert!(attacker.recv(&mut [0; 2_000]).is_err(), "an answer");
-    // The server keeps no part of the flood. It has the client's session, the last request,
+    // No part of the flood is kept. The server keeps the client's session, the last request,
     // requests that were acknowledged before their reply and not yet reported as ended, and their
     // timers.
     let usage = server.usage();

@@ -65,7 +65,7 @@ words! {
     Committed {
         /// The message is now the node's, under the given queue id.
         Committed = "committed",
-        /// This message was committed so before.
+        /// The message was committed so before.
         Already = "already",
         /// The message was committed so before, and an operator's order stops it. The file must not
         /// be released.
@@ -104,7 +104,7 @@ words! {
         Settled = "settled",
         /// The message had left Redis before.
         Already = "already",
-        /// This message is not committed to this node under this queue id.
+        /// The message is not committed to the node under this queue id.
         Unknown = "unknown",
     }
 }
@@ -114,7 +114,7 @@ words! {
     Uncommitted {
         /// The message waits in a new lot.
         Uncommitted = "uncommitted",
-        /// This message is not committed to this node under this queue id.
+        /// The message is not committed to the node under this queue id.
         Already = "already",
     }
 }
@@ -124,9 +124,9 @@ words! {
     Absent {
         /// Postfix is done with the message, which has left Redis now.
         Settled = "settled",
-        /// Nothing proves a delivery: the message waits in a new lot.
+        /// A delivery is not proved: the message waits in a new lot.
         Resent = "resent",
-        /// This message is not committed to this node under this queue id.
+        /// The message is not committed to the node under this queue id.
         Already = "already",
     }
 }
@@ -140,7 +140,7 @@ words! {
         Already = "already",
         /// Refused: another message is committed under the new name.
         Occupied = "occupied",
-        /// This message is not committed to this node under the old name.
+        /// The message is not committed to the node under the old name.
         Unknown = "unknown",
     }
 }
@@ -150,9 +150,9 @@ words! {
     Deferred {
         /// The deferral is noted.
         Deferred = "deferred",
-        /// This deferral was noted before.
+        /// The deferral was noted before.
         Already = "already",
-        /// This message is not committed to this node under this queue id.
+        /// The message is not committed to the node under this queue id.
         Unknown = "unknown",
     }
 }
@@ -162,14 +162,14 @@ words! {
     Refused {
         /// The message is in quarantine now.
         Refused = "refused",
-        /// Nothing was changed: the message was reported missing, and Redis has it. Feed it again
-        /// later.
+        /// The call changed nothing: the message was reported missing, and Redis has it. The caller
+        /// must feed the message again later.
         Present = "present",
         /// The message was in quarantine before.
         Already = "already",
-        /// Nothing was changed: the lot was taken from the node, or the message is committed.
+        /// The call changed nothing: the lot was taken from the node, or the message is committed.
         Fenced = "fenced",
-        /// Nothing was changed: the message was settled before.
+        /// The call changed nothing: the message was settled before.
         Settled = "settled",
         /// Redis never had the message.
         Unknown = "unknown",
@@ -181,7 +181,7 @@ words! {
     Retried {
         /// The message waits in a lot.
         Retried = "retried",
-        /// Nothing was changed: the message isn't in quarantine but on its way.
+        /// The call changed nothing: the message isn't in quarantine but on its way.
         Already = "already",
         /// The quarantine has the id without a message, which can only be dropped.
         Missing = "missing",
@@ -199,7 +199,7 @@ words! {
         Dropped = "dropped",
         /// The message had left Redis before: dropped, sent or disowned.
         Already = "already",
-        /// Nothing was changed: the message isn't in quarantine but on its way.
+        /// The call changed nothing: the message isn't in quarantine but on its way.
         Kept = "kept",
         /// Redis never had the message, or forgot it long ago.
         Unknown = "unknown",
@@ -213,7 +213,8 @@ words! {
         Arrived = "arrived",
         /// The arrival was noted before, for this moment or a later one.
         Already = "already",
-        /// Nothing was noted: a later Mail Agent of the node has arrived. The caller must end.
+        /// The arrival was not noted: a later Mail Agent of the node has arrived. The caller must
+        /// end.
         Superseded = "superseded",
     }
 }
@@ -223,7 +224,7 @@ words! {
 pub enum Lost {
     /// Number of the node's messages that will be sent again.
     Resent(u64),
-    /// Nothing was changed: the node has come back.
+    /// The call changed nothing: the node has come back.
     Alive,
 }
 

@@ -55,11 +55,11 @@ pub(super) enum Library {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum LibraryState {
-    /// This program's library.
+    /// Redis has this program's library.
     Ours,
-    /// No library.
+    /// Redis has no library.
     Missing,
-    /// The library of another version, whose functions may answer differently.
+    /// Redis has the library of another version, whose functions may answer differently.
     Other {
         /// Version in Redis.
         loaded: String,

@@ -86,7 +86,7 @@ words! {
         Left = "left",
         /// The agent wasn't alive.
         Already = "already",
-        /// Nothing was changed: a later generation has the name.
+        /// The call changed nothing: a later generation has the name.
         Superseded = "superseded",
     }
 }

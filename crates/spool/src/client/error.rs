@@ -28,8 +28,8 @@ pub enum SpoolError {
         role: String,
     },
     /// Redis holds another spool than the one that this instance serves: Redis was emptied or
-    /// replaced, or `redis.url` leads elsewhere. Nothing was changed. The operator must bring the
-    /// right Redis back, or accept this one.
+    /// replaced, or `redis.url` leads elsewhere. The call changed nothing. The operator must bring
+    /// the right Redis back, or accept this one.
     #[error(
         "Redis holds {}, and this instance serves spool {expected} ({file}); make redis.url lead \
             to that spool, or take the other one by `optimus accept-spool`",
@@ -52,7 +52,7 @@ pub enum SpoolError {
     #[error("Redis refuses: {0}")]
     Refused(String),
     /// Redis holds the functions of a newer OPTIMUS, which this program can't call. Nothing was
-    /// changed. This program must be upgraded.
+    /// changed. The operator must upgrade this program.
     #[error(
         "Redis holds the functions of a newer OPTIMUS ({loaded}, here {ours}); upgrade this program"
     )]
@@ -62,7 +62,7 @@ pub enum SpoolError {
         /// Version of this program.
         ours: String,
     },
-    /// A later Mail Agent of this node has arrived. Nothing was changed. The caller must end.
+    /// A later Mail Agent of this node has arrived. The call changed nothing. The caller must end.
     #[error("Mail Agent: superseded by a later one of this node; this one must end")]
     Superseded,
     /// Redis has no functions of OPTIMUS, and this connection doesn't load them. Nothing was
@@ -79,12 +79,12 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    /// Whether this Redis is the wrong one or wrongly set up, rather than away for now.
+    /// Returns whether this Redis is the wrong one or wrongly set up, rather than away for now.
     pub fn is_of_this_redis(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
 
-    /// Whether the same call may succeed later though nobody corrects anything.
+    /// Returns whether the same call may succeed later without a correction by the operator.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::NotMaster { .. } | Self::OtherSpool { .. })
     }

@@ -29,7 +29,7 @@ words! {
 }
 
 impl Act {
-    /// Whether a message with this order must not be sent.
+    /// Returns whether a message with this order must not be sent.
     pub fn stops(self) -> bool {
         matches!(self, Self::Delete | Self::Hold)
     }
@@ -49,14 +49,15 @@ words! {
         /// The message is at a node, whose Mail Agent carries the act out. If the message comes
         /// back to Redis first, Redis carries the act out.
         Ordered = "ordered",
-        /// Nothing was left to do, or an operator deleted the message before.
+        /// The act had been carried out before, or an operator had deleted the message.
         Already = "already",
         /// The message is in quarantine and isn't sent; only `retry` or `requeue` ends the
         /// quarantine.
         Kept = "kept",
         /// Redis has the id without the message, which can only be deleted.
         Missing = "missing",
-        /// Nothing was changed: the message has left the named place. The caller must look again.
+        /// The call changed nothing: the message has left the named place. The caller must look
+        /// again.
         Moved = "moved",
         /// The message was sent, deleted or disowned before.
         Gone = "gone",

@@ -13,7 +13,7 @@ pub enum Place {
     Ready(LotNumber),
     /// A lot that is assigned to this node; not committed.
     Assigned(NodeId, LotNumber),
-    /// This queue file of this node.
+    /// The queue file with this queue id, at this node.
     Committed(NodeId, QueueId),
     /// The messages on hold.
     Held,

@@ -307,7 +307,7 @@ fn limits(vitals: &Vitals) -> Found {
     found
 }
 
-/// Whether `normal HARD SOFT SECONDS`, in bytes, allows less than a large reply.
+/// Returns whether `normal HARD SOFT SECONDS`, in bytes, allows less than a large reply.
 fn cuts_replies(limit: &str) -> bool {
     let mut words = limit.split_whitespace().skip_while(|word| *word != "normal").skip(1);
     let mut next = || words.next().and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);

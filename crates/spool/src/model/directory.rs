@@ -9,7 +9,7 @@ use crate::{
     Start,
 };
 
-/// Time without a Scheduler's look after which it was away, milliseconds.
+/// Time without a reap after which the Schedulers count as away, milliseconds.
 const WATCH_MS: u64 = 60_000;
 /// Time for which an ended Mail Agent stays listed, milliseconds.
 const GONE_MS: u64 = 30 * 24 * 3600 * 1000;

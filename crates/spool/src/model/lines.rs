@@ -1,5 +1,5 @@
-//! All that Redis holds under the shard's prefix, as lines. A script in `tests/machine` reads the
-//! same lines from the keys.
+//! The model's data as lines, for comparison: a script in `tests/machine` makes the same lines from
+//! Redis's keys.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::MessageId;
 const ON_HOLD: &str = "inf";
 
 impl Model {
-    /// Returns everything that Redis should hold, one line each, sorted.
+    /// Returns the data that Redis should hold, as sorted lines.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = self.lines_of_lots();
         lines.extend(self.lines_of_nodes());

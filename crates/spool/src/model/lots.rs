@@ -13,7 +13,7 @@ use crate::{
 const DISOWN_MS: u64 = 24 * 3600 * 1000;
 
 impl Model {
-    /// Appends a message to the inbox. The submitter's notice is not published here.
+    /// Appends a message to the inbox, without the submitter's notice.
     pub fn submit(&mut self, id: MessageId) {
         self.inbox.push_back(Some(id));
     }
@@ -102,8 +102,8 @@ impl Model {
         count
     }
 
-    /// Carries an order out, for a message that has no place any more. Returns whether the order
-    /// stops the message, which has a place then.
+    /// Carries an order out for a message that was taken from its place. Returns whether the order
+    /// stops the message.
     pub(super) fn carry_out(&mut self, id: MessageId, order: Option<Act>) -> bool {
         match order {
             Some(Act::Delete) => drop(self.done.insert(id, Done::Deleted)),
@@ -192,8 +192,8 @@ impl Model {
         Lost::Resent(lost)
     }
 
-    /// Puts messages that were committed into a new lot, or where an operator's order says. Returns
-    /// nothing of the orders: the caller counts what came back.
+    /// Puts messages that were committed into a new lot, or where an operator's order says. The
+    /// caller counts the messages.
     pub(super) fn make_again(&mut self, ids: Vec<MessageId>) {
         let mut resent = Vec::new();
         for id in ids {

@@ -87,7 +87,7 @@ impl Model {
         owned.number
     }
 
-    /// Whether the message is in that lot, and the lot is the node's under that epoch.
+    /// Returns whether the message is in that lot, and the lot is the node's under that epoch.
     fn holds(&self, node: &NodeId, id: MessageId, (lot, epoch): (LotNumber, Epoch)) -> bool {
         self.lots.get(&lot.0).is_some_and(|it| {
             it.state == State::Assigned(node.clone()) && it.epoch == epoch.0 && it.ids.contains(&id)
@@ -168,7 +168,7 @@ impl Model {
         self.mail.entry(node.clone()).and_modify(|mail| _ = mail.remove(queue_id));
     }
 
-    /// Models `Spool::uncommit`, whatever the proof.
+    /// Models `Spool::uncommit`, for either evidence.
     pub fn uncommit(
         &mut self,
         token: &FencingToken,

@@ -1,4 +1,4 @@
-//! The functions of `optimus.lua` once more, in memory, plainly, and without Redis.
+//! A model of the functions of `optimus.lua`: the same behaviour in memory, without Redis.
 //!
 //! ```text
 //! tests/machine (this crate)                 tests/simulation (agents)
@@ -6,16 +6,16 @@
 //!               └──▶ this model ─┘
 //! ```
 //!
-//! The agents' simulation is worth as much as its Redis. So there is one model, and after every
-//! random call the answer, everything that Redis holds, the notices, and the answers of the reading
-//! functions are compared with the model's.
+//! The agents' simulation proves only as much as its Redis is true. So both tests share one model.
+//! After every random call `tests/machine` compares Redis with the model: the answer, all data, the
+//! notices, and the answers of the reading functions.
 //!
-//! Its methods are those of the client, `Spool`, with the same arguments and answers, but for the
-//! waiting. The present is [`Model::now_ms`]. A batch is one call here, however long.
+//! The model's methods are those of the client, `Spool`, with the same arguments and answers, but
+//! not async. The present is [`Model::now_ms`]. A batch is one call here, even a long one.
 //!
-//! Not modelled: limits of size and number (`LOT_MAX`, `CUT_BYTES`, `LANES_MAX`, `BATCH_MAX`), the
-//! end of remembering after a day, lifetime counters, message texts, and the disputes between
-//! copies of a queue directory, which `tests/attending.rs` covers.
+//! The model leaves out limits of size and number (`LOT_MAX`, `CUT_BYTES`, `LANES_MAX`,
+//! `BATCH_MAX`), the end of remembering after a day, lifetime counters and message texts. Disputes
+//! between copies of a queue directory are left to `tests/attending.rs`.
 
 mod directory;
 mod lines;
@@ -47,7 +47,7 @@ enum State {
 struct Lot {
     state: State,
     epoch: u64,
-    /// In the order of arrival.
+    /// Messages, in the order of arrival.
     ids: Vec<MessageId>,
 }
 
@@ -76,10 +76,10 @@ enum Done {
     Disowned,
 }
 
-/// All that Redis holds; see the module.
+/// Model of the data that Redis holds: see [the module](self).
 #[derive(Debug, Clone, Default)]
 pub struct Model {
-    /// The present, Unix milliseconds. It must not go back.
+    /// The present, Unix milliseconds, which must not go back.
     pub now_ms: u64,
     /// Entries of the inbox; `None` is a malformed one.
     inbox: VecDeque<Option<MessageId>>,
@@ -161,7 +161,7 @@ impl Model {
         waits.then_some(Place::Inbox)
     }
 
-    /// Whether `m:<id>` exists.
+    /// Returns whether `m:<id>` exists.
     fn is_stored(&self, id: MessageId) -> bool {
         !matches!(self.place_of(id), None | Some(Place::Inbox))
     }

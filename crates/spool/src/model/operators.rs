@@ -27,7 +27,7 @@ impl Model {
         answers
     }
 
-    /// `moved` are messages that this call has taken from their places before.
+    /// Carries one act out. `moved` has the messages that this call took from their places before.
     fn operate_one(
         &mut self,
         act: Act,
@@ -123,7 +123,7 @@ impl Model {
     }
 }
 
-/// Returns the answer to an act on a message that is ordered to be deleted: that is final.
+/// Returns the answer to an act on a message with an order to delete it, which is final.
 fn after_deletion(act: Act) -> Operated {
     if act == Act::Delete { Operated::Already } else { Operated::Gone }
 }

@@ -114,17 +114,17 @@ impl Model {
         }
     }
 
-    /// Whether this message is committed to the node as this file.
+    /// Returns whether this message is committed to the node as this file.
     pub fn is_committed(&self, node: &NodeId, queue_id: &QueueId, id: MessageId) -> bool {
         self.is_committed_as(node, queue_id, id)
     }
 
-    /// Whether the message was settled, or dropped from quarantine.
+    /// Returns whether the message was settled, or dropped from quarantine.
     pub fn is_settled(&self, id: MessageId) -> bool {
         self.done.get(&id) == Some(&Done::Settled)
     }
 
-    /// Returns the messages that were deleted, by Redis or by a node that was ordered to.
+    /// Returns the messages that were deleted, by Redis or by an order to a node.
     pub fn deleted(&self) -> BTreeSet<MessageId> {
         self.ended(Done::Deleted)
     }
@@ -143,7 +143,8 @@ impl Model {
         self.quarantine.keys().copied().collect()
     }
 
-    /// Whether nothing is in the inbox, a lot or held, nothing is committed, and no order stands.
+    /// Returns whether no message is in the inbox, in a lot, held or committed, and no order
+    /// stands.
     pub fn is_empty(&self) -> bool {
         let has_orders = !self.inbox_orders.is_empty() || !self.node_orders.is_empty();
         let has_mail = self.mail.values().any(|mail| !mail.is_empty()) || !self.held.is_empty();

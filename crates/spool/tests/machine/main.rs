@@ -2,8 +2,8 @@
 //!
 //! After every call the test compares with the model: the answer, all data in Redis, the notices,
 //! and the answers of the reading functions. The test checks the invariants of `optimus.lua` on
-//! Redis's own data, so that model and library can't be wrong together. Then it repeats the call,
-//! which must change nothing.
+//! Redis's own data, so that model and library can't be wrong together. Then the test repeats the
+//! call, which must change nothing.
 
 #![cfg(feature = "model")]
 #![allow(clippy::unwrap_used)]

@@ -44,8 +44,8 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// Whether a repetition changes nothing. A second submission adds a copy, and a second cut may
-    /// make the lot that the first could not make.
+    /// Returns whether a repetition changes nothing. A second submission adds a copy, and a second
+    /// cut may make the lot that the first could not make.
     pub(crate) fn is_repeatable(&self, answer: &str) -> bool {
         let adds = matches!(self, Self::Submit(_) | Self::SubmitMalformed);
         !adds && !answer.starts_with("Nothing")
