@@ -169,7 +169,7 @@ async fn a_broken_optimus_toml_is_logged_and_tried_again_once_in_a_while() {
     site.log_has("bad command startup -- throttling");
     let log = site.postfix.log();
     let (before, _) = log.split_once("throttling").unwrap();
-    assert!(before.matches("fatal: ").count() <= 2, "it spins: {log}");
+    assert!(before.matches("fatal: ").count() <= 2, "pickup-rs starts too often: {log}");
     std::fs::write(
         site.postfix.config_dir().join("optimus.toml"),
         format!("[redis]\nurl = \"{}\"\n", site.redis.url()),

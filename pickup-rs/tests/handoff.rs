@@ -86,7 +86,7 @@ async fn a_pickup_rs_that_hears_nothing_from_redis_releases_nothing() {
         if looking.hear("pong", served).await == Served::Unknown {
             break;
         }
-        assert!(started.elapsed() < LIMIT, "it goes on serving");
+        assert!(started.elapsed() < LIMIT, "pickup-rs goes on serving");
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     agent.hear_end().await;
@@ -111,7 +111,7 @@ async fn a_discarded_file_is_gone_and_never_sent() {
     agent
         .send(&Request::Release { queue_ids: vec![held.queue_id.clone()], mark: CommitNumber(0) })
         .await;
-    assert!(agent.error().await.contains("no such file"));
+    assert!(agent.error().await.contains("file not found"));
     assert_eq!(agent.released().await, [], "and not settled: nobody has sent it");
     assert_eq!(site.sink.count(), 0);
 }

@@ -33,9 +33,16 @@ pub(crate) fn ip(words: &[&str]) -> Result<()> {
 }
 
 pub(crate) fn run(program: &str, words: &[&str]) -> Result<()> {
-    let output = Command::new(program).args(words).output().context(program.to_owned())?;
+    let output = Command::new(program)
+        .args(words)
+        .output()
+        .with_context(|| format!("{program}: not run"))?;
     if !output.status.success() {
-        bail!("{program} {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "{program} {}: failed: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

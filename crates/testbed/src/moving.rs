@@ -88,7 +88,7 @@ impl Redis {
 
     /// Waits until this replica has all data of its master.
     pub fn wait_for_step(&self, master: &Self) -> Result<()> {
-        until(LIMIT, "the replica to be in step", || {
+        until(LIMIT, "replica in step with its master", || {
             self.cli(&["INFO", "replication"]).is_ok_and(|it| it.contains("master_link_status:up"))
                 && matches!((self.offset(), master.offset()), (Some(it), Some(all)) if it == all)
         })

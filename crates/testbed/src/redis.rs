@@ -55,7 +55,7 @@ impl Redis {
                 Err(error) => failed = Some(error),
             }
         }
-        Err(failed.context("no free port")?)
+        Err(failed.context("redis-server: no port tried")?)
     }
 
     /// Starts a server that works in `folder`, whose owner removes it.
@@ -129,7 +129,7 @@ impl Redis {
     /// Kills the server if it runs, starts it again on the same data, and returns when it answers.
     pub fn restart(&mut self) -> Result<()> {
         self.start_loading()?;
-        until(START, "redis-server answers", || self.answers() || self.has_ended())?;
+        until(START, "redis-server's first answer", || self.answers() || self.has_ended())?;
         if self.has_ended() {
             bail!("redis-server: ended at its start; log:\n{}", self.log());
         }

@@ -82,8 +82,13 @@ impl Scratch {
     pub fn mount(folder: &Path, bytes: usize) -> Result<()> {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=755"), "none"]).arg(folder);
-        let output = command.output().context("mount")?;
-        ensure!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));
+        let output = command.output().context("mount: not run")?;
+        ensure!(
+            output.status.success(),
+            "{}: not mounted: {}",
+            folder.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(())
     }
 

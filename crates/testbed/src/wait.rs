@@ -25,7 +25,7 @@ pub fn until_some<T>(
             return Ok(found);
         }
         if started.elapsed() > limit {
-            bail!("waited {} s in vain: {what}", limit.as_secs_f32());
+            bail!("{what}: waited {} s in vain", limit.as_secs_f32());
         }
         std::thread::sleep(INTERVAL);
     }

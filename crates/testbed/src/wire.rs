@@ -75,7 +75,7 @@ fn device(name: &str) -> Result<SyncDevice> {
         .name(name)
         .enable(false)
         .build_sync()
-        .context("TUN device (/dev/net/tun)")?;
+        .context("TUN device: not made from /dev/net/tun")?;
     device.set_nonblocking(true)?;
     ip(&["link", "set", name, "netns", name])?;
     Ok(device)

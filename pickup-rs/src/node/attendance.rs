@@ -61,7 +61,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepsName {
     #[error(
-        "this server: not made a node of its own: it serves node {0}, and no other server does"
+        "this server: not made a node of its own: no other server serves node {0}; go on as before"
     )]
     Here(NodeId),
     #[error(

@@ -17,7 +17,7 @@ const MODE: u32 = 0o700;
 /// Failure to make or use the folder. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FolderError {
-    #[error("{path}: can't be made or read: {source}")]
+    #[error("{path}: can't be made or read: {source}; see to the folder and its disk")]
     File { path: PathBuf, source: io::Error },
     #[error("{path}: not a directory of user {owner}; move {path} away or change its owner")]
     Foreign { path: PathBuf, owner: Uid },

@@ -23,7 +23,9 @@ use crate::scan;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
     /// The file can't be read or made.
-    #[error("{path}: the node's identity can't be read or made: {source}")]
+    #[error(
+        "{path}: the node's identity can't be read or made: {source}; see to the file and its disk"
+    )]
     File { path: PathBuf, source: io::Error },
     /// The file's content is no identity.
     #[error(
@@ -44,7 +46,7 @@ pub(crate) enum IdentityError {
     )]
     Unnamed { path: PathBuf, files: usize },
     /// The queue can't be read.
-    #[error("queue: can't be searched for the node's identity: {0}")]
+    #[error("queue: can't be searched for the node's identity: {0}; see to the disk")]
     Queue(io::Error),
     /// The system gave no random numbers.
     #[error("node's identity: can't be made: no random numbers: {0}")]

@@ -27,7 +27,7 @@ use super::kept::Kept;
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum MarkError {
     /// The file can't be read or made.
-    #[error("{path}: the mark can't be read or made: {source}; see to the disk")]
+    #[error("{path}: the mark can't be read or made: {source}; see to the file and its disk")]
     File { path: PathBuf, source: io::Error },
     /// The file's content is no mark.
     #[error(

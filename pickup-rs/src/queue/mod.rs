@@ -177,7 +177,7 @@ impl Queue {
         }
         let path = self.directory(Folder::Prepared);
         Err(io::Error::other(format!(
-            "{}: not in the file system of hold; move it there",
+            "{}: can't be used: not in the file system of hold; move the folder there",
             path.display()
         )))
     }

@@ -24,7 +24,7 @@ pub(super) enum NotMoved {
     Unclear,
     #[error("not released yet, so Postfix can't carry out the order")]
     Unreleased,
-    #[error("no such file")]
+    #[error("file not found")]
     Nothing,
     #[error("in {0}, so left to Postfix; the message may be sent twice")]
     Out(Folder),
@@ -233,7 +233,7 @@ impl Service {
     }
 
     pub(super) fn complain(&mut self, session: SessionId, queue_id: &QueueId, error: &NotMoved) {
-        let reason = format!("{queue_id}: file left alone: {error}");
+        let reason = format!("{queue_id}: request not carried out: {error}");
         warn!("{reason}");
         self.say(session, Reply::Error { reason });
     }

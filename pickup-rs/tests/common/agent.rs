@@ -55,9 +55,11 @@ impl Agent {
         }
         loop {
             let reply = timeout(LIMIT, self.replies.next()).await;
+            let reply =
+                reply.unwrap_or_else(|_| panic!("{what}: waited in vain; heard {:?}", self.heard));
             let reply = reply
-                .unwrap_or_else(|_| panic!("waited in vain for {what}; heard {:?}", self.heard));
-            let reply = reply.unwrap().unwrap_or_else(|| panic!("pickup-rs hung up before {what}"));
+                .unwrap()
+                .unwrap_or_else(|| panic!("{what}: pickup-rs closed the connection before"));
             match wanted(&reply) {
                 Some(found) => return found,
                 None => self.heard.push_back(reply),
@@ -68,7 +70,9 @@ impl Agent {
     /// Waits until pickup-rs closes the connection.
     pub(crate) async fn hear_end(&mut self) {
         loop {
-            match timeout(LIMIT, self.replies.next()).await.expect("pickup-rs should have hung up")
+            match timeout(LIMIT, self.replies.next())
+                .await
+                .expect("pickup-rs closes the connection")
             {
                 Ok(Some(reply)) => self.heard.push_back(reply),
                 Ok(None) | Err(_) => return,

@@ -41,7 +41,7 @@ impl Progress {
         }
         assert!(
             self.since.elapsed() < LIMIT,
-            "it stands still, {done} done\n{}",
+            "no progress: {done} messages settled; log:\n{}",
             site.postfix.log()
         );
     }

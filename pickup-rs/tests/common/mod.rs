@@ -191,7 +191,7 @@ impl Site {
 pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let started = std::time::Instant::now();
     while !condition() {
-        assert!(started.elapsed() < LIMIT, "waited in vain: {what}");
+        assert!(started.elapsed() < LIMIT, "{what}: waited in vain");
         tokio::time::sleep(LOOK_PAUSE).await;
     }
 }

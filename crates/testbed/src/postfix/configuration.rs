@@ -90,7 +90,8 @@ impl MainCf {
         // written.
         let past = SystemTime::now() - AGE;
         File::options().write(true).open(folder.join("main.cf.new"))?.set_modified(past)?;
-        std::fs::rename(folder.join("main.cf.new"), folder.join("main.cf")).context("main.cf")
+        std::fs::rename(folder.join("main.cf.new"), folder.join("main.cf"))
+            .context("main.cf: not replaced")
     }
 }
 

@@ -20,11 +20,19 @@ impl Postfix {
     pub fn start(&self) -> Result<()> {
         let log_length = self.log().len();
         let mut command = self.command(self.layout.daemons.join("master"));
-        let output =
-            command.arg("-c").arg(self.config_dir()).arg("-w").output().context("master")?;
+        let output = command
+            .arg("-c")
+            .arg(self.config_dir())
+            .arg("-w")
+            .output()
+            .context("master: not run")?;
         if !output.status.success() {
             let log = self.log().split_off(log_length);
-            bail!("master: {}\n{}{log}", output.status, String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "master: not started: {}\n{}{log}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(())
     }
@@ -54,7 +62,7 @@ impl Postfix {
         let reloads = || self.log().matches("reload -- version").count();
         let before = reloads();
         send(self.master_pid(), Signal::SIGHUP);
-        until(LIMIT, "Postfix to reload", || reloads() > before)
+        until(LIMIT, "reload of Postfix", || reloads() > before)
     }
 
     /// Kills master with SIGKILL. Its daemons notice that by themselves, and end when they are
@@ -73,7 +81,7 @@ impl Postfix {
     /// Panics when master doesn't run.
     pub fn master_pid(&self) -> i32 {
         self.running_master()
-            .unwrap_or_else(|| panic!("Postfix's master does not run:\n{}", self.log()))
+            .unwrap_or_else(|| panic!("Postfix's master: does not run; log:\n{}", self.log()))
     }
 
     /// Whether master runs.

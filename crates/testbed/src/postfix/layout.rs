@@ -83,7 +83,7 @@ impl Layout {
     pub(super) fn link_daemon(&self, name: &str, program: &Path) -> Result<()> {
         let link = self.daemons.join(name);
         let _ = std::fs::remove_file(&link);
-        symlink(program, &link).with_context(|| format!("link {}", link.display()))
+        symlink(program, &link).with_context(|| format!("{}: link not made", link.display()))
     }
 }
 
@@ -96,7 +96,7 @@ fn owner() -> Result<Owner> {
 }
 
 fn make(path: &Path, mode: u32, user: Option<Uid>, group: Option<Gid>) -> Result<()> {
-    std::fs::create_dir(path).with_context(|| path.display().to_string())?;
+    std::fs::create_dir(path).with_context(|| format!("{}: not made", path.display()))?;
     chown(path, user, group)
         .with_context(|| format!("{}: owner not set; run the test as root", path.display()))?;
     // Only after chown, which would clear set-group-id.

@@ -72,12 +72,13 @@ impl Postfix {
         let program = program.as_ref();
         let mut command = self.command(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| program.display().to_string())?;
-        let mut input = child.stdin.take().context("standard input")?;
+        let mut child =
+            command.spawn().with_context(|| format!("{}: not run", program.display()))?;
+        let mut input = child.stdin.take().context("standard input: no pipe")?;
         // The caller judges a program that ends without reading everything.
         let _ = input.write_all(message);
         drop(input);
-        child.wait_with_output().with_context(|| program.display().to_string())
+        child.wait_with_output().with_context(|| format!("{}: no output", program.display()))
     }
 }
 
