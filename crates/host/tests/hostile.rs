@@ -84,7 +84,7 @@ fn in_time(path: &Path) -> io::Result<Vec<u8>> {
     let (done, outcome) = mpsc::channel();
     let path = path.to_owned();
     std::thread::spawn(move || done.send(read(&path, BYTES_MAX)));
-    outcome.recv_timeout(LONG).expect("reading hangs")
+    outcome.recv_timeout(LONG).expect("the read ends in time")
 }
 
 #[test]
