@@ -91,8 +91,8 @@ pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usiz
     Ok((owners, unclear))
 }
 
-/// Returns the error for a file without its execute bit in a queue without unfinished files. Either
-/// cleanup died and `postsuper` moved the file, or the file's mode was changed.
+/// Returns the error for an unfinished file in a queue where cleanup writes none. Either cleanup
+/// died and `postsuper` moved the file, or the file's mode was changed.
 fn unfinished() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not finished by cleanup")
 }

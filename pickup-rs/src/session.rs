@@ -11,7 +11,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 
-/// Replies that may wait for a peer to read them.
+/// Most replies that may wait for a peer to read them.
 const WAITING_REPLIES_LIMIT: usize = 100_000;
 
 /// Approximate size of one write of waiting replies, in bytes.

@@ -114,7 +114,7 @@ async fn a_content_filter_gets_the_message() {
 const RULES: &str =
     "/^X-Rule: hold/ HOLD\n/^X-Rule: reject/ REJECT no such thing\n/^X-Rule: discard/ DISCARD\n";
 
-/// A site with content rules.
+/// Starts a site with content rules, and connects as its Mail Agent.
 async fn ruled() -> (Site, Agent) {
     let site = Site::with(|postfix| {
         postfix.file("rules", RULES).main("header_checks = regexp:$config_directory/rules")

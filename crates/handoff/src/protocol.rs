@@ -285,14 +285,15 @@ pub struct QueuedFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
-    /// In the folder of OPTIMUS, not yet released: undecided.
+    /// In the folder of OPTIMUS for undecided files, not yet released.
     Prepared,
-    /// In incoming or active, with the queue manager. Or in corrupt, where it is never delivered
-    /// but still exists.
+    /// In incoming or active, where the queue manager has the file; or in corrupt, where the file
+    /// stays undelivered.
     Queued,
     /// In Postfix's deferred queue.
     Deferred,
-    /// In hold, where the site put it after its release, or the site's content rules did.
+    /// In Postfix's hold queue: the site put the released file there, or the site's content rules
+    /// did.
     OnHold,
 }
 
@@ -300,9 +301,9 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Handoff {
-    /// Two phases: held, committed, released.
+    /// Two phases: a message is held, then committed and released.
     Hold,
-    /// One phase, because the site's own rules may put mail on hold and cleanup does not say which
-    /// rule did.
+    /// One phase: the queue manager has the message at once. Needed where the site's own rules may
+    /// put mail on hold, because cleanup doesn't say which rule did.
     Direct,
 }

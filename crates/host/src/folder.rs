@@ -42,7 +42,7 @@ pub enum Refusal {
     Link {
         /// The link.
         at: PathBuf,
-        /// Owner of the link's folder.
+        /// User id of the owner of the link's folder.
         owner: u32,
     },
     /// The file is of another kind than the caller expects: a regular file or a socket.
@@ -160,12 +160,12 @@ impl Folder {
         Walk { follows_last: false, ..Walk::new(path)? }.finish()
     }
 
-    /// Returns the owner.
+    /// Returns the user id of the folder's owner.
     pub fn owner(&self) -> u32 {
         self.owner
     }
 
-    /// Returns the folder's descriptor, for `*at` system calls.
+    /// Returns the folder's descriptor, for system calls such as openat(2).
     pub fn fd(&self) -> &OwnedFd {
         &self.fd
     }

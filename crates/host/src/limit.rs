@@ -101,8 +101,8 @@ pub fn explained_line(line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Converts an error of inotify. Its limit of instances has the error number of open files, and its
-/// limit of watches that of full disks.
+/// Converts an error of inotify, and adds the remedy. inotify reports its limit of instances with
+/// the error number of open files, and its limit of watches with that of full disks.
 pub fn watching(errno: Errno) -> io::Error {
     match errno {
         Errno::EMFILE if has_descriptors() => io::Error::other(
@@ -117,7 +117,8 @@ pub fn watching(errno: Errno) -> io::Error {
     }
 }
 
-/// Converts an error of starting a process.
+/// Converts an error from the start of a process, so that [`explained`] recognizes a limit of
+/// processes.
 pub fn starting(error: io::Error) -> io::Error {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EAGAIN) => io::Error::other(format!("{error}: {PROCESSES}")),

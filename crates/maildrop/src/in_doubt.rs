@@ -35,7 +35,7 @@ const MAY_PAUSE: Duration = Duration::from_millis(200);
 /// Reason to log while this process may not resolve.
 const NOT_HERE: &str = "Redis has not said that this queue directory is the node's";
 
-/// Longest record of an envelope that is read here.
+/// Length of the longest envelope record that is read, in bytes.
 const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Resolves submissions in doubt and submits stranded mail, until the future is dropped. Two

@@ -1,4 +1,4 @@
-//! A folder for one test, of which nothing stays.
+//! A folder for one test, which is removed after the test, with all processes that work in it.
 //!
 //! A test may return or panic. Then `Drop` asks the processes to end, kills the rest, and removes
 //! the folder. A test may also be killed, or be built with `panic=abort`. Then the guard does the

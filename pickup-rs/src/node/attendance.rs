@@ -44,8 +44,8 @@ use crate::queue::Queue;
 const BEAT: Duration = Duration::from_secs(1);
 /// Pause between two calls while neither a ring nor a higher mark waits.
 const IDLE_BEAT: Duration = Duration::from_secs(3);
-/// Pause between two calls while the node is refused. A served queue directory has a shorter pause,
-/// so after Redis was away it calls first.
+/// Pause between two calls while the node is refused. The served queue directory has a shorter
+/// pause, so that directory calls first after Redis was away.
 const REFUSED_BEAT: Duration = Duration::from_secs(5);
 /// Time after which a refused queue directory is certainly a copy of one that is served. By then
 /// the last call of a process that died has lapsed ([`LIVE`]).

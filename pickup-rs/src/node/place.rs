@@ -1,4 +1,4 @@
-//! Place of a queue directory, for Redis and for people.
+//! Place of a queue directory, as Redis compares it and as people read it.
 
 use std::fs;
 use std::io;

@@ -27,7 +27,8 @@ pub(crate) enum Standing {
         asked: Instant,
     },
     /// The node is, or was last, served by `host`. This directory has copies of the node's mail.
-    /// Until `is_certain`, `host` may be this host, and the last call that of a process that died.
+    /// Until `is_certain`, `host` may be this host itself, where a former process died after its
+    /// last call.
     Refused { host: String, is_live: bool, is_certain: bool, carried: Carried },
 }
 
@@ -60,7 +61,7 @@ impl Standing {
         ))
     }
 
-    /// Whether a Mail Agent that began with `before` may go on.
+    /// Whether a Mail Agent that began with the standing `before` may go on.
     pub(crate) fn continues(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::Here { generation, .. }, Self::Here { generation: earlier, .. }) => {

@@ -76,7 +76,7 @@ pub(crate) enum Preparation {
 /// Outcome of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// The file was moved to incoming, and the queue manager must be told.
+    /// The file was moved to incoming, and the caller must wake the queue manager.
     Moved,
     /// The file was in incoming or further on, or the administrator has put it on hold since.
     AlreadyOut,

@@ -39,7 +39,7 @@ pub(crate) enum Operation {
     Done,
     /// The file was released from hold, and has this name since.
     Renamed(QueueId),
-    /// The file was in that state already.
+    /// The file was already in the state that the act asks for.
     AsItWas,
     /// The message's file has left the queue.
     Absent,

@@ -24,7 +24,7 @@ pub use journal::Delivery;
 use journal::Journal;
 use session::Session;
 
-/// Stack size of a session's thread; the default of 2 MiB each is not needed.
+/// Stack size of a session's thread, in bytes. Sessions don't need the default of 2 MiB.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// Answer of the sink to a recipient.

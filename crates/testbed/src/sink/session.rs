@@ -11,7 +11,8 @@ const GREETING: &str = "220 sink.example.org ESMTP";
 const HELLO: &str = "250-sink.example.org\r\n250-PIPELINING\r\n250-SIZE\r\n250-8BITMIME\r\n\
                      250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES";
 
-/// Limit far above any command of a client that keeps to the standard.
+/// Length of the longest command, in bytes: far above that of any client that keeps to the
+/// standard.
 const LIMIT_COMMAND_BYTES: usize = 64 * 1024;
 
 pub(super) struct Session<'a> {
