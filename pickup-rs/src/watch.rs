@@ -171,7 +171,8 @@ impl Directory {
         flags
     }
 
-    /// Returns a hash directory in this one. Postfix gives these names of one character.
+    /// Returns the hash directory `name` below this directory. Hash directories have names of one
+    /// character; other names give `None`.
     fn below(&self, name: &Path) -> Option<Self> {
         let levels = self.levels.checked_sub(1)?;
         (name.as_os_str().len() == 1).then(|| Self {

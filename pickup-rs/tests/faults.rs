@@ -164,7 +164,7 @@ async fn a_broken_optimus_toml_is_logged_and_tried_again_once_in_a_while() {
     let site = Site::with(|postfix| postfix.file("optimus.toml", "[pickup]\ncleanup = 3\n"));
     let mut stream = tokio::net::UnixStream::connect(site.socket()).await.unwrap();
     site.log_has("fatal: ");
-    // The whole error is in one line of the log, once.
+    // The log has the whole error once, in one line.
     site.log_has("optimus.toml:2:1: unknown field `cleanup`, expected `cleanups` or `rescan_s`\n");
     site.log_has("bad command startup -- throttling");
     let log = site.postfix.log();

@@ -1,4 +1,4 @@
-//! Worthlessness of a message that was refused for good, judged by the reason given.
+//! Worthlessness of a message that pickup-rs refused for good, judged by the reason in the refusal.
 //!
 //! Limits of the quarantine apply to worthless messages only. Any other message may be good, and
 //! this node's configuration or Redis at fault.

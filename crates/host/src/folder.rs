@@ -146,7 +146,8 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Walks to the folder of this path. Returns it with the last name, which needn't exist.
+    /// Walks to the folder that has the last name of a path. Returns the open folder and that name,
+    /// which needn't exist.
     ///
     /// # Errors
     ///

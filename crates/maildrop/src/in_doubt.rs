@@ -1,9 +1,9 @@
 //! Submissions in doubt: Redis may have the message, and a copy lies in the maildrop.
 //!
-//! The rule and its reasons are in `docs/decisions/0003-*`. Redis is asked to disown the message
-//! id. If it has the message, the copy is removed. Otherwise Redis will never accept that message,
-//! so the copy becomes an ordinary maildrop file, and stock pickup is woken. Redis gives the same
-//! answer each time, so after a crash the question is simply repeated.
+//! The rule and its reasons are in `docs/decisions/0003-*`. The resolver asks Redis to disown the
+//! message id. If Redis has the message, the resolver removes the copy. Otherwise Redis will never
+//! accept that message, so the copy becomes an ordinary maildrop file, and stock pickup is woken.
+//! Redis gives the same answer each time, so after a crash the resolver asks again.
 //!
 //! pickup-rs resolves submissions in doubt, and so does `optimus maildrop` where no Postfix runs. A
 //! lock on the maildrop's folder admits one of them at a time. Only `mail_owner` and root can take

@@ -8,7 +8,7 @@ use std::ops::Range;
 pub struct Random(u64);
 
 impl Random {
-    /// Returns the sequence of this seed.
+    /// Returns a generator whose numbers `seed` determines.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }

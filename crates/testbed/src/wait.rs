@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Time between two looks at a condition: short for a waiting test, and long against a look.
+/// Time between two looks at a condition: a test hardly notices this pause, and looks cost little.
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` holds. Fails after `limit`, with `what` in the error.

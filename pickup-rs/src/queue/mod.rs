@@ -204,7 +204,7 @@ impl Queue {
         Ok(self.find(id)?.or(self.find_corrupt(id)?))
     }
 
-    /// Returns the finished file of that name in one folder.
+    /// Returns the whereabouts of a finished file, if `folder` has one of this name.
     pub(crate) fn look(
         &self,
         folder: impl Into<Folder>,

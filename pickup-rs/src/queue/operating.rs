@@ -63,7 +63,7 @@ pub(crate) enum OnHold {
 }
 
 impl Queue {
-    /// Carries out an act on the file of that message, in any of Postfix's queues.
+    /// Carries out `act` on the file `id` of `message`, in any of Postfix's queues.
     pub(crate) fn operate(
         &self,
         act: Act,

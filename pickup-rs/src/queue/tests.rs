@@ -95,7 +95,7 @@ fn a_file_released_from_hold_has_another_name_with_its_own_inode() {
         assert_eq!(now.inode(), Some(file.ino()), "or Postfix renames the file when it starts");
         assert!(sample.queue.find_anywhere(&id).unwrap().is_none());
         assert!(log(&now).exists() && !log(&id).exists());
-        // The next release is of the file under that name.
+        // A further release finds the file under the new name.
         assert_eq!(sample.queue.operate(Act::Hold, &now, message()).unwrap(), Operation::Done);
         let again = sample.queue.operate(Act::Release, &now, message()).unwrap();
         assert!(matches!(again, Operation::Renamed(ref it) if *it != now), "{again:?}");

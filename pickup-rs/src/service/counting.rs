@@ -396,7 +396,8 @@ impl Service {
         self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: true });
     }
 
-    /// Returns the proof that the absence of an unlisted file gives.
+    /// Returns the proof by which an unlisted file counts as delivered. Empty unless the node is
+    /// served here.
     fn proof(&self) -> Proof {
         match self.standing {
             Standing::Here { floor, .. } => Proof { mark: self.attendance.mark().get(), floor },

@@ -52,8 +52,8 @@ async fn drive_one_connection(site: &Site, count: usize, progress: &mut Progress
     let Ok(mut agent) = Agent::connect(&site.socket()).await else { return false };
     let Some(mut known) = agent.start_over(site).await else { return false };
     loop {
-        // The queue must be empty as well: the agent is told of files that a cleanup process
-        // finishes late, and discards them.
+        // The queue must be empty as well: the agent hears of files that a cleanup process finishes
+        // late, and discards them.
         let settled = site.settled().await;
         if settled >= count && site.has_no_messages() {
             return true;

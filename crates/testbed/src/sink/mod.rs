@@ -65,7 +65,7 @@ impl SinkBuilder {
         self
     }
 
-    /// Acknowledges each message only after this time.
+    /// Waits for `delay` before each acknowledgement of a message.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
