@@ -273,6 +273,12 @@ impl Feeding {
         self.refusals.clear();
     }
 
+    /// Redis is another server, where the next lot may have a lower number.
+    pub(crate) fn forget_numbers(&mut self) {
+        self.highest = LotNumber::default();
+        self.answered = LotNumber::default();
+    }
+
     fn is_unresolved(&self, key: &FeedKey) -> bool {
         let open = self.lots.get(&key.lot).filter(|open| open.epoch == key.epoch);
         open.is_some_and(|open| open.unresolved.contains(&key.id))
@@ -410,6 +416,18 @@ mod tests {
         feeding.asked();
         feeding.learn(&[]);
         assert!(!feeding.assigned(&notice(3, 1..2)), "Redis had this one");
+    }
+
+    /// Redis was restored from an older copy.
+    #[test]
+    fn after_a_change_of_redis_a_notice_of_a_lower_number_opens_its_lot() {
+        let mut feeding = Feeding::default();
+        feeding.learn(&[lot(1000, 1, 0..1)]);
+        feeding.stop();
+        feeding.forget_numbers();
+        feeding.asked();
+        feeding.learn(&[lot(7, 1, 1..2)]);
+        assert_eq!([7, 8].map(|n| feeding.assigned(&notice(n, 2..3))), [false, true]);
     }
 
     #[test]

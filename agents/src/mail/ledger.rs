@@ -284,9 +284,10 @@ impl Ledger {
     }
 
     /// Notes that Redis may have lost commits that it confirmed. A comparison finds the others, and
-    /// the lost ones are made again.
+    /// the lost ones are made again. Numbers begin anew with that comparison.
     pub(crate) fn doubt_commits(&mut self) {
         self.tracked.clear();
+        self.numbers = Numbers::default();
     }
 
     /// Notes that pickup-rs has gone. The disk may be another one when pickup-rs is back.

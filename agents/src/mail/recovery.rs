@@ -45,10 +45,12 @@ impl Mail {
 
     /// Compares as after an arrival, since Redis has failed over or was started again. The new
     /// server may lack decisions of the old one. Files whose commits it lacks are committed anew.
+    /// The new server may give numbers of lots and commits out again, so the known ones are
+    /// forgotten. All this holds as well while the node has no lease.
     pub(super) fn redis_changed(&mut self, now: Instant) {
         let then = Then::Decide { leave_by: self.phase.leave_by() };
         match &mut self.phase {
-            Phase::Nameless | Phase::Outside { .. } | Phase::Ended(_) => return,
+            Phase::Nameless | Phase::Outside { .. } | Phase::Ended(_) => (),
             Phase::CutOff { hand_back } => hand_back.want(),
             Phase::Leaving { hand_back, held, .. } => {
                 hand_back.want();
@@ -64,7 +66,9 @@ impl Mail {
             | Phase::Serving(_) => self.enter(Phase::Uncompared { then }),
         }
         self.feeding.stop();
+        self.feeding.forget_numbers();
         self.ledger.doubt_commits();
+        self.releases.forget_mark();
     }
 
     /// Sets a comparison for later, since a reply doesn't fit the known state.
@@ -324,6 +328,42 @@ mod tests {
             panic!("no release")
         };
         assert_eq!(mark, CommitNumber(1002));
+    }
+
+    /// A promoted replica lacks both commits, and goes on from the mark of the disk.
+    #[test]
+    fn the_mark_covers_no_number_that_only_the_redis_before_gave_out() {
+        let mut mail = mail(Instant::now());
+        recover(&mut mail, &[950], vec![file(950, Place::Queued)], 950);
+        mail.ledger.handed(
+            queue_id(951),
+            key_of(&file(951, Place::Prepared)),
+            HandoffOutcome::Held,
+        );
+        reported(&mut mail, &[Committed::Ours(CommitNumber(951))]);
+        // pickup-rs was not told of the release.
+        mail.redis_changed(Instant::now());
+        let files = vec![file(950, Place::Queued), file(951, Place::Prepared)];
+        recover(&mut mail, &[], files, 950);
+        let mark = |mail: &mut Mail| match mail.release_request() {
+            Some(Request::Release { mark, .. }) => mark.0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(mark(&mut mail), 950);
+        reported(&mut mail, &[951, 952].map(|n| Committed::Ours(CommitNumber(n))));
+        assert_eq!(mark(&mut mail), 952);
+    }
+
+    /// A failover takes longer than a lease lasts.
+    #[test]
+    fn what_was_committed_in_another_redis_before_the_lease_lapsed_is_committed_again() {
+        let mut mail = mail(Instant::now());
+        recover(&mut mail, &[7], vec![file(7, Place::Queued)], 7);
+        mail.phase = Phase::Outside { fenced: None, leave_by: None };
+        mail.redis_changed(Instant::now());
+        recover(&mut mail, &[], vec![file(7, Place::Queued)], 7);
+        let report = reported(&mut mail, &[Committed::Ours(CommitNumber(8))]);
+        assert_eq!(report.commits.len(), 1, "{report:?}");
     }
 
     /// Checks the case of a file that postsuper renames while pickup-rs and this Mail Agent run.

@@ -50,7 +50,7 @@ impl Releases {
 
     /// Returns the next release, or a mark that has risen without one.
     pub(super) fn next_release(&mut self, mark: CommitNumber) -> Option<Request> {
-        debug_assert!(self.mark <= mark, "the mark falls within one connection");
+        debug_assert!(self.mark <= mark, "the mark falls while neither link nor Redis changes");
         let queue_ids = some_of(&mut self.waiting);
         self.under_way.extend(queue_ids.iter().cloned());
         let has_risen = std::mem::replace(&mut self.mark, mark) < mark;
@@ -80,6 +80,11 @@ impl Releases {
     /// Returns whether the release of this committed file was never asked for.
     pub(super) fn is_unasked(&self, queue_id: &QueueId) -> bool {
         self.unasked.contains(queue_id)
+    }
+
+    /// Forgets the mark, since numbers of commits begin anew.
+    pub(super) fn forget_mark(&mut self) {
+        self.mark = CommitNumber(0);
     }
 
     /// Forgets which releases were not asked for: another process may have asked, or a comparison
