@@ -5,14 +5,7 @@ use spool::{SpoolId, keys};
 use testbed::{MovingAddress, Redis, until};
 
 use crate::common::{LONG, Platform};
-use crate::redis::{healed, lead_to, named, named_by, platform_at, server};
-
-/// Starts a server that is gone by now.
-fn gone() -> Redis {
-    let mut redis = server();
-    redis.kill9();
-    redis
-}
+use crate::redis::{gone, healed, lead_to, named, named_by, platform_at, server};
 
 /// Has some mail delivered. Postfix is done with it: a reload during a delivery would defer it.
 fn arrived(platform: &mut Platform, redis: &Redis, count: usize) {

@@ -15,6 +15,13 @@ pub(crate) fn server() -> Redis {
     Redis::start_with_tcp(&["repl-diskless-sync-delay 0"]).unwrap()
 }
 
+/// Starts a server that is gone by now.
+pub(crate) fn gone() -> Redis {
+    let mut redis = server();
+    redis.kill9();
+    redis
+}
+
 /// Starts everything but the agents; nothing has connected to Redis yet.
 pub(crate) fn platform_at(at: SocketAddr) -> Platform {
     let platform = Plan::default().start();
@@ -74,8 +81,12 @@ fn after_a_failover_all_follow_the_name_and_each_message_arrives_once() {
     assert_eq!(platform.status()["quarantine_total"], 0);
 }
 
-/// A failover that nothing shows to a Mail Agent but the server itself: the lease holds far longer,
-/// and pickup-rs's node is attended all the time. Decisions that were not replicated are missing.
+/// Lease that outlasts every failover here.
+const LONG_LEASE: &str = "[agents]\nlease_ms = 600000\n";
+
+/// A failover that nothing shows to a Mail Agent but the server itself: with [`LONG_LEASE`] the
+/// lease holds, and pickup-rs's node is attended all the time. Decisions that were not replicated
+/// are missing.
 struct Failover {
     platform: Platform,
     old: Redis,
@@ -85,11 +96,11 @@ struct Failover {
 
 impl Failover {
     /// Starts a platform that defers its mail, and a replica that is in step.
-    fn prepare() -> Self {
+    fn prepare(settings: &str) -> Self {
         let (old, new) = (server(), server());
         let name = MovingAddress::to(&old).unwrap();
         let mut platform = platform_at(name.at());
-        write_settings(&platform, name.at(), "[agents]\nlease_ms = 600000\n");
+        write_settings(&platform, name.at(), settings);
         platform.postfix.set_main(&["defer_transports = smtp"]).unwrap();
         platform.postfix.reload().unwrap();
         platform.start("optimus");
@@ -140,7 +151,7 @@ fn deliver(platform: &Platform) {
 
 #[test]
 fn after_a_failover_mail_that_only_the_old_master_has_as_settled_is_settled_again() {
-    let failover = Failover::prepare();
+    let failover = Failover::prepare(LONG_LEASE);
     failover.lose_sight();
     deliver(&failover.platform);
     failover.platform.sink_has(1);
@@ -150,9 +161,8 @@ fn after_a_failover_mail_that_only_the_old_master_has_as_settled_is_settled_agai
 
 /// pickup-rs is stopped while all is assigned, so that the replica has the lots and not the
 /// commits.
-#[test]
-fn after_a_failover_mail_that_only_the_old_master_has_as_committed_is_committed_again() {
-    let mut failover = Failover::prepare();
+fn failover_without_commits(settings: &str) -> Failover {
+    let mut failover = Failover::prepare(settings);
     let platform = &mut failover.platform;
     let pickup = platform.postfix.daemon_pids("pickup-rs")[0];
     let tell = |signal| kill(Pid::from_raw(pickup), signal).unwrap();
@@ -163,12 +173,39 @@ fn after_a_failover_mail_that_only_the_old_master_has_as_committed_is_committed_
     failover.lose_sight();
     tell(Signal::SIGCONT);
     failover.platform.until_status("all to be deferred", deferred(4));
-    let mut platform = failover.fail_over();
+    failover
+}
+
+fn expect_all_committed_again(mut platform: Platform) {
     platform.until_status("all to be committed again", |it| it["nodes"][0]["committed"] == 4);
     deliver(&platform);
     platform.submit(1);
     platform.expect_all_once();
     assert_eq!(platform.counted("resent"), 0);
+}
+
+#[test]
+fn after_a_failover_mail_that_only_the_old_master_has_as_committed_is_committed_again() {
+    expect_all_committed_again(failover_without_commits(LONG_LEASE).fail_over());
+}
+
+/// Whether the lease of the node that has mail is over, by this server's clock.
+fn is_lease_over(redis: &Redis) -> bool {
+    let key = format!("{}leases", keys::SHARD);
+    let ends_ms = redis.cli(&["ZSCORE", &key, &node_of(redis)]).unwrap();
+    let now_s = redis.cli(&["TIME"]).unwrap();
+    let seconds = |text: &str| text.lines().next().and_then(|it| it.parse::<u64>().ok());
+    ends_ms.is_empty() || seconds(&now_s) > seconds(&ends_ms).map(|ends| ends / 1000)
+}
+
+/// A Scheduler that comes to the new master finds the lease of the node over.
+#[test]
+fn after_a_failover_that_outlasts_the_lease_mail_is_committed_again_as_well() {
+    let (failover, gone) = (failover_without_commits(LEASE), gone());
+    failover.name.move_to(&gone).unwrap();
+    failover.name.cut();
+    until(LONG, "the lease to be over", || is_lease_over(&failover.old)).unwrap();
+    expect_all_committed_again(failover.fail_over());
 }
 
 /// A replica has the same spool, and lacks mail that came after it stopped following.
