@@ -19,6 +19,7 @@ mod operator;
 mod queue;
 mod reach;
 mod redis;
+mod releasing;
 mod resting;
 mod settling;
 mod silence;

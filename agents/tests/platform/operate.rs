@@ -1,6 +1,5 @@
 //! Operators' acts on mail: `optimus delete`, `hold`, `release`, and OPTIMUS's postsuper.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -38,7 +37,7 @@ fn stop(platform: &Platform) {
     }
 }
 
-fn postsuper(platform: &Platform, words: &[&str], input: &str) -> Output {
+pub(crate) fn postsuper(platform: &Platform, words: &[&str], input: &str) -> Output {
     let mut command: Command = platform.command("optimus");
     command.arg0("postsuper").args(words);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -48,7 +47,7 @@ fn postsuper(platform: &Platform, words: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -313,90 +312,4 @@ fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
     assert!(code == Some(0) && said.ends_with("postsuper: Deleted: 0 messages\n"), "{said}");
     assert!(said.contains(&format!("{NOBODYS}: no such message in Redis\n")), "{said}");
     assert_eq!(mixture.stocks("-d", 2).0, Some(0), "an id that is nobody's by now");
-}
-
-/// Starts a platform whose Postfix sends one message a second, with mail in its queue manager's
-/// memory.
-fn slow(messages: usize) -> Platform {
-    let postfix = |it: PostfixBuilder| {
-        it.main("smtp_destination_rate_delay = 1s").main("minimal_backoff_time = 1s")
-    };
-    let mut platform = Plan { redis: true, postfix, ..Plan::default() }.start();
-    platform.start("optimus");
-    platform.submit(messages);
-    until(LONG, "all to wait in the queue manager", || {
-        platform.postfix.queue_files("active").len() + platform.sink.distinct() >= messages
-    })
-    .unwrap();
-    platform
-}
-
-/// Waits until all has arrived. Postfix tries what it has deferred whenever it is told to.
-fn flushed(platform: &Platform) {
-    let flush = || platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
-    until(LONG, "all mail to arrive", || {
-        flush();
-        platform.is_at_rest()
-    })
-    .unwrap_or_else(|error| panic!("{error}: {}", platform.postfix.log()));
-    platform.expect_all_once();
-    assert_eq!(platform.counted("resent"), 0);
-}
-
-const WAITING: usize = 12;
-
-/// Postfix's queue manager takes a file that comes back under its old name for the one that it has
-/// in its memory, and removes it without a delivery.
-#[test]
-fn mail_that_waits_in_the_queue_manager_is_held_and_released_and_arrives_once() {
-    let platform = slow(WAITING);
-    let (is_fine, text) = platform.optimus(&["hold", "--all"]);
-    assert!(is_fine, "{text}");
-    assert!(!platform.postfix.queue_files("hold").is_empty(), "{text}");
-    let (is_fine, text) = platform.optimus(&["release", "--all"]);
-    assert!(is_fine, "{text}");
-    flushed(&platform);
-}
-
-#[test]
-fn postsuper_holds_and_releases_mail_that_waits_in_the_queue_manager() {
-    let mut platform = slow(WAITING);
-    let done = |platform: &Platform, option: &str| {
-        let output = postsuper(platform, &[option, "ALL"], "");
-        assert!(output.status.success(), "{option}: {}", said(&output));
-    };
-    done(&platform, "-h");
-    assert!(!platform.postfix.queue_files("hold").is_empty());
-    done(&platform, "-H");
-    done(&platform, "-h");
-    // Without a Mail Agent, the command acts by itself.
-    platform.terminate("optimus");
-    let names = |queue| {
-        let files = platform.postfix.queue_files(queue).into_iter();
-        files.map(|it| it.file_name().unwrap().to_owned()).collect::<BTreeSet<_>>()
-    };
-    let held = names("hold");
-    let output = postsuper(&platform, &["-H", "ALL"], "");
-    let released = format!("postsuper: Released from hold: {} messages\n", held.len());
-    assert!(said(&output).ends_with(&released), "{}", said(&output));
-    assert!(names("hold").is_empty() && held.is_disjoint(&names("deferred")), "{held:?}");
-    platform.start("optimus");
-    flushed(&platform);
-}
-
-/// Redis doesn't know in which of its queues a Postfix has a message. While a Mail Agent is there,
-/// it releases the mail: a file that another process renames is found later, by its absence.
-#[test]
-fn postsuper_orders_the_release_of_all_in_hold_from_the_mail_agent() {
-    let platform = slow(WAITING);
-    let output = postsuper(&platform, &["-h", "ALL"], "");
-    assert!(output.status.success(), "{}", said(&output));
-    let held = platform.postfix.queue_files("hold").len();
-    assert!(held > 0);
-    let output = postsuper(&platform, &["-H", "ALL", "hold"], "");
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(!said(&output).contains(": released from hold as "), "{}", said(&output));
-    let released = format!("postsuper: Released from hold: {held} messages\n");
-    assert!(said(&output).ends_with(&released), "{held}: {}", said(&output));
-    flushed(&platform);
 }

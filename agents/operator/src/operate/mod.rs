@@ -276,7 +276,15 @@ pub(crate) fn at_nodes(
     }
     let spool = instance.spool();
     let wait = || daemon::block_on(wait_for_nodes(&spool, act, outcome, NODES_PATIENCE));
-    let Waited { left, late } = instance.with_least_rights(wait)???;
+    let waited = instance.with_least_rights(wait)??;
+    let Waited { left, late } = waited.with_context(|| {
+        format!(
+            "redis at {}: can't tell what became of {} orders for nodes, which are carried out \
+                when it is back",
+            instance.server.address,
+            outcome.at_nodes.len()
+        )
+    })?;
     let count_left: usize = left.values().map(BTreeMap::len).sum();
     let done = (outcome.at_nodes.len() - count_left - late.len()) as u64;
     let names = |files: BTreeMap<MessageId, QueueId>| {
