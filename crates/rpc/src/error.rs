@@ -51,13 +51,13 @@ pub enum CallError {
     /// sent.
     #[error("request: too long: {bytes} bytes")]
     TooLong {
-        /// The request's length.
+        /// The request's length, bytes.
         bytes: usize,
     },
     /// The server takes no request of this length, and has not executed this one.
     #[error("request: not executed: too long for the server: {bytes} bytes")]
     TooLongForServer {
-        /// The request's length, in bytes.
+        /// The request's length, bytes.
         bytes: usize,
     },
     /// The directory knows no such port. No packet was sent.
@@ -74,7 +74,7 @@ pub enum CallError {
     /// The time limit passed.
     #[error("call: timed out {0}")]
     TimedOut(Progress),
-    /// The given number of transmissions in a row had no answer.
+    /// The server answered none of several transmissions in a row.
     #[error("call: the server is down: no answer to {transmissions} transmissions, {progress}")]
     ServerDown {
         /// Number of transmissions, or heartbeats, in a row.

@@ -310,7 +310,7 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
         self.not_understood.load(Ordering::Relaxed)
     }
 
-    /// Returns the server beneath.
+    /// Returns the untyped server.
     #[must_use]
     pub fn server(&self) -> &driver::Server {
         &self.server

@@ -48,7 +48,7 @@ macro_rules! ulid {
         pub struct $name(u128);
 
         impl $name {
-            /// Makes a new name. Fails only where the system has no random numbers.
+            /// Makes a new name. Fails only if the kernel gives no random bytes.
             pub fn new() -> Result<Self, getrandom::Error> {
                 let mut random = [0; 16];
                 fill_with_random_bytes(&mut random[6..])?;
@@ -160,7 +160,7 @@ impl Generation {
     /// The absence of a generation: no process of OPTIMUS was started in 1970.
     pub const NONE: Self = Self(0);
 
-    /// Returns a new name that sorts after `last`, also where the clock was set back.
+    /// Returns a new name that sorts after `last`, even if the clock was set back.
     pub fn new_after(last: Self) -> Result<Self, getrandom::Error> {
         let new = Self::new()?;
         Ok(if new > last { new } else { Self::from_parts(last.unix_ms() + 1, new.random_bits()) })

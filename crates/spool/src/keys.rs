@@ -1,4 +1,4 @@
-//! Names of keys and of the channel in Redis, for programs that look from outside: tests, tools.
+//! Names of keys and of the channel in Redis, for tests and tools that read Redis directly.
 //!
 //! The head of `optimus.lua` says what each key holds. The braces are Redis Cluster's hash tag.
 

@@ -4,7 +4,7 @@ use settings::{EMBEDDED_USER, Places, Settings, SettingsError};
 
 use crate::{Server, ServerError};
 
-/// Settings that name no usable login. Correct them.
+/// Reason for which the settings give no usable login. The operator must correct them.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// The URL names no Redis.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// A URL that names no usable Redis. Correct the setting.
+/// Reason for which a URL names no usable Redis. The operator must correct the setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not a Redis URL: {rule}")]
 pub struct ServerError {
@@ -160,7 +160,8 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Hides everything before the last `@`, which may be a password wherever a misspelt URL has it.
+/// Returns the URL without the part before the last `@`, which may hold a password even in a
+/// misspelt URL.
 fn without_password(url: &str) -> String {
     url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, place)| format!("...@{place}"))
 }

@@ -42,16 +42,16 @@ use crate::{Content, Server, Submission};
 use link::{Command, Link, LinkError, argument, frame};
 use reply::Reply;
 
-/// Reason for which a message was not stored, and its certainty.
+/// Reason for which a message was not, or may not have been, stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// Certain: Redis does not have the message and won't, unless it is submitted again.
+    /// Redis certainly does not have the message and never will, unless it is submitted again.
     #[error("message: not submitted to Redis: {reason}")]
     NotSubmitted {
         /// Text for the log and the user.
         reason: String,
     },
-    /// In doubt: the message was sent, and no answer came by the deadline.
+    /// The submission is in doubt: the message was sent, and no answer came by the deadline.
     #[error("message: in doubt: no answer from Redis: {reason}")]
     Unknown {
         /// Text for the log and the user.
@@ -164,7 +164,7 @@ impl Submitter {
         };
         match link.call(&command, &[&tell], deadline).map_err(failure)? {
             Reply::Number(_) => {
-                // The message is stored, even if the notice was lost.
+                // The message is stored, even if the notice gets lost.
                 if link.answer(deadline.min(Instant::now() + PUBLISH_PATIENCE)).is_ok() {
                     self.link = Some(link);
                 }

@@ -19,7 +19,7 @@ use crate::{Address, CallError, PacketNumber, Sequence, Time};
 
 /// Result of an answer for its call.
 enum CallOutcome {
-    /// The call goes on, and nothing changes for others.
+    /// The call goes on, without a change for other calls.
     Open,
     /// The server has more of the request than was known, so the floor may have risen.
     Received,
@@ -168,7 +168,8 @@ impl Conversation {
     }
 }
 
-/// Returns the error of a call in a session that the server doesn't have: its outcome is unknown.
+/// Returns the error of a call whose session the server doesn't have. The request may have been
+/// executed.
 fn error_of_lost(session: Session, header: &Header) -> CallError {
     if header.epoch == session.epoch {
         CallError::Forgotten

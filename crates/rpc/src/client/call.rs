@@ -17,13 +17,13 @@ pub(super) struct Call {
     pub(super) sequence: Sequence,
     pub(super) body: Bytes,
     pub(super) deadline: Time,
-    /// Changed by [`Peer::enter`](super::peer::Peer::enter) alone.
+    /// Phase, which only [`Peer::enter`](super::peer::Peer::enter) changes.
     pub(super) phase: Phase,
-    /// Session in which the call was first sent, and its packets. `None` while it waits.
+    /// Session in which the call was first sent, and its packets; `None` while the call waits.
     pub(super) sent: Option<Sent>,
     /// Whether the server acknowledged the request.
     pub(super) received: bool,
-    /// Number of transmissions in a row without an answer, not counting the last.
+    /// Number of unanswered transmissions in a row, without the last one.
     pub(super) unanswered: u32,
     /// Number of refusals in a row by a server without room.
     pub(super) busy: u32,

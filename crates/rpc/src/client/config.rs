@@ -45,7 +45,7 @@ pub struct Limits {
     pub cancels: usize,
     /// Time between two questions to a server that has acknowledged a request.
     pub heartbeat: Duration,
-    /// Retransmission timer before any round trip was measured.
+    /// Retransmission timer until a round trip was measured.
     pub rto_initial: Duration,
     /// Longest retransmission timer.
     pub rto_max: Duration,

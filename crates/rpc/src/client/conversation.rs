@@ -39,7 +39,7 @@ impl Conversation {
         self.calls.insert(sequence, Call::new(id, sequence, body, deadline));
     }
 
-    /// Goes on with the calls that wait: finds the server, greets it, sends their requests.
+    /// Advances the waiting calls: finds the server, greets it, and sends their requests.
     pub(super) fn proceed(&mut self, cx: &mut Context, now: Time) {
         self.hurry_lowest(cx, now);
         if !self.peer.waiting.is_empty() {

@@ -119,7 +119,7 @@ enum Timer {
 /// Event for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Find the port's address, and pass it to [`Client::handle_found`].
+    /// The caller must find the port's address, and pass it to [`Client::handle_found`].
     Lookup {
         /// The port.
         port: Port,
@@ -204,7 +204,7 @@ impl Client {
     /// Sends a request to the server that `port` names. [`Event::Ended`] follows, within `limit`.
     ///
     /// # Errors
-    /// [`CallError::TooManyCalls`] and [`CallError::TooLong`]: nothing was begun.
+    /// [`CallError::TooManyCalls`] and [`CallError::TooLong`]: no call was begun.
     pub fn call(
         &mut self,
         now: Time,
@@ -235,7 +235,7 @@ impl Client {
         Ok(id)
     }
 
-    /// Ends a call, if it hasn't ended, with [`CallError::Cancelled`]; the server is told.
+    /// Ends a call, if it hasn't ended, with [`CallError::Cancelled`], and tells the server.
     pub fn cancel(&mut self, now: Time, call: CallId) {
         if let Some((conversation, cx, sequence)) = self.find_call(call) {
             let why = |call: &Call| CallError::Cancelled(call.progress());

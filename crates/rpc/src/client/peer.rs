@@ -37,7 +37,7 @@ pub(super) struct Peer {
     sharers: Sharers,
     /// Calls that have never been sent.
     pub(super) waiting: VecDeque<Sequence>,
-    /// Calls that the server isn't known to have received. The lowest is the floor.
+    /// Calls that the server isn't known to have received. The floor is the lowest of them.
     pub(super) unreceived: BTreeSet<Sequence>,
     /// Floor at the last call of [`Self::has_risen`].
     last_floor: Sequence,

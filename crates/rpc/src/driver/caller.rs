@@ -23,7 +23,7 @@ pub(super) struct Caller {
     pub(super) core: client::Client,
     pub(super) calls: HashMap<CallId, Waiter>,
     pub(super) search: Search,
-    /// Number of packets so far that were no answers.
+    /// Number of packets so far that were not answers.
     invalid: u64,
     warned: LogThrottle,
     warned_of_servers: LogThrottle,
@@ -169,14 +169,14 @@ impl Machine for Caller {
 
     fn abort_waiters(&mut self) {
         self.search.close();
-        // Each waiter finds its sender dropped.
+        // Dropping the senders ends the waiters with `Cancelled`.
         self.calls.clear();
     }
 
     fn perform(endpoint: &Arc<Endpoint<Self>>, effect: Effect) {
         match effect {
-            // The permit comes first: the caller that the reply wakes finds it free. The caller may
-            // have gone.
+            // The permit is dropped first, so that the caller, whom the reply wakes, finds a
+            // permit. The send fails if the caller is gone.
             Effect::End(caller, result, permit) => {
                 drop(permit);
                 let _ = caller.send(result);

@@ -40,17 +40,17 @@ pub struct Pending {
     endpoint: Arc<Endpoint<Caller>>,
     call: CallId,
     reply: oneshot::Receiver<CallResult>,
-    /// Ends when the request that the call serves is cancelled.
+    /// Future that ends when the request that the call serves is cancelled.
     cause: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     done: bool,
 }
 
 impl Client {
-    /// Returns a configuration for [`Self::bind`], with the default limits and a name of its own.
-    /// Such a client has no earlier or later generations.
+    /// Returns a configuration for [`Self::bind`], with the default limits and a new name. Such a
+    /// client has no earlier or later generations.
     ///
     /// # Errors
-    /// The kernel gave no randomness.
+    /// The kernel gave no random bytes.
     pub fn config(key: Key) -> Result<Config, BindError> {
         Self::config_of(Identity::ephemeral()?, key)
     }
@@ -59,15 +59,15 @@ impl Client {
     /// [`IdentityFile`](crate::IdentityFile).
     ///
     /// # Errors
-    /// The kernel gave no randomness.
+    /// The kernel gave no random bytes.
     pub fn config_of(identity: Identity, key: Key) -> Result<Config, BindError> {
         // A random number that can't be guessed, and leaves enough numbers above for all packets.
         let first_number = getrandom::u64()? >> 1;
         Ok(Config::new(identity, key, first_number))
     }
 
-    /// Begins a client that sends from `locals`, at most one of IPv4 and one of IPv6. Servers on
-    /// Unix sockets need none.
+    /// Begins a client that sends from `locals`, at most one of IPv4 and one of IPv6. Calls to
+    /// servers on Unix sockets need no local address.
     ///
     /// # Errors
     /// See [`BindError`].
@@ -117,7 +117,7 @@ impl Client {
         self.send_for(request, port, body, limit).await?.await
     }
 
-    /// Sends a call as [`Self::call_for`], for a reply that is awaited elsewhere. The waiter
+    /// Sends a call as [`Self::call_for`] does, for a reply that is awaited elsewhere. The waiter
     /// cancels the call when the request is cancelled.
     ///
     /// # Errors
@@ -161,7 +161,7 @@ impl Client {
         }
     }
 
-    /// Sends a call as [`Self::send`], but fails when no permit is free.
+    /// Sends a call as [`Self::send`] does, but fails if no permit is free.
     ///
     /// # Errors
     /// [`CallError::TooManyCalls`], [`CallError::TooLong`].
@@ -249,7 +249,7 @@ impl Future for Pending {
         }
         let ended = ready!(Pin::new(&mut self.reply).poll(cx));
         self.done = true;
-        // The sender is dropped unused only with the whole client.
+        // A sender is dropped unused only when the whole client ends.
         Poll::Ready(ended.unwrap_or(Err(CallError::Cancelled(Progress::Sent))))
     }
 }

@@ -41,7 +41,7 @@ pub struct Datagrams {
     /// Datagrams dropped because their Unix socket has no name, which makes an answer impossible.
     /// The counter `received` leaves them out.
     pub nameless: u64,
-    /// Errors received instead of a datagram, about one that was sent earlier.
+    /// Errors received instead of a datagram, each about a datagram sent earlier.
     pub returned: u64,
 }
 

@@ -46,7 +46,7 @@ pub(super) trait Machine: Send + 'static {
     fn observe(&mut self);
     /// Begins to close; may be called more than once.
     fn close(&mut self, now: Time);
-    /// Ends all waiters without the core, which is broken.
+    /// Ends all waiters without the core, which may panic.
     fn abort_waiters(&mut self);
     /// Carries out an effect of `poll_effect`.
     fn perform(endpoint: &Arc<Endpoint<Self>>, effect: Self::Effect)
@@ -179,7 +179,7 @@ impl<M: Machine> Endpoint<M> {
         };
         tokio::select! {
             biased;
-            // This branch comes first: the clock of an ended runtime panics.
+            // The check for closing comes first: the clock of an ended runtime panics.
             () = self.closed() => None,
             something = something => Some(something),
             () = limit => None,

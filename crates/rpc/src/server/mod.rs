@@ -153,7 +153,7 @@ pub enum ReplyError {
     /// sent; send a shorter one.
     #[error("reply: not sent: too long: {bytes} bytes; send a shorter one")]
     TooLong {
-        /// The reply's length.
+        /// The reply's length, bytes.
         bytes: usize,
     },
 }

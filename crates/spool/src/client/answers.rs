@@ -70,8 +70,8 @@ words! {
         /// The message was committed so before, and an operator's order stops it. The file must not
         /// be released.
         Ordered = "ordered",
-        /// Refused: another message is committed under this queue id. Settle or uncommit that one,
-        /// then commit again.
+        /// Refused: another message is committed under this queue id. The caller must settle or
+        /// uncommit that message, then commit again.
         Occupied = "occupied",
         /// Refused: the lot was taken from the node, or the message is committed elsewhere. Delete
         /// the file.

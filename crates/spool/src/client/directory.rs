@@ -96,11 +96,11 @@ words! {
 pub struct Agent {
     /// Name of the agent.
     pub agent: AgentId,
-    /// End of its lease, past or future, Unix milliseconds by Redis's clock.
+    /// End of the agent's lease, past or future, Unix milliseconds by Redis's clock.
     pub lease_ends_ms: u64,
     /// Task of the agent.
     pub kind: AgentKind,
-    /// Generation of its process.
+    /// Generation of the agent's process.
     pub generation: Generation,
     /// Rank among the agents of a kind, by the order of their start.
     pub start: Start,

@@ -196,7 +196,7 @@ impl Spool {
         Self { now_ms: Some(unix_ms), ..self.clone() }
     }
 
-    /// Returns the server.
+    /// Returns the server that this client was made for.
     pub fn server(&self) -> &Server {
         self.connection.server()
     }

@@ -284,7 +284,7 @@ impl Model {
                 NotYours::Unknown => Refused::Unknown,
             });
         }
-        // Redis has each message of a lot.
+        // In the model, Redis has each message of a lot.
         if reason == Damage::Missing.to_string() {
             return Ok(Refused::Present);
         }

@@ -39,7 +39,7 @@ use directory::Entry;
 enum State {
     Ready,
     Assigned(NodeId),
-    /// Waits in the lane of this destination.
+    /// The lot waits in the lane of this destination.
     Parked(Domain),
 }
 
@@ -105,7 +105,7 @@ pub struct Model {
     /// Ends of leases (ms): of agents that may be alive, and of Mail Agents that were.
     leases: BTreeMap<AgentId, u64>,
     gone: BTreeMap<AgentId, u64>,
-    /// Time (ms) of the last look by a Scheduler.
+    /// Time of the last reap by a Scheduler, Unix milliseconds.
     watched_ms: Option<u64>,
     starts: u64,
     /// Texts of the notices that were published and not taken yet.
@@ -113,12 +113,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// Makes an empty spool at this time, Unix milliseconds.
+    /// Returns an empty spool at the time `now_ms`, Unix milliseconds.
     pub fn at(now_ms: u64) -> Self {
         Self { now_ms, ..Self::default() }
     }
 
-    /// Takes the texts of the notices that were published since the last time, in their order.
+    /// Takes the texts of the notices published since the last call, in their order.
     pub fn take_published(&mut self) -> Vec<String> {
         std::mem::take(&mut self.published)
     }

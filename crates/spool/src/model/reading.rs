@@ -1,4 +1,4 @@
-//! Functions and calls that change nothing.
+//! Functions and calls that only read.
 
 use std::collections::{BTreeMap, BTreeSet};
 

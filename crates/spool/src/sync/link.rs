@@ -36,7 +36,7 @@ pub(super) enum LinkError {
 pub(super) struct Command<'a> {
     /// First pieces of the command.
     pub(super) before: &'a [&'a [u8]],
-    /// Part that follows them, in a file.
+    /// Part of the command between `before` and `after`, in a file.
     pub(super) file: Option<InFile<'a>>,
     /// Last pieces of the command.
     pub(super) after: &'a [&'a [u8]],
@@ -252,8 +252,8 @@ fn connect_expected(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Connects within the deadline. A full backlog makes connect wait; on Linux a Unix socket's send
-/// timeout limits that.
+/// Connects within the deadline. If the server's backlog is full, connect(2) waits; on Linux a Unix
+/// socket's send timeout limits that wait.
 fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     // A timeout of 0 would mean no limit.
