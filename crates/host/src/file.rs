@@ -20,8 +20,8 @@ use nix::sys::stat::Mode;
 use crate::folder::{Folder, Refusal, kind};
 
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// Flags by which neither a FIFO nor a lease makes the caller wait, and no terminal becomes the
-/// caller's.
+/// Flags of open(2): neither a FIFO nor a lease makes the caller wait, and no terminal becomes the
+/// caller's controlling terminal.
 const READING: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_NONBLOCK)

@@ -7,8 +7,8 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Returns the event's message and fields, and those fields of its spans that it lacks,
-/// as one line.
+/// Returns an event as one line: the message, the fields, and fields of the event's spans that the
+/// event lacks.
 pub(super) fn of<S>(event: &Event<'_>, context: &Context<'_, S>) -> String
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -96,8 +96,8 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
     read(&kept)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }
 
-/// Gives the queue another identity. Removes the mark first: after a crash in between, Redis
-/// refuses a queue of the old name without a mark as before.
+/// Gives the queue another identity. Removes the mark first. After a crash in between, the queue
+/// has its old name without a mark, and Redis still refuses it.
 pub(super) fn renew(places: &Places) -> Result<NodeId, IdentityError> {
     let (kept, new) = (Kept::at(places.identity_file()), new()?);
     let failed = |source| IdentityError::File { path: kept.path().to_owned(), source };

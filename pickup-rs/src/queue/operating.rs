@@ -45,7 +45,7 @@ pub(crate) enum Operation {
     Absent,
     /// The file is not released yet, so Postfix doesn't have it.
     Prepared,
-    /// The file is too damaged to say whose it is.
+    /// The file is too damaged to name its owner.
     Unclear,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Waiting {
 pub(super) struct Feeding {
     session: SessionId,
     job: Job,
-    /// Span of all that is done about the message.
+    /// Span of the log lines about the message.
     span: Span,
     /// Destinations of the message; empty until cleanup has named it.
     to: Vec<Domain>,

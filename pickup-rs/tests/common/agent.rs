@@ -200,7 +200,7 @@ impl Agent {
         .await;
     }
 
-    /// Waits until that file is reported as on hold.
+    /// Waits until pickup-rs reports the file `wanted` as on hold.
     pub(crate) async fn on_hold(&mut self, wanted: &QueueId) {
         self.hear(&format!("on hold {wanted}"), |reply| match reply {
             Reply::OnHold { queue_id } if queue_id == wanted => Some(()),
