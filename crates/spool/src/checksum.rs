@@ -1,10 +1,10 @@
 //! The checksum of a stored message, CRC-32C, for programs that start, compute one, and end.
 //!
 //! The `crc32c` crate uses the processor's own instruction where there is one. To learn whether the
-//! processor has it, the crate runs `cpuid` ten times. On a virtual machine each run is a trip to
-//! the hypervisor. The ten took 45 µs, as long as a table takes for 20,000 bytes. So this module
-//! sends small messages byte by byte through a table made at compile time, and large ones through
-//! the crate.
+//! processor has it, the crate runs `cpuid` ten times. On a virtual machine each run calls the
+//! hypervisor. Ten runs took 45 µs, as long as a table takes for 20,000 bytes. So this module sends
+//! small messages byte by byte through a table made at compile time, and large ones through the
+//! crate.
 
 use std::io;
 

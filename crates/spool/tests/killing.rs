@@ -1,4 +1,5 @@
-//! Redis killed again and again while both clients work: each certain outcome must be true.
+//! A test that kills Redis again and again while both clients work: each certain outcome must be
+//! true.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]

@@ -104,8 +104,8 @@ async fn malformed_entries_are_kept_and_counted() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let good = id(1).to_string();
-    // The entries are: too short; with a lower case letter; with a letter that the alphabet lacks;
-    // of more than 128 bits; empty.
+    // One entry is too short, one has a lower case letter, one has a letter that the alphabet
+    // lacks, one has more than 128 bits, and one is empty.
     let malformed = [
         &good[..25],
         &good.to_lowercase(),

@@ -21,7 +21,7 @@ pub(super) struct Service {
     arrived: VecDeque<Arrived>,
     pub(super) open: OpenRequests,
     pub(super) wake: Arc<Notify>,
-    /// Notified when no request is open any more.
+    /// Notifier of waiters, which fires when no request is open any more.
     pub(super) finished: Arc<Notify>,
     pub(super) stage: Stage,
     /// Last time that the core was given. `poll_effect` gets no time, and counts the limits of

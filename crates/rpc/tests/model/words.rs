@@ -67,11 +67,11 @@ pub(crate) enum Rule {
     TicketAge,
     /// A ticket is no longer young in the tick in which its session can be forgotten first.
     TicketAgeIsExclusive,
-    /// A session outlives the age of its ticket.
+    /// A session is kept for longer than its ticket is young.
     SessionOutlivesTicket,
     /// A request is repeated under the ticket under which it was sent first.
     SameTicket,
-    /// Either side tells the generations of a client apart.
+    /// Client and server tell the generations of a client apart.
     ClientGeneration,
     /// Packets of a client's earlier generations are refused while a session of a later one is
     /// known.

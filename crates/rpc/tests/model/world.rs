@@ -77,7 +77,7 @@ impl World {
         }
     }
 
-    /// Drops packets that would change nothing, so that fewer states differ.
+    /// Drops packets that would change no state, so that the search has fewer states.
     pub(crate) fn sweep(&mut self, bounds: &Bounds) {
         let mut sent = std::mem::take(&mut self.sent);
         sent.retain(|packet| !self.is_spent(bounds, packet));

@@ -117,7 +117,8 @@ impl Network {
         }
     }
 
-    /// Returns an earlier packet, perhaps with another sender, damage, or another destination.
+    /// Returns a recorded packet, perhaps with another sender, with damage, or with another
+    /// destination.
     pub(crate) fn replay(&self, random: &mut Random, hosts: &[Address]) -> Option<Flight> {
         if self.recorded.is_empty() {
             return None;

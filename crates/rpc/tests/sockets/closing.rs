@@ -1,4 +1,4 @@
-//! Ends of calls, of clients, of servers; and permits.
+//! Tests of how calls, clients and servers end, of permits, and of lookups.
 
 use rpc::driver::Client;
 use rpc::{CallError, Execution, Key, Port, Progress};

@@ -60,8 +60,8 @@ fn nobody_can_send_to_a_client_whose_server_is_dead() {
     Process::begin_by(program, "files::dead_server", folder.path()).wait();
 }
 
-/// The process is in a namespace of its own, where this client's name is the only one that the
-/// kernel has chosen.
+/// The test process is in a network namespace of its own, where the client's name is the only one
+/// that the kernel has chosen.
 #[tokio::test]
 #[ignore = "a part of nobody_can_send_to_a_client_whose_server_is_dead, in a process of its own"]
 async fn dead_server() {

@@ -69,8 +69,8 @@ fn nobody_but_the_server_can_send_to_a_client() {
     Process::begin_by(program, "unix::strangers", folder.path()).wait();
 }
 
-/// The process is in a namespace of its own, where this client's name is the only one that the
-/// kernel has chosen.
+/// The test process is in a network namespace of its own, where the client's name is the only one
+/// that the kernel has chosen.
 #[tokio::test]
 #[ignore = "a part of nobody_but_the_server_can_send_to_a_client, in a process of its own"]
 async fn strangers() {
