@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_with_names_groups_and_comments() {
+    fn a_list_with_names_groups_and_comments_is_read() {
         assert_eq!(
             read(r#"Ann (of A) <ann@a>, team: bob@b, "c d"@c;, <@relay:dan@d>, eve@[127.0.0.1]"#),
             ["ann@a", "bob@b", "c d@c", "@relay:dan@d", "eve@[127.0.0.1]"]
@@ -263,14 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_address_but_an_empty_string_is_one() {
+    fn empty_text_has_no_address_and_an_empty_quoted_string_is_one() {
         assert_eq!(read(""), Vec::<String>::new());
         assert_eq!(read(" <> (nobody), ;"), Vec::<String>::new());
         assert_eq!(read("\"\""), [""]);
     }
 
     #[test]
-    fn quoting_is_taken_off_and_line_breaks_become_blanks() {
+    fn quoting_is_removed_and_line_breaks_become_blanks() {
         assert_eq!(read(r#"a\@b@c"#), ["a@b@c"]);
         assert_eq!(read("\"a\r\nb\"@c, [d\\]\n e"), ["a  b@c", "[d]  e]"]);
         assert_eq!(read("a\\"), ["a"]);

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_comes_right_after_the_time_and_neither_is_in_the_rest() {
+    fn the_id_follows_the_time_record_and_the_rest_has_neither() {
         let folder = tempfile::tempdir().unwrap();
         let id: MessageId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         for lines in [1, 2_000] {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_may_not_grow_is_taken_back() {
+    fn records_in_a_file_that_may_not_grow_go_back_to_memory() {
         let folder = tempfile::tempdir().unwrap();
         let mut records = collected(room(folder.path()), 2_000);
         assert!(records.bytes_in_file > 0);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_had_a_name_has_none_left() {
+    fn a_file_that_needs_a_name_soon_has_none() {
         let folder = tempfile::tempdir().unwrap();
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(MODE).create_new(true);

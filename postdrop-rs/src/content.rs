@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn mailbox_lines_go_but_only_before_the_message() {
+    fn mailbox_lines_before_the_message_are_dropped() {
         let rules = ContentRules { line_limit: 80, ..RULES };
         assert_eq!(
             read(b"From a b\n>>From c\nSubject: x\nFrom d\n", rules),
@@ -203,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_when_nothing_is_to_be_changed(
+        fn rules_that_change_no_line_leave_the_content_unchanged(
             input in any::<Vec<u8>>(),
             line_limit in 1_usize..20,
         ) {

@@ -162,7 +162,7 @@ mod tests {
 
     /// Dies as the environment says. The next test runs this one as its child process.
     #[test]
-    fn dying() {
+    fn a_child_process_dies() {
         let (Ok(how), Ok(file)) = (std::env::var(HOW), std::env::var(FILE)) else { return };
         PROGRAM.die_of_panics();
         let removal = Removal::of(Path::new(&file));
@@ -181,7 +181,7 @@ mod tests {
     fn died(how: &str, file: &Path) -> Output {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "death::tests::dying", "--nocapture"])
+            .args(["--exact", "death::tests::a_child_process_dies", "--nocapture"])
             .env(HOW, how)
             .env(FILE, file);
         command.output().unwrap()

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_stands_alone() {
+    fn never_excludes_the_other_events() {
         let mask = |value: &str| notify(value.as_bytes(), &mut drop, &mut drop);
         assert_eq!(mask("NEVER"), Some(1));
         assert_eq!(mask("success, failure,DELAY"), Some(14));

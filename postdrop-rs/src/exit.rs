@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_the_system_have_no_number_behind_them() {
+    fn the_text_of_a_system_error_has_no_number() {
         let error = std::io::Error::from_raw_os_error(28);
         let message = Failure::temporary(format!("write x: {error}; read y: {error}")).message;
         let twice =

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_passes_with_our_time() {
+    fn a_message_passes_with_the_filter_s_time() {
         let records = [
             (Full, "A"),
             (From, "a"),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_content_may_break_a_line() {
+    fn only_content_may_break_a_line() {
         for data in ["a\nb", "a\rb", "a\0b"] {
             assert!(
                 with(&[(Rcpt, data)]).unwrap_err().starts_with("malformed input: "),
@@ -377,14 +377,14 @@ mod tests {
     }
 
     #[test]
-    fn from_a_sender_one_may_not_use_nothing_is_looked_at_but_the_end() {
+    fn after_a_refused_sender_all_records_are_skipped_up_to_the_end() {
         let records =
             [(From, "mallory"), (Norm, "where no line may be"), (Rcpt, "a\nb"), (End, "")];
         assert_eq!(filter(&records).unwrap_err(), "not mallory");
     }
 
     #[test]
-    fn attributes_are_those_a_user_may_give() {
+    fn only_attributes_that_a_user_may_give_pass() {
         for good in [
             "encoding=8bit",
             "encoding=",
@@ -415,7 +415,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_is_well_formed(
+        fn every_message_that_passes_is_well_formed(
             records in prop::collection::vec(
                 (prop::sample::select(RecordType::ALL.to_vec()), ".{0,12}"),
                 0..30,

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn options_end_at_two_dashes_one_dash_and_nothing() {
+    fn options_end_at_two_dashes_at_one_dash_and_at_an_empty_argument() {
         assert_eq!(read(&["-a", "--", "-c"]).1, ["-c"]);
         assert_eq!(read(&["-", "-c"]).1, ["-", "-c"]);
         assert_eq!(read(&["", "-c"]).1, ["", "-c"]);

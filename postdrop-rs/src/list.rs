@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_know_no_braces() {
+    fn words_split_inside_braces() {
         assert_eq!(words(", a\t{b,c}\r\nd").collect::<Vec<_>>(), ["a", "{b", "c}", "d"]);
         assert_eq!(words(" , ").count(), 0);
     }

@@ -599,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn its_name_says_what_it_is() {
+    fn the_program_s_name_sets_the_mode() {
         for (name, task) in [
             ("mailq", Task::ShowQueue),
             ("newaliases", Task::Aliases(None)),
@@ -611,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn once_verbose_is_a_report_and_more_often_a_log() {
+    fn one_v_asks_for_a_report_and_several_for_a_verbose_log() {
         let of = |arguments: &[&str]| {
             let invocation = parse(arguments).unwrap();
             (invocation.trace, invocation.verbosity)

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn every_end_of_the_conversation_has_its_words() {
+    fn every_end_of_the_conversation_has_its_own_error() {
         const HELLO: &[u8] = b"protocol\0postdrop_protocol\0queue_id\0ID\0\0";
         let ok = (CleanupStatus::OK, String::new());
         assert_eq!(told(HELLO, 2, b"status\x000\0reason\0\0\0"), Ok(ok));

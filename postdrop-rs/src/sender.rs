@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_senders_domains_and_signs() {
+    fn a_pattern_is_a_sender_a_domain_or_a_sign() {
         assert!(is_permitted("ann@x, Bob@Y", "bob@y", ""));
         assert!(is_permitted("@x", "a@b@X", ""));
         assert!(is_permitted("*", "", ""));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_extension_counts_for_nothing_and_the_local_part_is_quoted() {
+    fn patterns_ignore_the_extension_and_match_the_quoted_local_part() {
         let plus = "recipient_delimiter = +-\n";
         assert!(is_permitted("ann@x", "ann+y-z@x", plus));
         assert!(!is_permitted("ann@x", "ann+y@x", ""));

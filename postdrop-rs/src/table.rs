@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_static_table_says_the_same_of_everything() {
+    fn a_static_table_has_one_value_for_all_keys() {
         assert_eq!(static_value("static:*"), Some("*"));
         assert_eq!(static_value("static:"), Some(""));
         assert_eq!(static_value("static:{ a b }"), None);

@@ -15,7 +15,7 @@ use support::{OUR_POSTDROP, STOCK_POSTDROP, Site, code, message, run, said, stde
 /// Checks that the filter refuses such a record, as later Postfix does. Postfix 3.7 takes the
 /// record, and writes a file that its own tools can't read.
 #[test]
-fn a_record_of_type_nul_is_none() {
+fn a_record_of_type_nul_is_refused() {
     let mut site = Site::with_redis();
     let mut bytes = message(&[], &[(Norm, b"x")], &[]);
     bytes.splice(0..0, *b"\0\0");
@@ -31,7 +31,7 @@ fn a_record_of_type_nul_is_none() {
 /// Checks that stock `sendmail` and `smtpd -S` submit through OPTIMUS's postdrop as through
 /// stock's. Other tests rely on this.
 #[test]
-fn serves_stock_sendmail_and_smtpd() {
+fn postdrop_serves_stock_sendmail_and_smtpd() {
     let mut site = Site::with_redis();
     let folder = site.folder("bin");
     std::os::unix::fs::symlink(OUR_POSTDROP, folder.join("postdrop")).unwrap();
@@ -56,7 +56,7 @@ fn serves_stock_sendmail_and_smtpd() {
 
 /// Checks that stock `sendmail` prints the reason when no message can be stored.
 #[test]
-fn tells_stock_sendmail_why_not() {
+fn stock_sendmail_prints_the_reason_of_a_failure() {
     let site = Site::new();
     let folder = site.folder("bin");
     std::os::unix::fs::symlink(OUR_POSTDROP, folder.join("postdrop")).unwrap();
@@ -74,7 +74,7 @@ fn tells_stock_sendmail_why_not() {
 
 /// Checks that a client that doesn't wait for its answer has submitted its message nevertheless.
 #[test]
-fn a_client_that_has_gone_is_no_reason_to_lose_its_message() {
+fn the_message_of_a_client_that_has_gone_is_submitted() {
     let mut site = Site::with_redis();
     let mut command = site.command(OUR_POSTDROP, &["-r"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -86,7 +86,7 @@ fn a_client_that_has_gone_is_no_reason_to_lose_its_message() {
 }
 
 #[test]
-fn the_queue_id_told_is_the_message_id() {
+fn the_queue_id_of_the_greeting_is_the_message_id() {
     let mut site = Site::with_redis();
     let output = site.postdrop(&["-r", "-v"], &message(&[], &[], &[]));
     let (greeting, _) = attr::decode(&output.stdout).unwrap().unwrap();

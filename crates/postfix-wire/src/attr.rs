@@ -182,7 +182,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_have_an_answer(bytes in any::<Vec<u8>>()) {
+        fn any_bytes_are_decoded_or_refused(bytes in any::<Vec<u8>>()) {
             if let Ok(Some((_, consumed))) = decode(&bytes) {
                 prop_assert!((1..=bytes.len()).contains(&consumed));
             }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn required_attributes_must_be_there() {
+    fn a_missing_required_attribute_is_an_error() {
         let (list, _) = decode(b"status\x0012\0reason\0\0\0").unwrap().unwrap();
         assert_eq!(list.require_u32("status"), Ok(12));
         assert_eq!(list.require("reason"), Ok(""));

@@ -226,7 +226,7 @@ mod tests {
     const ALL: CleanupFlags = CleanupFlags(0x3ff);
 
     #[test]
-    fn overrides_switch_off_what_they_name() {
+    fn overrides_switch_off_the_flags_that_they_name() {
         let apply = |options| apply_receive_override_options(ALL, options).unwrap();
         assert_eq!(apply(""), ALL);
         assert_eq!(apply("no_unknown_recipient_checks"), ALL);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_severest_trouble_speaks() {
+    fn the_severest_status_gives_the_text() {
         let both = CleanupStatus::from_bits(c::CLEANUP_STAT_CONT | c::CLEANUP_STAT_DEFER);
         assert_eq!(both.to_string(), "service unavailable");
         assert_eq!(CleanupStatus::OK.to_string(), "Success");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_as_stock_pickup_does() {
+    fn retries_are_those_of_stock_pickup() {
         for status in
             [CleanupStatus::WRITE, CleanupStatus::DEFER, CleanupStatus::SIZE, CleanupStatus::CONT]
         {
@@ -277,7 +277,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_options_have_an_answer(options in ".{0,80}") {
+        fn any_options_are_read_or_refused(options in ".{0,80}") {
             let _ = apply_receive_override_options(ALL, &options);
         }
     }

@@ -77,12 +77,12 @@ mod tests {
     }
 
     #[test]
-    fn a_continuation_of_nothing_is_nothing() {
+    fn a_continuation_without_a_line_before_is_ignored() {
         assert_eq!(texts("  a = b\n  c\nd = e\n"), [(3, "d = e".to_owned())]);
     }
 
     #[test]
-    fn names_and_values() {
+    fn names_and_values_are_split_as_by_postfix() {
         assert_eq!(split_nameval(" a=b = c "), Ok(("a", "b = c")));
         assert_eq!(split_nameval("a ="), Ok(("a", "")));
         assert_eq!(split_nameval("= b"), Err("missing attribute name"));

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_senseless_option_is_refused() {
+    fn an_invalid_option_is_refused() {
         for text in
             ["-x", "x", "-c", "--idle-s", "--idle-s 0", "--connections -1", "--total-s 4294967296"]
         {

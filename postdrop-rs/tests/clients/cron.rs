@@ -15,7 +15,7 @@ mount -t tmpfs none /run && mount --bind "$home/crontabs" /var/spool/cron/cronta
     mount --bind /dev/null /etc/crontab && mount --bind "$home/pam" /etc/pam.d/cron"#;
 
 #[test]
-fn cron_mails_what_a_job_says() {
+fn cron_mails_the_output_of_a_job() {
     needs("cron", "/usr/sbin/cron");
     let mut machine = Machine::new();
     for folder in ["crontabs", "empty"] {

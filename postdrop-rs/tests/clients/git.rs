@@ -3,7 +3,7 @@
 use crate::machine::{Machine, needs};
 
 #[test]
-fn git_send_email() {
+fn git_send_email_submits_patches() {
     needs("git-email", "/usr/lib/git-core/git-send-email");
     let mut machine = Machine::new();
     let git = |words: &[&str]| {

@@ -26,7 +26,7 @@ fn nodemailer() {
 }
 
 #[test]
-fn nodemailer_hears_of_a_refusal() {
+fn nodemailer_reports_a_refusal() {
     needs("node-nodemailer", "/usr/share/nodejs/nodemailer/package.json");
     let mut machine = Machine::new();
     machine.installed.site.postfix.set_main(&["message_size_limit = 100"]).unwrap();

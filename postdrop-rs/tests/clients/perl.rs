@@ -11,7 +11,7 @@ sendmail($mail, { from => 'bounce@example.org', to => ['bob@example.org', '"odd 
 "#;
 
 #[test]
-fn email_sender() {
+fn email_sender_submits_a_message() {
     needs("libemail-sender-perl", "/usr/share/perl5/Email/Sender.pm");
     let mut machine = Machine::new();
     let words = ["perl", "-MEmail::Sender::Simple=sendmail", "-MEmail::Simple", "-e", SCRIPT];

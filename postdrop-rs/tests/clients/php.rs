@@ -40,7 +40,7 @@ fn php_mail() {
 
 /// Calls `mail()` in the surroundings of a php-fpm service that systemd has hardened.
 #[test]
-fn php_mail_without_new_privileges() {
+fn php_submits_mail_without_new_privileges() {
     let mut machine = Machine::new();
     let _server = machine.postdropd();
     assert_eq!(machine.run_without_new_privileges(&words(&php(&machine))), "");
@@ -49,7 +49,7 @@ fn php_mail_without_new_privileges() {
 
 /// Checks the failure that PHP sees, which is the exit code alone.
 #[test]
-fn php_mail_that_is_not_sent_says_so() {
+fn php_reports_mail_that_is_not_sent() {
     let mut machine = Machine::new();
     machine.installed.site.postfix.set_main(&["authorized_submit_users = root"]).unwrap();
     let output = run(&mut machine.command(&words(&php(&machine))), b"");

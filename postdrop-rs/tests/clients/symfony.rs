@@ -39,13 +39,13 @@ fn send(machine: &mut Machine, dsn: &str) {
 
 /// Sends two messages in one conversation with stock smtpd.
 #[test]
-fn symfony_mailer_with_smtp_on_standard_input() {
+fn symfony_mailer_submits_by_smtp_on_standard_input() {
     let mut machine = Machine::new();
     send(&mut machine, "sendmail://default");
 }
 
 #[test]
-fn symfony_mailer_with_t() {
+fn symfony_mailer_submits_with_t() {
     let mut machine = Machine::new();
     send(&mut machine, "sendmail://default?command=/usr/sbin/sendmail%20-oi%20-t");
 }

@@ -74,7 +74,7 @@ fn site_with_others() -> Site {
 }
 
 #[test]
-fn others_are_started_the_same_way() {
+fn other_commands_are_started_as_by_stock() {
     let site = site_with_others();
     for (name, arguments) in COMMAND_LINES {
         let outcome = |program| {
@@ -112,7 +112,7 @@ fn site_with_aliases(site: Site) -> Site {
 
 /// Runs every task except `-bs`: `smtpd -S` waits minutes for missing services before it ends.
 #[test]
-fn they_do_their_work_while_postfix_is_down() {
+fn other_commands_work_while_postfix_is_down() {
     let site = site_with_aliases(Site::new());
     let cases: &[&[&str]] = &[
         &["-bp"],
@@ -126,7 +126,7 @@ fn they_do_their_work_while_postfix_is_down() {
 }
 
 #[test]
-fn they_do_their_work_while_postfix_runs() {
+fn other_commands_work_while_postfix_runs() {
     let site = site_with_aliases(Site::new());
     site.start_postfix();
     let smtp = b"EHLO x\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nRSET\r\nQUIT\r\n";
@@ -139,7 +139,7 @@ fn they_do_their_work_while_postfix_runs() {
 /// Sends two messages in one conversation. `command_directory` leads stock smtpd to OPTIMUS's
 /// postdrop, as in an installation.
 #[test]
-fn smtp_on_standard_input_lands_in_redis() {
+fn smtp_on_standard_input_goes_to_redis() {
     let mut site = Site::with_redis();
     site.postfix
         .set_main(&[&format!(
@@ -175,7 +175,7 @@ fn smtp_on_standard_input_lands_in_redis() {
 
 /// Runs the installed programs as an ordinary user.
 #[test]
-fn a_user_s_smtp_on_standard_input_lands_in_redis() {
+fn a_user_s_smtp_on_standard_input_goes_to_redis() {
     let programs = Programs::install();
     let mut bench = Bench::new(&programs, &PLAIN);
     let commands = private_commands(&bench.site, &programs.folder().join("postdrop"));

@@ -57,7 +57,7 @@ fn all_cases() -> Vec<Case> {
 }
 
 #[test]
-fn does_what_stock_does() {
+fn our_programs_do_what_stock_s_do() {
     let cases = all_cases();
     let complaints = complaints(&cases);
     let differing = cases.iter().filter(|case| case.difference.is_some()).count();

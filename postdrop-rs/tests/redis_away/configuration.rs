@@ -7,7 +7,7 @@ use crate::support::{OUR_SENDMAIL, Site, assert_quiet_success, code, run, stderr
 use crate::{MESSAGE, MailLog};
 
 #[test]
-fn a_broken_configuration_is_a_reason_for_the_maildrop_and_is_named() {
+fn a_broken_optimus_toml_is_named_and_sends_mail_to_the_maildrop() {
     let site = Site::with_redis();
     let log = MailLog::of(&site);
     for (text, words) in [

@@ -54,7 +54,7 @@ fn a_full_disk_without_redis_gives_75_with_both_reasons_and_leaves_nothing() {
 
 /// Checks that the message fails even where Redis has room for it, as with stock.
 #[test]
-fn a_large_message_that_can_not_be_put_aside_on_a_full_disk_is_75() {
+fn a_large_message_gives_75_when_the_disk_for_its_file_is_full() {
     let mut site = Site::with_redis();
     for (program, words) in
         [(OUR_SENDMAIL, "putting it aside"), (STOCK_SENDMAIL, "queue file write error")]
@@ -102,7 +102,7 @@ fn a_missing_maildrop_without_redis_gives_75() {
 
 /// Runs the program as an ordinary user, because root may write to any maildrop.
 #[test]
-fn a_maildrop_that_can_not_be_written_to_is_75() {
+fn a_maildrop_that_can_not_be_written_to_gives_75() {
     let installed = Installed::new(Site::new(), 0o2755);
     let maildrop = installed.site.postfix.queue_dir().join("maildrop");
     std::fs::set_permissions(&maildrop, PermissionsExt::from_mode(0o700)).unwrap();
@@ -119,7 +119,7 @@ fn a_maildrop_that_can_not_be_written_to_is_75() {
 
 /// Uses a disk that has room for the file's content, but no inode for the file.
 #[test]
-fn a_disk_without_inodes_is_75() {
+fn a_disk_without_inodes_gives_75() {
     let site = Site::new();
     let told = in_own_mounts(
         &site,
@@ -131,7 +131,7 @@ fn a_disk_without_inodes_is_75() {
 /// Fills the disk of Redis, which ends when it can't write a message that it has taken. The client
 /// gets no answer.
 #[test]
-fn a_redis_whose_disk_is_full_loses_nothing_that_was_said_to_be_sent() {
+fn a_redis_whose_disk_is_full_loses_no_message_with_exit_code_0() {
     let mut site = Site::new();
     let disk = site.folder("disk");
     Scratch::mount(&disk, 1_000_000).unwrap();

@@ -127,7 +127,7 @@ fn serve(mut client: UnixStream, redis: &Path, deed: Deed, after_answer: &dyn Fn
 }
 
 #[test]
-fn an_answer_that_was_lost_is_asked_for_again_and_there_is_one_copy() {
+fn after_a_lost_answer_the_program_asks_again_and_there_is_one_copy() {
     let mut site = Site::with_redis();
     load_library(&mut site);
     let proxy =

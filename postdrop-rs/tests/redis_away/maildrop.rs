@@ -64,7 +64,7 @@ fn the_maildrop_obeys_the_instance_s_queue_settings() {
 /// Puts a link into a folder of a hashed maildrop, which belongs to `mail_owner`, and submits as
 /// root.
 #[test]
-fn a_link_in_a_hashed_maildrop_leads_no_file_of_root_s_elsewhere() {
+fn a_link_in_a_hashed_maildrop_leads_no_file_of_root_elsewhere() {
     let site = Site::new();
     site.postfix.set_main(&["hash_queue_names = maildrop", "hash_queue_depth = 1"]).unwrap();
     let elsewhere = site.folder("elsewhere");
@@ -93,7 +93,7 @@ fn full_device() -> Stdio {
 
 /// Gives two addresses as one sender, about which sendmail warns.
 #[test]
-fn a_warning_nobody_can_be_told_of_loses_no_mail() {
+fn a_warning_that_can_not_be_printed_loses_no_mail() {
     let site = Site::new();
     let log = MailLog::of(&site);
     for stderr in [closed_pipe(), full_device()] {
@@ -110,7 +110,7 @@ fn a_warning_nobody_can_be_told_of_loses_no_mail() {
 
 /// Checks that a failure to tell the client doesn't make a stored message a failure.
 #[test]
-fn an_answer_that_can_not_be_written_leaves_success_success() {
+fn a_stored_message_is_a_success_even_without_a_written_answer() {
     let site = Site::new();
     let log = MailLog::of(&site);
     let records =
@@ -151,7 +151,7 @@ fn pickup_is_woken_on_its_socket_or_fifo() {
 }
 
 #[test]
-fn stock_pickup_delivers_what_went_to_the_maildrop() {
+fn stock_pickup_delivers_mail_from_the_maildrop() {
     let sink = testbed::Sink::start().unwrap();
     let site = Site::new();
     site.postfix.set_main(&[&format!("relayhost = [127.0.0.1]:{}", sink.port())]).unwrap();

@@ -11,7 +11,7 @@ use crate::{MESSAGE, MailLog, TIMEOUT, disown, file_name, in_doubt, load_library
 
 /// Checks that no message is in doubt where Redis refuses for good, and that the reason is logged.
 #[test]
-fn a_redis_that_refuses_is_a_reason_for_the_maildrop() {
+fn a_redis_that_refuses_sends_mail_to_the_maildrop() {
     let mut site = Site::with_redis();
     let log = MailLog::of(&site);
     load_library(&mut site);
@@ -97,7 +97,7 @@ fn the_maildrop_takes_a_message_after_any_refusal_of_redis() {
 
 /// Makes a snapshot fail, after which Redis refuses all writes.
 #[test]
-fn a_redis_that_could_not_save_is_a_reason_for_the_maildrop() {
+fn a_redis_that_could_not_save_sends_mail_to_the_maildrop() {
     let mut site = Site::with_redis();
     let log = MailLog::of(&site);
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
@@ -113,7 +113,7 @@ fn a_redis_that_could_not_save_is_a_reason_for_the_maildrop() {
 /// Keeps Redis busy by an endless script. Redis is first silent, like a slow one, and later
 /// refuses.
 #[test]
-fn a_busy_redis_is_a_reason_for_the_maildrop() {
+fn a_busy_redis_sends_mail_to_the_maildrop() {
     let mut site = Site::with_redis();
     let log = MailLog::of(&site);
     let url = site.redis().url();

@@ -48,7 +48,7 @@ fn leaves_doubt(mut site: Site, reason: &str) {
 }
 
 #[test]
-fn an_answer_cut_off_is_no_answer() {
+fn an_answer_cut_off_leaves_the_message_in_doubt() {
     for half in [":", ":1", ":1\r", "-OOM"] {
         let site = Site::with_redis();
         peer(&site, move |mut client| {
@@ -60,7 +60,7 @@ fn an_answer_cut_off_is_no_answer() {
 }
 
 #[test]
-fn an_answer_that_goes_on_and_on_is_no_answer() {
+fn an_endless_answer_leaves_the_message_in_doubt() {
     let site = Site::with_redis();
     peer(&site, |mut client| {
         request(&mut client);
@@ -70,7 +70,7 @@ fn an_answer_that_goes_on_and_on_is_no_answer() {
 }
 
 #[test]
-fn silence_is_no_answer() {
+fn silence_leaves_the_message_in_doubt() {
     let site = Site::with_redis();
     let mut kept = Vec::new();
     peer(&site, move |mut client| {
@@ -147,7 +147,7 @@ fn a_message_that_nobody_reads_goes_to_the_maildrop() {
 }
 
 #[test]
-fn a_queue_of_connections_that_is_full_goes_to_the_maildrop() {
+fn a_full_queue_of_connections_sends_the_message_to_the_maildrop() {
     let site = Site::new();
     let path = site.postfix.path().join("peer");
     site.settings(&format!("[redis]\nurl = \"unix://{}\"\n{TIMEOUT}", path.display()));

@@ -46,7 +46,7 @@ fn mailq(installed: &Installed) -> (i32, String, String) {
 }
 
 #[test]
-fn a_user_sees_what_is_in_redis_and_what_is_in_postfix() {
+fn a_user_sees_mail_in_redis_and_mail_in_postfix() {
     let installed = Installed::new(Site::new(), 0o2755);
     serve(&installed.site, listing(END));
     let (exit, said, complaint) = mailq(&installed);
@@ -59,7 +59,7 @@ fn a_user_sees_what_is_in_redis_and_what_is_in_postfix() {
 }
 
 #[test]
-fn a_listing_that_breaks_off_is_not_taken_for_all() {
+fn a_listing_that_breaks_off_is_a_failure() {
     let installed = Installed::new(Site::new(), 0o2755);
     serve(&installed.site, listing(b""));
     installed.site.start_postfix();

@@ -45,7 +45,7 @@ fn an_ordinary_user_s_mail_goes_to_the_maildrop_when_redis_is_away() {
 /// Checks that the programs lack the rights of the tests above without the bit. So those rights
 /// were the group's.
 #[test]
-fn without_the_set_group_id_bit_neither_is_possible() {
+fn without_the_set_group_id_bit_redis_and_maildrop_are_closed() {
     let mut installed = Installed::with_redis();
     let sendmail = installed.programs.join("sendmail");
     std::fs::set_permissions(sendmail, PermissionsExt::from_mode(0o755)).unwrap();

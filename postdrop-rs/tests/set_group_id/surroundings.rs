@@ -64,7 +64,7 @@ fn a_hostile_environment_changes_nothing() {
 /// Checks that the maildrop file or Redis's socket doesn't get the number of a missing standard
 /// descriptor.
 #[test]
-fn missing_standard_descriptors_are_no_danger() {
+fn missing_standard_descriptors_do_no_harm() {
     for redis in [true, false] {
         let mut installed =
             if redis { Installed::with_redis() } else { Installed::new(Site::new(), 0o2755) };
@@ -92,7 +92,7 @@ fn only_file(installed: &Installed) -> crate::support::Said {
 
 /// Uses standard descriptors that are open but unusable.
 #[test]
-fn odd_standard_descriptors_are_told_or_left_alone() {
+fn unusable_standard_descriptors_are_reported_or_not_used() {
     let mut installed = Installed::with_redis();
     for (odd, reason) in [
         ("</", "error reading input: Is a directory"),
@@ -122,7 +122,7 @@ fn descriptors_that_are_left_open_are_closed() {
 }
 
 #[test]
-fn any_folder_will_do() {
+fn the_programs_work_in_any_folder() {
     let mut installed = Installed::with_redis();
     let gone = r#"cd "$(mktemp -d)" && rmdir "$PWD" && exec "$1" bob"#;
     assert_quiet_success(&run(&mut installed.script("sh", "-c", gone), MESSAGE));
@@ -173,7 +173,7 @@ fn syscall(script: &str) -> String {
 
 /// Gives nearly as many arguments as the kernel passes on, and then one argument that is too long.
 #[test]
-fn a_hundred_thousand_recipients_are_no_trouble() {
+fn fifty_thousand_recipients_get_one_message() {
     let mut installed = Installed::with_redis();
     let script = r#"exec $ARGV[0], map { "u$_\@example.org" } 1 .. 50000"#;
     assert_quiet_success(&run(&mut installed.script("perl", "-e", script), MESSAGE));
@@ -207,7 +207,7 @@ fn inherited_signal_settings_change_nothing() {
 /// Has the kernel ignore children. The name service is asked by a child process, whose end must be
 /// reported.
 #[test]
-fn ignored_children_are_seen_to_end() {
+fn the_end_of_ignored_children_is_noticed() {
     let mut installed = Installed::with_redis();
     installed.site.postfix.set_main(&["authorized_submit_users = root, unknown"]).unwrap();
     let sendmail = installed.programs.join("sendmail").display().to_string();

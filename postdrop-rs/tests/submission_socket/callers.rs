@@ -88,7 +88,7 @@ fn same_everywhere(callers: &Callers, input: &[u8], stream: &[u8], words: &str) 
 }
 
 #[test]
-fn a_user_who_may_not_is_told_so_in_the_same_words() {
+fn a_user_who_may_not_submit_gets_the_same_error() {
     let mut callers = Callers::with_redis();
     let _server = callers.server(&[]);
     callers
@@ -102,7 +102,7 @@ fn a_user_who_may_not_is_told_so_in_the_same_words() {
 }
 
 #[test]
-fn a_message_that_is_too_big_is_refused_in_the_same_words() {
+fn a_message_that_is_too_big_gets_the_same_error() {
     let mut callers = Callers::with_redis();
     let _server = callers.server(&[]);
     callers.installed.site.postfix.set_main(&["message_size_limit = 20"]).unwrap();
@@ -111,7 +111,7 @@ fn a_message_that_is_too_big_is_refused_in_the_same_words() {
 }
 
 #[test]
-fn a_message_that_can_not_be_stored_is_refused_in_the_same_words() {
+fn a_message_that_can_not_be_stored_gets_the_same_error() {
     let callers = Callers::new(Site::new());
     let _server = callers.server(&[]);
     std::fs::remove_dir(callers.installed.site.postfix.queue_dir().join("maildrop")).unwrap();
@@ -167,7 +167,7 @@ fn without_a_server_the_failure_names_the_socket_and_the_reason() {
 
 /// Checks SMTP on standard input, for which stock smtpd runs OPTIMUS's postdrop.
 #[test]
-fn smtp_on_standard_input_goes_through_it_too() {
+fn smtp_on_standard_input_goes_through_the_socket() {
     let mut callers = Callers::with_redis();
     let _server = callers.server(&[]);
     let smtp =

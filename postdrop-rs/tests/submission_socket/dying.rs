@@ -73,7 +73,7 @@ fn a_killed_server_and_postdrop_give_a_write_error_and_store_nothing() {
 }
 
 #[test]
-fn a_killed_server_takes_no_conversation_with_it() {
+fn a_killed_server_ends_no_conversation() {
     let mut callers = Callers::with_redis();
     let mut server = callers.server(&[]);
     let mut child = half_told(&callers);

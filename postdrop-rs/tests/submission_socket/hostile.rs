@@ -43,7 +43,7 @@ fn others_are_served(callers: &mut Callers) {
 
 /// Makes more log lines than the queues of the log and of postdropd have room for.
 #[test]
-fn a_log_that_nobody_reads_makes_one_user_s_complaints_nobody_else_s_trouble() {
+fn a_log_that_nobody_reads_delays_no_other_user() {
     const COMPLAINTS: usize = 300;
     let mut callers = Callers::with_redis();
     let site = &callers.installed.site;
@@ -120,7 +120,7 @@ fn a_message_cut_off_anywhere_is_not_submitted() {
 }
 
 #[test]
-fn nonsense_is_answered() {
+fn bytes_that_are_no_records_get_an_answer() {
     let mut callers = Callers::with_redis();
     let server = callers.server(&[]);
     for nonsense in
@@ -136,7 +136,7 @@ fn nonsense_is_answered() {
 
 /// Checks that other users are served while one user takes all connections that it can get.
 #[test]
-fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
+fn a_thousand_connections_of_one_user_lock_no_other_user_out() {
     let mut callers = Callers::with_redis();
     let server = callers.server(&["--connections-per-user", "10"]);
     let connections: Vec<_> = (0..1_000).map(|_| server.connect()).collect();
@@ -216,7 +216,7 @@ fn users_who_take_all_connections_lock_nobody_out() {
 /// Checks that a peer that is dismissed after its last byte has submitted its message and learns
 /// so.
 #[test]
-fn a_dismissed_peer_knows_what_became_of_its_message() {
+fn a_dismissed_peer_learns_the_result_of_its_message() {
     let mut callers = Callers::with_redis();
     let server = callers.server(&["--connections", "2"]);
     let (mut complete, mut unfinished) = (server.connect(), server.connect());
@@ -275,7 +275,7 @@ fn answers_to(stream: &UnixStream) -> usize {
 }
 
 #[test]
-fn a_busy_server_says_so() {
+fn a_busy_server_refuses_a_peer_with_the_reason() {
     let callers = Callers::with_redis();
     let server = callers.server(&["--connections", "1"]);
     let mut held = server.connect();

@@ -34,7 +34,7 @@ fn replace_postdrop(callers: &Callers) {
 }
 
 #[test]
-fn nothing_of_root_is_left_in_its_children() {
+fn children_of_the_server_keep_nothing_of_root() {
     let callers = Callers::new(Site::new());
     replace_postdrop(&callers);
     let _server = callers.server(&[]);
@@ -67,7 +67,7 @@ fn another_instance_is_named_in_the_environment() {
 
 /// Runs a postdrop without the bit, which comes to postdropd for its rights, again and again.
 #[test]
-fn a_postdrop_that_is_not_installed_set_group_id_is_noticed() {
+fn a_postdrop_that_is_not_installed_set_group_id_is_reported() {
     let callers = Callers::new(Site::new());
     let postdrop = callers.installed.programs.join("postdrop");
     std::fs::set_permissions(&postdrop, PermissionsExt::from_mode(0o755)).unwrap();
@@ -85,7 +85,7 @@ fn a_postdrop_that_is_not_installed_set_group_id_is_noticed() {
 }
 
 #[test]
-fn a_server_that_can_not_work_says_so_and_ends() {
+fn a_server_that_can_not_work_prints_the_reason_and_ends() {
     let callers = Callers::new(Site::new());
     for (before, words) in [
         (&["setpriv", "--no-new-privs"][..], "NoNewPrivileges"),

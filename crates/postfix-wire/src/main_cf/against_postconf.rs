@@ -21,7 +21,7 @@ fn known() -> Vec<&'static str> {
 }
 
 #[test]
-fn defaults_are_postfixs() {
+fn defaults_are_those_of_postfix() {
     let folder = folder_with("", "");
     let theirs = postconf(folder.path(), ["-d"]).unwrap();
     for parameter in defaults::PARAMETERS {

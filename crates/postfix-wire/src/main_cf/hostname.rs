@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_host_name() {
+    fn other_names_are_refused() {
         let (label, name) = ("x".repeat(64), "x.".repeat(128) + "x");
         for name in [
             "",

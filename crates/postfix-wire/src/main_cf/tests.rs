@@ -13,7 +13,7 @@ fn try_parse(text: &str) -> Result<MainCf, MainCfError> {
 }
 
 #[test]
-fn parameters_are_in_order() {
+fn the_table_is_sorted_by_name() {
     assert!(defaults::PARAMETERS.is_sorted_by(|a, b| a.name < b.name));
     for parameter in defaults::PARAMETERS {
         assert_eq!(defaults::find(parameter.name).map(|found| found.name), Some(parameter.name));
@@ -21,7 +21,7 @@ fn parameters_are_in_order() {
 }
 
 #[test]
-fn the_last_one_given_counts() {
+fn the_last_value_given_counts() {
     let mut main_cf = parse("mail_name = a\nmail_name = b\n");
     assert_eq!(main_cf.get("mail_name").unwrap(), "b");
     main_cf.override_with(" mail_name = c d ").unwrap();
@@ -36,7 +36,7 @@ fn an_override_changes_values_that_refer_to_it() {
 }
 
 #[test]
-fn names_of_the_machine() {
+fn defaults_come_from_the_machine_s_name() {
     let name = |text, host| {
         let main_cf = MainCf::parse(text, Path::new("/etc/postfix"), host).unwrap();
         (main_cf.get("myhostname").unwrap(), main_cf.get("mydomain").unwrap())
@@ -200,14 +200,14 @@ fn written_values_are_all_and_as_written() {
 
 proptest! {
     #[test]
-    fn any_text_has_an_answer(text in "(?s).{0,300}") {
+    fn any_text_is_read_or_refused(text in "(?s).{0,300}") {
         if let Ok(main_cf) = try_parse(&text) {
             let _ = main_cf.get("mail_name");
         }
     }
 
     #[test]
-    fn any_expression_has_an_answer(text in "[a-c${}()?:=<>! \t1é]{0,60}") {
+    fn any_expression_is_expanded_or_refused(text in "[a-c${}()?:=<>! \t1é]{0,60}") {
         let _ = parse("a = $b\nb = x\nc = ").expand(&text);
     }
 

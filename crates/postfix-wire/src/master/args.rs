@@ -248,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_arguments_have_an_answer(argv in prop::collection::vec("-?[a-zA-Z=é ]{0,6}", 0..8)) {
+        fn any_arguments_are_read_or_refused(argv in prop::collection::vec("-?[a-zA-Z=é ]{0,6}", 0..8)) {
             let _ = MasterArgs::parse(argv);
         }
     }

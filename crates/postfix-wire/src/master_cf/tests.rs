@@ -64,7 +64,7 @@ fn errors_name_line_and_field() {
 }
 
 #[test]
-fn the_configuration_of_a_service() {
+fn a_service_s_configuration_has_its_overrides() {
     let main_cf = MainCf::parse("syslog_name = x", Path::new("/etc/postfix"), "h").unwrap();
     let master_cf = parse(SAMPLE).unwrap();
     let optimus = master_cf.find("optimus", ServiceType::Unix).unwrap();
@@ -75,12 +75,12 @@ fn the_configuration_of_a_service() {
 
 proptest! {
     #[test]
-    fn any_text_has_an_answer(text in "(?s).{0,200}") {
+    fn any_text_is_read_or_refused(text in "(?s).{0,200}") {
         let _ = parse(&text);
     }
 
     #[test]
-    fn any_arguments_have_an_answer(arguments in "[-{}o= ,a$é]{0,40}") {
+    fn any_arguments_are_read_or_refused(arguments in "[-{}o= ,a$é]{0,40}") {
         if let Ok(master_cf) = parse(&format!("a unix - - - - - c {arguments}")) {
             for service in master_cf.services() {
                 let _ = service.overrides();
@@ -103,7 +103,7 @@ fn shown(service: &Service) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn fields_are_postfixs() {
+fn fields_are_those_of_postfix() {
     let folder = folder_with("", SAMPLE);
     let theirs = postconf(folder.path(), ["-F"]).unwrap();
     let ours = MasterCf::load(folder.path()).unwrap();
@@ -138,7 +138,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn overrides_are_postfixs(arguments in arguments()) {
+    fn overrides_are_those_of_postfix(arguments in arguments()) {
         let text = format!("s unix - - - - - c {arguments}\n");
         let ours = parse(&text).unwrap();
         let folder = folder_with("", &text);

@@ -180,14 +180,14 @@ mod tests {
         }
 
         #[test]
-        fn any_text_has_an_answer(text in ".{0,80}") {
+        fn any_text_is_an_id_or_refused(text in ".{0,80}") {
             if let Ok(id) = text.parse::<QueueId>() {
                 prop_assert!(id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric()));
             }
         }
 
         #[test]
-        fn any_letters_have_an_answer(text in "[0-9A-Za-z]{0,80}") {
+        fn any_letters_are_an_id_or_refused(text in "[0-9A-Za-z]{0,80}") {
             if let Ok(id) = text.parse::<QueueId>() {
                 prop_assert!(id.inode().is_some() && !id.hash_text().is_empty());
             }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn as_json_it_is_a_checked_string() {
+    fn a_queue_id_in_json_is_a_checked_string() {
         let id: QueueId = serde_json::from_str("\"4C1B21A0\"").unwrap();
         assert_eq!(serde_json::to_string(&id).unwrap(), "\"4C1B21A0\"");
         assert!(serde_json::from_str::<QueueId>("\"../x\"").is_err());

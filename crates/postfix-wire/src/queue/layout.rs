@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_queues() {
+    fn a_queue_has_the_name_of_its_directory() {
         for queue in QueueName::ALL {
             assert_eq!(queue.to_string().parse(), Ok(queue));
         }

@@ -34,14 +34,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(value in any::<u64>(), base in 2u64..=52, width in 1usize..20) {
+        fn an_encoded_number_is_decoded(value in any::<u64>(), base in 2u64..=52, width in 1usize..20) {
             let text = encode(value, base, width);
             prop_assert!(text.len() >= width);
             prop_assert_eq!(decode(&text, base), Some(value));
         }
 
         #[test]
-        fn any_text_has_an_answer(text in ".{0,30}", base in 2u64..=52) {
+        fn any_text_is_a_number_or_refused(text in ".{0,30}", base in 2u64..=52) {
             let _ = decode(&text, base);
         }
     }

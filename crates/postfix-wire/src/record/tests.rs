@@ -111,7 +111,7 @@ fn a_byte_is_a_type_exactly_when_the_type_is_that_byte() {
 }
 
 #[test]
-fn lengths_at_the_edges() {
+fn lengths_at_the_edges_are_read() {
     for (length, encoded) in
         [(0, vec![0]), (127, vec![127]), (128, vec![0x80, 1]), (16_384, vec![0x80, 0x80, 1])]
     {

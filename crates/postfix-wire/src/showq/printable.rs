@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_local_part_is_quoted_where_it_has_to_be() {
+    fn a_local_part_is_quoted_where_it_must_be() {
         for (raw, shown) in [
             (&b"ann@example.org"[..], "ann@example.org"),
             (b"ann b@example.org", "\"ann b\"@example.org"),

@@ -63,12 +63,12 @@ fn held_file_lies_where_its_id_says(settings: &[&str], long: bool) -> Result<()>
 }
 
 #[test]
-fn with_short_ids() -> Result<()> {
+fn a_short_id_says_where_the_file_lies() -> Result<()> {
     held_file_lies_where_its_id_says(&[], false)
 }
 
 #[test]
-fn with_short_ids_and_a_hashed_hold_queue() -> Result<()> {
+fn a_short_id_says_where_the_file_lies_in_a_hashed_queue() -> Result<()> {
     held_file_lies_where_its_id_says(
         &["hash_queue_names = hold, deferred", "hash_queue_depth = 2"],
         false,
@@ -76,12 +76,12 @@ fn with_short_ids_and_a_hashed_hold_queue() -> Result<()> {
 }
 
 #[test]
-fn with_long_ids() -> Result<()> {
+fn a_long_id_says_where_the_file_lies() -> Result<()> {
     held_file_lies_where_its_id_says(&["enable_long_queue_ids = yes"], true)
 }
 
 #[test]
-fn with_long_ids_and_a_hashed_hold_queue() -> Result<()> {
+fn a_long_id_says_where_the_file_lies_in_a_hashed_queue() -> Result<()> {
     let settings = [
         "enable_long_queue_ids = yes",
         "hash_queue_names = hold, deferred",
@@ -105,7 +105,7 @@ fn message_without_sender() -> Vec<u8> {
 }
 
 #[test]
-fn cleanup_refuses_as_expected() -> Result<()> {
+fn cleanup_refuses_with_the_expected_status() -> Result<()> {
     let postfix = Postfix::builder()
         .main("header_checks = regexp:$config_directory/checks")
         .file("checks", "/^Subject: bad/ REJECT we do not like it\n")

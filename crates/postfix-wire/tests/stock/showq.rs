@@ -52,7 +52,7 @@ fn compare(postfix: &Postfix, has_long_ids: bool) -> Result<()> {
 }
 
 #[test]
-fn listings_are_read_and_printed_as_stock_does() -> Result<()> {
+fn listings_are_read_and_printed_as_by_stock() -> Result<()> {
     let postfix = Postfix::builder().start()?;
     compare(&postfix, false)?;
     for (sender, recipients) in ENVELOPES.iter().filter_map(|envelope| envelope.split_first()) {
