@@ -79,7 +79,7 @@ impl Bulk {
 fn one_address(given: &str) -> Result<Vec<u8>, Failure> {
     let mut found = addresses(given.as_bytes());
     if found.len() > 1 {
-        return Err(Failure::usage(format!("malformed sender: {given}")));
+        return Err(Failure::usage(format!("sender {given}: more than one address; give one")));
     }
     Ok(found.pop().unwrap_or_default())
 }

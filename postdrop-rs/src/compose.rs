@@ -188,12 +188,12 @@ impl Composer<'_, '_> {
 /// Names the user's own input in an error of the filter, which knows only records.
 fn refused(kind: RecordType, error: &FilterError) -> Failure {
     let what = match kind {
-        RecordType::Full => "the sender's full name",
-        RecordType::From => "the sender address",
-        RecordType::Rcpt => "a recipient address",
-        _ => "the message",
+        RecordType::Full => "sender's full name",
+        RecordType::From => "sender address",
+        RecordType::Rcpt => "recipient address",
+        _ => "message",
     };
-    Failure::new(ExitCode::Data, format!("{what} can't be used: {error}"))
+    Failure::new(ExitCode::Data, format!("{what}: not usable: {error}"))
 }
 
 fn unreadable(error: &std::io::Error) -> Failure {

@@ -72,8 +72,10 @@ impl Program {
             // The file is removed first, because a second panic would end the program.
             remove_unfinished();
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            Log::new(self.name)
-                .say(Severity::Fatal, &format!("{}internal error at {place}", doubt().concat()));
+            Log::new(self.name).say(
+                Severity::Fatal,
+                &format!("{}internal error at {place}; report this bug", doubt().concat()),
+            );
             sys::end(&[], self.failed)
         }));
     }
@@ -86,7 +88,7 @@ static FAULTY: OnceLock<Program> = OnceLock::new();
 /// process is ignored, because it could end the program after the message is durable.
 extern "C" fn fault(_: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Some(program) = FAULTY.get().filter(|_| sys::is_own_fault(about)) {
-        program.die("memory fault, as where the stack is too small (ulimit -s)");
+        program.die("memory fault: the stack may be too small; raise its limit (ulimit -s)");
     }
 }
 
@@ -123,7 +125,11 @@ pub struct Memory(pub Program);
 
 impl Memory {
     fn there(&self, memory: *mut u8) -> *mut u8 {
-        if memory.is_null() { self.0.die("out of memory") } else { memory }
+        if memory.is_null() {
+            self.0.die("out of memory; raise the limit (ulimit -v, MemoryMax=)")
+        } else {
+            memory
+        }
     }
 }
 
@@ -193,7 +199,7 @@ mod tests {
         let file = folder.path().join("file");
         for (how, words, left) in [
             ("panic", "x: fatal: internal error at ", false),
-            ("memory", "x: fatal: out of memory\n", false),
+            ("memory", "x: fatal: out of memory; raise ", false),
             ("else", "x: fatal: no reason\n", true),
         ] {
             let output = died(how, &file);

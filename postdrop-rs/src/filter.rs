@@ -215,7 +215,7 @@ impl<'a> Filter<'a> {
 
 /// Refuses the message, as stock postdrop does when it can't write the message's file.
 fn not_written(error: &io::Error) -> Refusal {
-    let reason = format!("the message is not submitted: putting it aside: {error}");
+    let reason = format!("the message is not submitted: temporary file: not written: {error}");
     Refusal { status: CleanupStatus::WRITE, reason: without_numbers(&explained(&reason)) }
 }
 

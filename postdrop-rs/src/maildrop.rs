@@ -165,7 +165,7 @@ impl Unfinished {
 
     fn write(&mut self, records: Content<'_>) -> Result<(), MaildropError> {
         let mut file = &self.file;
-        let unreadable = |e| self.error("read what was put aside for", e);
+        let unreadable = |e| self.error("read the temporary file for", e);
         records.each(unreadable, &mut |piece| {
             file.write_all(piece).map_err(|e| self.error("write", e))
         })

@@ -75,11 +75,11 @@ pub fn show(
         (Err(Missing::BrokenOff(error)), _) => {
             Err(Failure::new(ExitCode::Software, error.to_string()))
         }
-        (Ok(()), Err(Missing::BrokenOff(error))) => {
-            Err(Failure::temporary(format!("mail in Redis is not shown completely: {error}")))
-        }
+        (Ok(()), Err(Missing::BrokenOff(error))) => Err(Failure::temporary(format!(
+            "mail in Redis: list cut short: {error}; run mailq again"
+        ))),
         (Ok(()), Err(Missing::NotThere(error))) => Err(Failure::temporary(format!(
-            "mail in Redis is not shown: no Mail Agent answers: {error}"
+            "mail in Redis: not shown: no answer from the Mail Agent: {error}; see mail-agent(8)"
         ))),
         (Ok(()), _) => {
             // Standard output may be closed already.

@@ -88,7 +88,7 @@ fn restart_grace(queue_directory: &Path) -> Duration {
 fn without_words(error: &SettingsError) -> String {
     match error {
         SettingsError::Syntax { path, line, .. } => {
-            format!("{}: line {line} is wrong", path.display())
+            format!("{}: line {line} is wrong; run `optimus check`", path.display())
         }
         other => other.to_string(),
     }

@@ -69,7 +69,7 @@ fn may(
 /// user may be a known one.
 pub(crate) fn login_name(uid: u32) -> Result<Option<String>, Failure> {
     let user = names::user(uid)
-        .map_err(|error| Failure::temporary(format!("look up user ID {uid}: {error}")))?;
+        .map_err(|error| Failure::temporary(format!("user ID {uid}: not looked up: {error}")))?;
     Ok(user.map(|user| String::from_utf8_lossy(&user.name).into_owned()))
 }
 
@@ -122,7 +122,9 @@ impl Search<'_> {
         patterns: &mut Vec<Pattern>,
     ) -> Result<(), Failure> {
         if depth >= MAX_FILE_DEPTH {
-            return Err(self.failure(&format!("{path}: files nest too deep")));
+            return Err(
+                self.failure(&format!("{path}: not read: files nested too deep; remove a level"))
+            );
         }
         let text = std::fs::read(path).map_err(|error| {
             Failure::temporary(format!("open file {path}: {}", in_words(&error)))

@@ -178,7 +178,7 @@ fn told(error: &FilterError) -> String {
         FilterError::Malformed(RecordError::Io(error))
             if error.kind() == io::ErrorKind::WouldBlock =>
         {
-            "the client was silent for too long".to_owned()
+            "client: silent for too long; send faster, or raise --idle-s of postdropd".to_owned()
         }
         error => error.to_string(),
     }

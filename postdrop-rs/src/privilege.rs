@@ -40,8 +40,8 @@ impl Caller {
         }
         if !sys::open_missing_standard_descriptors() {
             program.die(
-                "standard input, output or error is missing, and /dev/null can't be opened in its \
-                    place",
+                "standard input, output or error: missing, and /dev/null can't be opened instead; \
+                    open all three",
             );
         }
         sys::close_inherited_descriptors();
@@ -67,7 +67,7 @@ fn give_up_set_user_id_root(program: Program) -> bool {
     let mistaken = effective.is_root() && !real.is_root();
     if mistaken && setresuid(real, real, real).is_err() {
         // The program must never go on as root.
-        program.die("can't give up set-user-id root");
+        program.die("set-user-id root: not given up; remove this bit (chmod u-s)");
     }
     mistaken
 }
@@ -82,7 +82,8 @@ pub fn is_privileged() -> bool {
 /// Gives up the set-group-id for good, before this process becomes another program.
 pub fn give_up_group() -> Result<(), Failure> {
     let real = getgid();
-    setresgid(real, real, real).map_err(|error| Failure::temporary(format!("setresgid: {error}")))
+    setresgid(real, real, real)
+        .map_err(|error| Failure::temporary(format!("set-group-id: not given up: {error}")))
 }
 
 /// Blocks all signals that can be blocked. Otherwise a signal could leave an unfinished file. A

@@ -186,9 +186,11 @@ impl Relay {
         let path = self.path.display();
         Failure::temporary(match error.kind() {
             io::ErrorKind::WouldBlock => {
-                format!("{fate}: submission socket {path}: no answer in {PATIENCE_S} s")
+                format!(
+                    "{fate}: submission socket {path}: silent for {PATIENCE_S} s; see postdropd(8)"
+                )
             }
-            _ => format!("{fate}: submission socket {path}: {error}"),
+            _ => format!("{fate}: submission socket {path}: {error}; see postdropd(8)"),
         })
     }
 }

@@ -17,7 +17,7 @@ pub fn report(kept: &Kept, id: MessageId, log: &Log) {
             log.say(
                 Severity::Note,
                 &format!(
-                    "{id}: to the local maildrop as {queue_id}: {}",
+                    "{id}: stored in the local maildrop as {queue_id}: {}",
                     without_numbers(&explained(because))
                 ),
             );
@@ -26,7 +26,7 @@ pub fn report(kept: &Kept, id: MessageId, log: &Log) {
             log.say(
                 Severity::Note,
                 &format!(
-                    "{id}: in doubt, kept in the local maildrop as {queue_id}: {}",
+                    "{id}: in doubt, stored in the local maildrop as {queue_id}: {}",
                     without_numbers(&explained(because))
                 ),
             );

@@ -44,7 +44,7 @@ pub fn main() -> u8 {
     if caller.was_set_user_id_root {
         log.say(
             Severity::Warning,
-            "sendmail must not be installed set-user-id root; going on without",
+            "program: set-user-id root by mistake: right given up; remove this bit (chmod u-s)",
         );
     }
     match run(&caller, environment, &mut log) {

@@ -71,7 +71,10 @@ impl Tables<'_> {
         }
         // postmap would take `-` for its standard input, and look up nothing for an empty key.
         if matches!(key, "-" | "") {
-            return Err(unanswered(table, &format!("can't be asked for {key:?}")));
+            return Err(unanswered(
+                table,
+                &format!("key {key:?}: not asked: postmap can't look this key up"),
+            ));
         }
         let output = self.postmap(table, key, folding).output().map_err(host::limit::starting);
         let output =

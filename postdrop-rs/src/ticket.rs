@@ -26,8 +26,9 @@ impl Ticket {
     /// Makes a ticket for a message that arrived earlier. The id has the current time: writing the
     /// message may take hours, and Redis forgets old ids by the time in them.
     pub fn of(uid: u32, arrival: Duration) -> Result<Self, Failure> {
-        let id = MessageId::new()
-            .map_err(|error| Failure::temporary(format!("random numbers: {error}")))?;
+        let id = MessageId::new().map_err(|error| {
+            Failure::temporary(format!("message id: no random numbers: {error}"))
+        })?;
         Ok(Self { id, arrival, uid })
     }
 }

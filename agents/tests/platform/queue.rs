@@ -93,7 +93,10 @@ fn mailq_shows_the_same_list() {
     platform.kill_9("optimus");
     let output = mailq(&platform);
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(complaint.contains("mail in Redis is not shown: no Mail Agent answers"), "{output:?}");
+    assert!(
+        complaint.contains("mail in Redis: not shown: no answer from the Mail Agent"),
+        "{output:?}"
+    );
     assert_eq!(output.status.code(), Some(75));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("bob@example.org") && !said.contains("Request"), "{output:?}");

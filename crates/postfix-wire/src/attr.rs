@@ -20,19 +20,19 @@ pub const MAX_ATTRIBUTES: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttrError {
     /// The list has no end within [`MAX_LIST_BYTES`].
-    #[error("attribute list longer than {MAX_LIST_BYTES} bytes")]
+    #[error("attribute list: longer than {MAX_LIST_BYTES} bytes")]
     TooLong,
     /// The list has more than [`MAX_ATTRIBUTES`].
-    #[error("attribute list with more than {MAX_ATTRIBUTES} attributes")]
+    #[error("attribute list: more than {MAX_ATTRIBUTES} attributes")]
     TooMany,
     /// The list contains another list.
-    #[error("nested attribute list")]
+    #[error("attribute list: nested")]
     Nested,
     /// The list lacks an attribute that the caller requires.
-    #[error("attribute {0} is missing")]
+    #[error("attribute {0}: missing")]
     Missing(&'static str),
     /// An attribute has a value that the caller can't use.
-    #[error("attribute {name} has the value {value:?}")]
+    #[error("attribute {name}: unusable value {value:?}")]
     Value {
         /// Name of the attribute.
         name: &'static str,

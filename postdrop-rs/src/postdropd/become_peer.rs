@@ -39,7 +39,7 @@ pub(super) fn if_asked(arguments: impl Iterator<Item = OsString>) -> Option<Stri
         return None;
     }
     let (Some(uid), Some(gid)) = (number(uid), number(gid)) else {
-        return Some(format!("{BECOME}: not a number"));
+        return Some(format!("{BECOME}: user or group is not a number"));
     };
     let mut command = Command::new(postdrop);
     // For a user other than root, `uid` also makes std drop all supplementary groups.

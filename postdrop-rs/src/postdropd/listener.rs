@@ -92,10 +92,13 @@ fn locked(path: &Path) -> io::Result<Flock<File>> {
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(&lock)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other(format!("{}: is no regular file; remove it", lock.display())));
+        return Err(io::Error::other(format!(
+            "{}: not a regular file; remove this file",
+            lock.display()
+        )));
     }
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        Errno::EWOULDBLOCK => io::Error::other("another postdropd has it"),
+        Errno::EWOULDBLOCK => io::Error::other("in use by another postdropd; stop that one first"),
         error => error.into(),
     })
 }
@@ -103,7 +106,7 @@ fn locked(path: &Path) -> io::Result<Flock<File>> {
 fn bound(path: &Path) -> io::Result<UnixListener> {
     match std::fs::symlink_metadata(path) {
         Ok(about) if about.file_type().is_socket() => std::fs::remove_file(path)?,
-        Ok(_) => return Err(io::Error::other("not a socket; remove it")),
+        Ok(_) => return Err(io::Error::other("not a socket; remove this file")),
         Err(_) => {}
     }
     let socket = UnixListener::bind(path)?;

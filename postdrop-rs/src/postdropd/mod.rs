@@ -143,8 +143,9 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
     can_work()?;
     sys::settle_signals();
     raise_descriptor_limit();
-    sys::keep_inherited_descriptors()
-        .map_err(|error| Failure::temporary(format!("inherited descriptors: {error}")))?;
+    sys::keep_inherited_descriptors().map_err(|error| {
+        Failure::temporary(format!("inherited descriptors: not marked to close: {error}"))
+    })?;
     let caller = Caller {
         uid: 0,
         mail_config: std::env::var_os("MAIL_CONFIG"),
@@ -156,7 +157,8 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
     instance.configure(log)?;
     let socket = socket_path(&instance)?;
     // Signals are set up before the first child, which must not inherit the descriptor.
-    let signals = signals().map_err(|error| Failure::temporary(format!("signals: {error}")))?;
+    let signals =
+        signals().map_err(|error| Failure::temporary(format!("signals: not set up: {error}")))?;
     let listener = Listener::open(&socket).map_err(|error| trouble(&socket, &error))?;
     let elsewhere = instance.config_directory.as_path() != Path::new(DEFAULT_CONFIG_DIRECTORY);
     let postdrop = Postdrop {
@@ -180,11 +182,13 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
 /// Checks for faults of the installation, which each peer would otherwise meet.
 fn can_work() -> Result<(), Failure> {
     if !geteuid().is_root() {
-        return Err(Failure::temporary("postdropd must be run by root"));
+        return Err(Failure::temporary(
+            "postdropd: not started: must be run by root; use its service, or sudo",
+        ));
     }
     if nix::sys::prctl::get_no_new_privs().unwrap_or(false) {
         return Err(Failure::temporary(
-            "postdropd can't work with NoNewPrivileges: postdrop would not get its group",
+            "postdropd: not started: NoNewPrivileges denies postdrop its group; remove the setting",
         ));
     }
     become_peer::trouble().map_or(Ok(()), |trouble| Err(Failure::temporary(trouble)))
@@ -228,7 +232,8 @@ impl Server {
     /// Serves until the server must end and no session is left.
     fn run(&mut self) -> Result<(), Failure> {
         while self.listener.is_some() || !self.crowd.sessions.is_empty() {
-            self.wait().map_err(|error| Failure::temporary(format!("poll: {error}")))?;
+            self.wait()
+                .map_err(|error| Failure::temporary(format!("connections: poll: {error}")))?;
             self.crowd.attend(Instant::now());
             self.accept();
             self.crowd.log.flush();
@@ -281,7 +286,10 @@ impl Server {
                 Ok(Some(connection)) => self.crowd.welcome(connection),
                 Ok(None) => return,
                 Err(error) => {
-                    self.crowd.log.say(Severity::Warning, &format!("accept: {error}"));
+                    self.crowd.log.say(
+                        Severity::Warning,
+                        &format!("submission socket: accept: {error}; next try in 1 s"),
+                    );
                     self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
@@ -305,7 +313,10 @@ impl Crowd {
         let peer = match getsockopt(&connection, PeerCredentials) {
             Ok(credentials) => Peer::from(credentials),
             Err(error) => {
-                return self.log.say(Severity::Warning, &format!("peer credentials: {error}"));
+                return self.log.say(
+                    Severity::Warning,
+                    &format!("connection: closed: peer's user unknown: {error}"),
+                );
             }
         };
         self.make_room(&peer);
@@ -329,15 +340,18 @@ impl Crowd {
             // The peer is a postdrop of this server and has come because it lacks rights. Serving
             // it would make a loop without end.
             Some(format!(
-                "{path}, run for user ID {}, is without the rights of its group: is it \
-                    set-group-id?",
+                "{path}: run for user ID {}: lacks the rights of its group; set the \
+                    set-group-id bit (chmod g+s)",
                 peer.uid
             ))
         } else if self.is_full() {
-            Some(format!("the submission socket is busy: {} connections", self.sessions.len()))
+            Some(format!(
+                "submission socket: busy: {} connections; try again later",
+                self.sessions.len()
+            ))
         } else if of_this_user() >= self.options.connections_per_user {
             Some(format!(
-                "the submission socket is busy: {} connections of user ID {}",
+                "submission socket: busy: {} connections of user ID {}; try again later",
                 of_this_user(),
                 peer.uid
             ))
@@ -414,7 +428,7 @@ impl Complaint {
         }
         let others = match self.unsaid {
             0 => String::new(),
-            others => format!("; and {others} refusals before this"),
+            others => format!("; {others} earlier refusals not logged"),
         };
         log.say(Severity::Warning, &format!("uid={}: {reason}{others}", peer.uid));
         *self = Self { last: Some(Instant::now()), unsaid: 0 };

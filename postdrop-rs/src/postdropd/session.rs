@@ -26,7 +26,7 @@ const ENDING: Duration = Duration::from_millis(2);
 /// reason.
 const WORDS_BYTES_MAX: usize = 4_096;
 /// Reason why a connection was dismissed.
-const DISMISSED: &str = "the submission socket is busy, and others wait";
+const DISMISSED: &str = "submission socket: connection given to another user";
 /// Text before the reason on postdrop's standard error.
 const FATAL: &str = "fatal: ";
 /// User number by which the kernel says "no user". No process can take on this number.
@@ -166,7 +166,7 @@ impl Session {
     pub(super) fn finish(self, outcome: io::Result<ExitStatus>, log: &Log) {
         let reason = match outcome {
             Ok(status) => self.reason(status),
-            Err(error) => Some(format!("wait for postdrop: {error}")),
+            Err(error) => Some(format!("postdrop: end unknown: {error}; see the mail log")),
         };
         if let Some(reason) = reason {
             refuse(&self.connection, &reason);
@@ -182,9 +182,12 @@ impl Session {
     fn reason(&self, status: ExitStatus) -> Option<String> {
         match (self.killed, status.signal()) {
             (true, _) if self.dismissed => Some(format!("{IN_DOUBT}: {DISMISSED}")),
-            (true, _) => Some(format!("{IN_DOUBT}: no end after {} s", self.total.as_secs())),
+            (true, _) => Some(format!(
+                "{IN_DOUBT}: postdrop: killed: no end after {} s",
+                self.total.as_secs()
+            )),
             (false, Some(signal)) => {
-                Some(format!("{IN_DOUBT}: postdrop: killed by signal {signal}"))
+                Some(format!("{IN_DOUBT}: postdrop: killed by signal {signal}; see the kernel log"))
             }
             (false, None) if self.dismissed => {
                 self.fatal_words().map(|words| format!("{DISMISSED}: {words}"))
@@ -207,7 +210,7 @@ fn run(
     idle: Duration,
 ) -> io::Result<(Child, ChildStderr)> {
     if peer.uid == NOBODY_AT_ALL || peer.gid == NOBODY_AT_ALL {
-        return Err(io::Error::other("the peer's user has no number here"));
+        return Err(io::Error::other("the peer's user has no number on this host"));
     }
     // The time limits belong to the open socket, so they also hold for postdrop, to which they are
     // unknown.
@@ -223,7 +226,8 @@ fn run(
     command.process_group(0);
     sys::with_no_signal_blocked(&mut command);
     let mut child = command.spawn().map_err(host::limit::starting)?;
-    let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
+    let stderr =
+        child.stderr.take().ok_or_else(|| io::Error::other("no pipe for standard error"))?;
     fcntl(&stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((child, stderr))
 }

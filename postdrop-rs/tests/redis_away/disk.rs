@@ -57,7 +57,7 @@ fn a_full_disk_without_redis_gives_75_with_both_reasons_and_leaves_nothing() {
 fn a_large_message_gives_75_when_the_disk_for_its_file_is_full() {
     let mut site = Site::with_redis();
     for (program, words) in
-        [(OUR_SENDMAIL, "putting it aside"), (STOCK_SENDMAIL, "queue file write error")]
+        [(OUR_SENDMAIL, "temporary file: not written"), (STOCK_SENDMAIL, "queue file write error")]
     {
         let script = format!(
             r#"mount -t tmpfs -o size=512k none "$1/maildrop" && head -c 3M /dev/zero | tr '\0' x |

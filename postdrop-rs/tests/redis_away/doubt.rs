@@ -189,7 +189,8 @@ fn redis_killed_between_request_and_answer_leaves_one_copy() {
     site.settings(&format!("[redis]\nurl = \"unix://{}\"\n{}", proxy.display(), PATIENT));
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     assert_eq!(site.maildrop(), []);
-    // Each attempt made an entry, under one id. All but one are dropped when a lot is cut.
+    // Each attempt made an entry, under one id. All entries but one are dropped when a lot
+    // is cut.
     let redis = redis.lock().unwrap();
     assert_eq!(redis.cli(&["LLEN", keys::INBOX]).unwrap(), "2");
     let ids: Vec<String> =

@@ -74,8 +74,8 @@ fn a_postdrop_that_is_not_installed_set_group_id_is_reported() {
     let server = callers.server(&[]);
     let output = callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE);
     assert_eq!(code(&output), 75);
-    assert!(stderr(&output).contains("is it set-group-id?"), "{}", stderr(&output));
-    assert!(server.log().contains("is it set-group-id?"));
+    assert!(stderr(&output).contains("set the set-group-id bit"), "{}", stderr(&output));
+    assert!(server.log().contains("set the set-group-id bit"));
 
     std::fs::remove_file(&postdrop).unwrap();
     let output = callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE);
@@ -106,7 +106,7 @@ fn the_first_of_two_servers_has_the_socket() {
     let first = callers.server(&[]);
     let mut second = callers.server_unready(&[OUR_POSTDROPD], &[]);
     assert_eq!(second.child.wait().unwrap().code(), Some(1));
-    assert!(second.log().contains("another postdropd has it"), "{}", second.log());
+    assert!(second.log().contains("in use by another postdropd"), "{}", second.log());
     assert_quiet_success(&callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE));
     // The socket that a killed server leaves belongs to no process.
     drop(first);

@@ -168,14 +168,21 @@ impl MailLog {
         let text = format!("{}{}", severity.prefix(), harmless(&host::limit::explained(text)));
         let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         channel.send(line(severity, &text), |lost| {
-            line(Severity::Warning, &format!("warning: {lost} log lines were lost"))
+            line(
+                Severity::Warning,
+                &format!("warning: mail log: {lost} lines lost; see to syslog or postlogd"),
+            )
         });
     }
 
     /// Sends waiting lines, as far as the log takes them at once.
     pub fn flush(&self) {
-        let notice =
-            |lost| self.form(Severity::Warning, &format!("warning: {lost} log lines were lost"));
+        let notice = |lost| {
+            self.form(
+                Severity::Warning,
+                &format!("warning: mail log: {lost} lines lost; see to syslog or postlogd"),
+            )
+        };
         self.channel.lock().unwrap_or_else(PoisonError::into_inner).flush(notice);
     }
 

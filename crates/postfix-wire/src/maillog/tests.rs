@@ -56,7 +56,7 @@ fn unread_lines_wait_and_then_are_lost_and_counted() {
         log.flush();
     }
     let mut expected: Vec<_> = (0..said - 2).map(|number| number.to_string()).collect();
-    expected.push("warning: 2 log lines were lost".to_owned());
+    expected.push("warning: mail log: 2 lines lost; see to syslog or postlogd".to_owned());
     assert!(said > WAITING_MAX, "{said}");
     assert_eq!(heard, expected);
 }

@@ -81,7 +81,7 @@ pub enum MainCfError {
         reason: &'static str,
     },
     /// The parameter is not set, and the table of `defaults` lacks it.
-    #[error("parameter {0} is not set")]
+    #[error("parameter {0}: no value and no default; set the parameter in main.cf")]
     NotSet(String),
 }
 

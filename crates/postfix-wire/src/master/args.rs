@@ -10,7 +10,7 @@ pub enum MasterArgsError {
     #[error("invalid option: {0}")]
     Unknown(char),
     /// The option needs a value.
-    #[error("option -{0} needs a value")]
+    #[error("option -{0}: value missing")]
     NoValue(char),
     /// `-s` needs a number above 0.
     #[error("invalid socket_count: {0}")]
@@ -248,7 +248,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_arguments_are_read_or_refused(argv in prop::collection::vec("-?[a-zA-Z=é ]{0,6}", 0..8)) {
+        fn any_arguments_are_read_or_refused(
+            argv in prop::collection::vec("-?[a-zA-Z=é ]{0,6}", 0..8),
+        ) {
             let _ = MasterArgs::parse(argv);
         }
     }

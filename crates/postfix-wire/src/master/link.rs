@@ -21,16 +21,16 @@ pub const MAX_SOCKETS: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum MasterLinkError {
     /// A descriptor that master always gives is not open: the program was started by hand.
-    #[error("descriptor {0} is not open: this command is run by master(8), not by hand")]
+    #[error("descriptor {0}: not open: started by hand; let master(8) start this command")]
     NotInherited(RawFd),
     /// The descriptors were requested for a second time.
-    #[error("the inherited descriptors were taken already")]
+    #[error("inherited descriptors: taken already: only one call may take them")]
     TakenAlready,
     /// The environment's `GENERATION` is no octal number.
     #[error("bad generation: {0}")]
     Generation(String),
     /// `-s` asks for more than [`MAX_SOCKETS`].
-    #[error("{0} sockets are too many")]
+    #[error("sockets: {0} are too many; at most {MAX_SOCKETS} are allowed")]
     TooManySockets(usize),
 }
 

@@ -66,7 +66,7 @@ impl fmt::Display for QueueName {
 
 /// Error: no queue of Postfix has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no queue has the name {0:?}")]
+#[error("queue name {0:?}: unknown")]
 pub struct UnknownQueue(pub String);
 
 impl FromStr for QueueName {

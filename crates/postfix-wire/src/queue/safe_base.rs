@@ -34,7 +34,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_encoded_number_is_decoded(value in any::<u64>(), base in 2u64..=52, width in 1usize..20) {
+        fn an_encoded_number_is_decoded(
+            value in any::<u64>(),
+            base in 2u64..=52,
+            width in 1usize..20,
+        ) {
             let text = encode(value, base, width);
             prop_assert!(text.len() >= width);
             prop_assert_eq!(decode(&text, base), Some(value));

@@ -39,10 +39,10 @@ pub const MAX_DATA_BYTES: usize = i32::MAX as usize;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The bytes could not be read.
-    #[error("reading records: {0}")]
+    #[error("records: not read: {0}")]
     Io(#[from] io::Error),
     /// The byte names no record type.
-    #[error("unknown record type {0}")]
+    #[error("record: unknown type {0}")]
     UnknownType(u8),
     /// The length takes too many bytes or is larger than C's `int`.
     #[error("record {0:?}: malformed length")]
@@ -58,10 +58,10 @@ pub enum RecordError {
         limit: usize,
     },
     /// The bytes end within a record.
-    #[error("truncated record")]
+    #[error("record: cut short")]
     Truncated,
     /// The data has CR, LF or NUL, which would end a line early.
-    #[error("record {kind:?}: byte {byte} is not allowed there")]
+    #[error("record {kind:?}: byte {byte} is not allowed")]
     ControlCharacter {
         /// Type of the record.
         kind: RecordType,
