@@ -104,7 +104,7 @@ impl SpoolExecutor {
         for node in &rescue.lose {
             match self.spool.lose(node, self.node_loss_grace).await? {
                 Lost::Resent(count) => rescued.resent += count,
-                Lost::Alive => tracing::info!(%node, "node came back before it was given up"),
+                Lost::Alive => tracing::debug!(%node, "node kept: back, or its Postfix runs"),
             }
         }
         Ok(rescued)

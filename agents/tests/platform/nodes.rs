@@ -153,11 +153,30 @@ fn an_order_for_mail_that_was_sent_meanwhile_ends() {
     assert_eq!(two.first.counted("obeyed"), 0);
 }
 
+/// The node's Postfix has the mail, and sends it. A second node would send it again.
+#[test]
+fn a_node_whose_postfix_runs_is_not_lost_without_a_mail_agent() {
+    let mut two = deferring_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 3\n");
+    two.second.kill_9("mail-agent");
+    two.first.until_status("twice the grace without a Mail Agent", |status| {
+        let agents = status["agents"].as_array().unwrap();
+        let is_long_gone = |it: &&serde_json::Value| it["lease_left_ms"].as_i64() < Some(-6_000);
+        agents.iter().filter(|it| it["kind"] == "mail").any(|it| is_long_gone(&it))
+    });
+    assert_eq!(two.first.counted("resent"), 0);
+    two.heal();
+    two.until_sent(COUNT);
+    two.second.start("mail-agent");
+    two.expect_rest();
+    assert_eq!(two.second.sink.received().len(), COUNT);
+}
+
 /// The order is carried out in Redis when the node is given up, and nobody sends the mail again.
 #[test]
 fn an_order_ends_with_a_node_that_is_lost() {
     let mut two = deferring_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 3\n");
     two.second.kill_9("mail-agent");
+    two.second.postfix.stop().unwrap();
     let (_, text) = two.first.optimus(&["delete", "--all"]);
     two.expect_rest();
     assert_eq!(two.first.counted("resent"), 0, "{text}");

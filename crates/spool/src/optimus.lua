@@ -85,16 +85,16 @@ one hash slot.
    node:<node>:ordered   hash    id -> time (ms) of the order, for the same ids
    node:<node>:agent     hash    two subjects; removed 400 days after the last change.
                                  Of the Mail Agent that arrived last: start, which fences earlier
-                                 ones; seen, the time (ms) of the arrival, by which lose checks that
-                                 the node is away; and fenced, the start of the Mail Agent before
-                                 the node moved.
+                                 ones; seen, the time (ms) of the arrival; and fenced, the start of
+                                 the Mail Agent before the node moved.
                                  Of the node: commits, the last commit number given out; mark, the
                                  number up to which all are released, as its disk has safely noted;
                                  floor, the last number given out before its disk was put back;
                                  nonce, generation, place, host and live (ms) of the pickup-rs that
-                                 serves its queue, see attend; refused and refused_at (ms), the host
-                                 of a copy and the time of its last call; rivals, the nonces refused
-                                 since the node attended last; copies, the nonces of certain copies;
+                                 serves its queue, see attend and lose; refused and refused_at (ms),
+                                 the host of a copy and the time of its last call; rivals, the
+                                 nonces refused since the node attended last; copies, the nonces of
+                                 certain copies;
                                  ahead and ahead_since (ms), while a Redis that was put back waits
                                  for the latest state of the node's disk.
    quarantine            zset    id -> time (ms) of the refusal, for a message in quarantine
@@ -508,7 +508,7 @@ end
 --
 --   cut, assign        Info Agents: the lot's number and state. The node may hand the lot back.
 --   reassign with ''   a Scheduler: the lot's epoch rises, which fences the lot's node
---   lose               a Scheduler: the grace since the last arrival
+--   lose               a Scheduler: the grace since the last arrival and attendance
 --   operate            an operator: the place where the message was seen, and an order for a node
 --   attend             pickup-rs: its generation and nonce
 --   register, renew, leave   an agent: its generation in the directory
@@ -1071,11 +1071,14 @@ end
 
 -- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back,
 -- so its committed messages go to a new lot, to be sent again. Repeat while there is more. `alive`:
--- the node arrived less than the grace ago, whatever the caller saw before.
+-- a Mail Agent of the node arrived, or its pickup-rs attended, less than the grace ago, whatever
+-- the caller saw before. While pickup-rs attends, the node's Postfix runs and sends what it has.
 local function lose(keys, args)
   local p, now, node, grace_ms = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
-  local arrived = call('HGET', agent_of(p, node), 'seen')
-  if arrived and now - tonumber(arrived) < grace_ms then return 'alive' end
+  local last = call('HMGET', agent_of(p, node), 'seen', 'live')
+  if now - math.max(tonumber(last[1] or 0), tonumber(last[2] or 0)) < grace_ms then
+    return 'alive'
+  end
   local pairs_ = call('HRANDFIELD', mail_of(p, node), LOSE_PER_CALL, 'WITHVALUES')
   if #pairs_ == 0 then
     forget_if_idle(p, node)

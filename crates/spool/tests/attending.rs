@@ -10,9 +10,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{node, spool};
+use common::{NOW_MS, assigned_lot, commit_of, node, spool, token};
 use proptest::prelude::*;
-use spool::{Arrived, Attendance, Attended, CommitNumber, FencingToken, Generation, Spool, Start};
+use spool::{
+    Arrived, Attendance, Attended, CommitNumber, FencingToken, Generation, Lost, Spool, Start,
+};
 use testbed::{Redis, until};
 
 const LIVE: Duration = Duration::from_millis(10_000);
@@ -95,6 +97,22 @@ async fn a_directory_may_move_and_the_original_that_comes_back_is_refused() {
     assert_eq!(original.attend(&later, 1).await, Attended::Superseded);
     assert_eq!(original.attend(&later, 0).await, Attended::Occupied("b".into()));
     assert_eq!(original.attend(&last, 0).await, Attended::Elsewhere("b".into()));
+}
+
+#[tokio::test]
+async fn a_node_that_attends_keeps_its_commits_without_a_mail_agent() {
+    let redis = Redis::start().unwrap();
+    let (n, grace) = (node("n"), Duration::from_secs(5));
+    let spool = spool(&redis);
+    let lot = assigned_lot(&spool, &n, 2).await;
+    spool.commit(&token(&n), &[commit_of(&lot, 1), commit_of(&lot, 2)]).await.unwrap();
+    let at = |ms| spool.at(NOW_MS + ms);
+    let lose = async |ms| at(ms).lose(&n, grace).await.unwrap();
+    assert_eq!(Disk::NEW.attend(&at(0), 0).await, here(1));
+    assert_eq!(lose(14_999).await, Lost::Alive, "live for 10 s, and the grace");
+    assert_eq!(Disk::NEW.turned(2).leave(&at(12_000), 1).await, here(1));
+    assert_eq!(lose(16_999).await, Lost::Alive, "the grace counts from the end");
+    assert_eq!(lose(17_000).await, Lost::Resent(2));
 }
 
 #[tokio::test]

@@ -224,7 +224,7 @@ words! {
 pub enum Lost {
     /// Number of the node's messages that will be sent again.
     Resent(u64),
-    /// The call changed nothing: the node has come back.
+    /// The call changed nothing: the node has come back, or its Postfix still runs.
     Alive,
 }
 

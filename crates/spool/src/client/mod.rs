@@ -424,7 +424,8 @@ impl Spool {
     }
 
     /// Gives up a node that won't come back: its committed messages become ready, to be sent again.
-    /// A second call moves none. A node whose Mail Agent arrived less than `grace` ago is kept.
+    /// A second call moves none. A node whose Mail Agent arrived, or whose pickup-rs attended, less
+    /// than `grace` ago is kept.
     pub async fn lose(&self, node: &NodeId, grace: Duration) -> Result<Lost, SpoolError> {
         let command = self.function("lose").arg(node).arg(milliseconds(grace)).clone();
         self.in_slices(&command).await

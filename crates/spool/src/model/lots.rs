@@ -179,9 +179,9 @@ impl Model {
 
     /// Models `Spool::lose`.
     pub fn lose(&mut self, node: &NodeId, grace: Duration) -> Lost {
-        let seen_ms = self.arrived.get(node).map(|(_, seen_ms)| *seen_ms);
-        let away = |seen_ms: u64| Duration::from_millis(self.now_ms.saturating_sub(seen_ms));
-        if seen_ms.is_some_and(|seen_ms| away(seen_ms) < grace) {
+        let arrived_ms = self.arrived.get(node).map(|(_, seen_ms)| *seen_ms);
+        let seen_ms = arrived_ms.max(self.attended_ms.get(node).copied()).unwrap_or_default();
+        if Duration::from_millis(self.now_ms.saturating_sub(seen_ms)) < grace {
             return Lost::Alive;
         }
         let mail = self.mail.remove(node).unwrap_or_default();
@@ -240,8 +240,10 @@ impl Model {
         ids.iter().map(drop).collect()
     }
 
-    /// Models `Spool::attend` by the only queue directory of a node. Returns the floor.
+    /// Models `Spool::attend` by the only queue directory of a node, live until now. Returns the
+    /// floor.
     pub fn attend(&mut self, node: &NodeId, mark: CommitNumber) -> CommitNumber {
+        self.attended_ms.insert(node.clone(), self.now_ms);
         let it = self.numbers.entry(node.clone()).or_default();
         if mark < it.mark {
             it.floor = it.last;

@@ -93,6 +93,8 @@ pub struct Model {
     numbers: BTreeMap<NodeId, Numbers>,
     /// The Mail Agent that arrived last at each node, and the time (ms).
     arrived: BTreeMap<NodeId, (Start, u64)>,
+    /// The time (ms) at which each node's pickup-rs attended last.
+    attended_ms: BTreeMap<NodeId, u64>,
     /// Committed messages that rest in Postfix.
     deferred: BTreeMap<MessageId, Rest>,
     /// Messages in quarantine, with the reasons.
