@@ -1,16 +1,13 @@
 //! A file of this instance's own, such as its name among agents or its password. The file is made
 //! once, by the first process that needs it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Error, ErrorKind, Result, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{ErrorKind, Result};
 use std::path::Path;
 
-use spool::Generation;
+use durable::TextFile;
 
 const MODE: u32 = 0o600;
-/// Most bytes that are read; no name or password is longer.
-const BYTES_MAX: u64 = 4_096;
 
 /// Returns the text of this file, which only its owner may read. `make` gives the text of a file
 /// that is missing, or not `good` after a power failure.
@@ -19,30 +16,15 @@ pub fn text_of(
     good: impl Fn(&str) -> bool,
     make: impl Fn() -> Result<String>,
 ) -> Result<String> {
-    match read(path) {
-        Ok(text) if good(&text) => return Ok(text),
-        Ok(_) => fs::remove_file(path)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => (),
-        Err(error) => return Err(error),
+    let file = TextFile::at(path, MODE);
+    match file.read()? {
+        Some(text) if good(text.trim()) => return Ok(text.trim().to_owned()),
+        Some(_) => fs::remove_file(path)?,
+        None => (),
     }
-    write(path, &make()?)?;
-    read(path)
-}
-
-fn read(path: &Path) -> Result<String> {
-    host::file::read_text(path, BYTES_MAX).map(|text| text.trim().to_owned())
-}
-
-/// Writes the file. Of two processes that do so at once, the first to link its draft wins.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let draft = path.with_extension(Generation::new().map_err(Error::other)?.to_string());
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft)?;
-    let linked = writeln!(file, "{text}")
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&draft, path));
-    fs::remove_file(&draft)?;
-    linked
-        .or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+    file.make_once(&make()?)?;
+    let text = file.read()?.ok_or(ErrorKind::NotFound)?;
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]

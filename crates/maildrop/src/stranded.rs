@@ -23,7 +23,7 @@
 //! Files that begin with a size record are queue files, moved there by `postsuper -r`. They stay.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -160,9 +160,8 @@ fn claim(maildrop: &Maildrop, doubt: &InDoubt, path: &Path) -> io::Result<Option
         return Ok(None);
     }
     // Both directories are synced, so that after a crash the file has its new name alone.
-    for directory in [claimed.parent(), path.parent()].into_iter().flatten() {
-        File::open(directory)?.sync_all()?;
-    }
+    durable::sync_folder_of(&claimed)?;
+    durable::sync_folder_of(path)?;
     Ok(Some(claimed))
 }
 

@@ -10,11 +10,12 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use durable::TextFile;
 use settings::Places;
 use spool::{Generation, NodeId};
 use tracing::{info, warn};
 
-use super::kept::Kept;
+use super::FILE_MODE;
 use super::mark::{self, MarkError};
 use crate::queue::Queue;
 use crate::scan;
@@ -68,11 +69,11 @@ pub(crate) struct Carried {
 /// Returns the queue's identity: from the identity file, the file's former place, the mark, or the
 /// queue files. Makes a new identity if none of them names a node.
 pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityError> {
-    let kept = Kept::at(places.identity_file());
+    let kept = file_at(places.identity_file());
     if let Some(node) = read(&kept)? {
         return Ok(node);
     }
-    let former = Kept::at(places.former_identity_file());
+    let former = file_at(places.former_identity_file());
     let node = match read(&former)? {
         Some(node) => node,
         None => match mark::node_of(&places.mark_file())? {
@@ -99,7 +100,7 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
 /// Gives the queue another identity. Removes the mark first. After a crash in between, the queue
 /// has its old name without a mark, and Redis still refuses it.
 pub(super) fn renew(places: &Places) -> Result<NodeId, IdentityError> {
-    let (kept, new) = (Kept::at(places.identity_file()), new()?);
+    let (kept, new) = (file_at(places.identity_file()), new()?);
     let failed = |source| IdentityError::File { path: kept.path().to_owned(), source };
     fs::remove_file(places.mark_file()).map_err(failed)?;
     kept.replace(new.as_str()).map_err(failed)?;
@@ -112,11 +113,15 @@ pub(super) fn carried(queue: &Queue) -> Result<Carried, IdentityError> {
     Ok(Carried { ours: owners.values().sum(), unclear })
 }
 
-fn read(kept: &Kept) -> Result<Option<NodeId>, IdentityError> {
+fn read(kept: &TextFile) -> Result<Option<NodeId>, IdentityError> {
     let path = || kept.path().to_owned();
     let text = kept.read().map_err(|source| IdentityError::File { path: path(), source })?;
     let content = |source| IdentityError::Content { path: path(), source };
     text.map(|text| text.parse().map_err(content)).transpose()
+}
+
+fn file_at(path: PathBuf) -> TextFile {
+    TextFile::at(path, FILE_MODE)
 }
 
 fn new() -> Result<NodeId, IdentityError> {
@@ -127,7 +132,7 @@ fn new() -> Result<NodeId, IdentityError> {
 }
 
 /// Returns the one node whose mail is in the queue, or `None` without mail of OPTIMUS.
-fn take_back(kept: &Kept, queue: &Queue) -> Result<Option<NodeId>, IdentityError> {
+fn take_back(kept: &TextFile, queue: &Queue) -> Result<Option<NodeId>, IdentityError> {
     let (owners, _) = scan::owners(queue).map_err(IdentityError::Queue)?;
     let path = kept.path().to_owned();
     let named: BTreeMap<&NodeId, usize> = owners

@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use durable::TextFile;
 use nix::fcntl::{Flock, FlockArg};
 use spool::{CommitNumber, Generation, NodeId};
 use tracing::warn;
 
-use super::kept::Kept;
+use super::FILE_MODE;
 
 /// Failure to open the mark. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub fn is_latest(path: &Path, nonce: Generation) -> Result<bool, MarkError> {
 
 fn read(path: &Path) -> Result<Option<(Line, Option<NodeId>)>, MarkError> {
     let failed = |source| MarkError::File { path: path.to_owned(), source };
-    let Some(text) = Kept::at(path.to_owned()).read().map_err(failed)? else { return Ok(None) };
+    let Some(text) = TextFile::at(path, FILE_MODE).read().map_err(failed)? else { return Ok(None) };
     match Line::parse(&text) {
         Some(it) => Ok(Some(it)),
         None => Err(MarkError::Content { path: path.to_owned(), text }),
@@ -89,7 +90,7 @@ impl Mark {
             // An existing file is opened as it is, because a full disk has no room for a draft.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let none = Line::NONE.text(&node);
-                Kept::at(path.clone()).make_once(none.trim_end()).map_err(failed)?;
+                TextFile::at(&path, FILE_MODE).make_once(none.trim_end()).map_err(failed)?;
                 options.open(&path)
             }
             opened => opened,
@@ -229,16 +230,18 @@ mod tests {
         assert_eq!(open().line(), line);
     }
 
-    /// A directory in the draft's place stands for a full disk: no draft can be written.
+    /// A disk may be full. A draft would change the time of the folder.
     #[test]
     fn an_existing_mark_opens_on_a_full_disk() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mark");
+        let changed = || folder.path().metadata().unwrap().modified().unwrap();
         Mark::open(path.clone(), node()).unwrap();
-        std::fs::create_dir(path.with_extension(format!("new.{}", std::process::id()))).unwrap();
-        Mark::open(path.clone(), node()).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert!(matches!(Mark::open(path, node()), Err(MarkError::File { .. })));
+        File::open(folder.path()).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        Mark::open(path, node()).unwrap();
+        assert_eq!(changed(), std::time::UNIX_EPOCH);
+        let missing = folder.path().join("none/mark");
+        assert!(matches!(Mark::open(missing, node()), Err(MarkError::File { .. })));
     }
 
     #[test]

@@ -38,13 +38,14 @@ mod machine_memory;
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agents::own_file;
 use anyhow::{Context, Result, anyhow};
+use durable::TextFile;
 use host::folder::is_refusal;
 use host::peer::Socket;
 use nix::errno::Errno;
@@ -161,16 +162,8 @@ impl Embedded {
         let password = password(&self.password_file)?;
         let daemons = acl::agent(settings::EMBEDDED_USER, Proof::Password(&password), DATABASE);
         let submitter = acl::submitter(settings::EMBEDDED_SUBMITTER, Proof::None, DATABASE);
-        let lines = format!("{}\n{submitter}\n{daemons}\n", acl::NOBODY);
-        let draft = self.users_file().with_extension("draft");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(SECRET_MODE)
-            .open(&draft)?;
-        file.write_all(lines.as_bytes())?;
-        fs::rename(&draft, self.users_file())
+        let lines = format!("{}\n{submitter}\n{daemons}", acl::NOBODY);
+        TextFile::at(self.users_file(), SECRET_MODE).replace(&lines)
     }
 
     fn log_file(&self) -> PathBuf {

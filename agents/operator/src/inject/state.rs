@@ -125,9 +125,7 @@ impl State {
         let line = serde_json::to_string(&head)? + "\n";
         file.write_all(line.as_bytes())?;
         file.sync_all()?;
-        let folder =
-            path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
+        durable::sync_folder_of(path)?;
         Ok(Self::of(path, file, head))
     }
 

@@ -69,7 +69,7 @@ impl Change {
             Self::Keep { path, aside } => files::keep(path, aside)?,
             Self::Put { path, content, rights, .. } => files::put(path, content, *rights, None)?,
             Self::Restore { aside, path } => files::restore(aside, path)?,
-            Self::Remove(path) => files::remove(path)?,
+            Self::Remove(path) => durable::remove(path)?,
             Self::Leave { .. } => (),
             Self::Stop(unit) => drop(command::text("systemctl", ["disable", "--now", unit])?),
             Self::Edit(edit) => edit.make()?,

@@ -82,14 +82,13 @@ pub(super) fn put(
     time: Option<TimeSpec>,
 ) -> io::Result<()> {
     let new = temporary(path, "new");
-    remove(&new)?;
+    durable::remove(&new)?;
     match content {
         Content::LinkTo(target) => symlink(target, &new)?,
         Content::Bytes(bytes) => write(&new, bytes, rights, time)?,
     }
     super::interrupt::here();
-    fs::rename(&new, path)?;
-    sync_folder(path)
+    durable::rename(&new, path)
 }
 
 fn write(path: &Path, bytes: &[u8], rights: Rights, time: Option<TimeSpec>) -> io::Result<()> {
@@ -108,33 +107,21 @@ fn write(path: &Path, bytes: &[u8], rights: Rights, time: Option<TimeSpec>) -> i
 /// Gives the file a second name, whatever had that name before.
 pub(super) fn keep(path: &Path, aside: &Path) -> io::Result<()> {
     let new = temporary(aside, "keep");
-    remove(&new)?;
+    durable::remove(&new)?;
     fs::hard_link(path, &new)?;
     super::interrupt::here();
-    fs::rename(&new, aside)?;
-    sync_folder(aside)
+    durable::rename(&new, aside)
 }
 
 /// Reverses [`keep`], when the two names belong to different files.
 pub(super) fn restore(aside: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(aside, path)?;
-    sync_folder(path)
-}
-
-/// Removes a file, if it is there.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        Err(_) => return Ok(()),
-        Ok(()) => (),
-    }
-    sync_folder(path)
+    durable::rename(aside, path)
 }
 
 /// Removes the files that an interrupted run has left beside this one.
 pub(super) fn remove_temporary(path: &Path) -> io::Result<()> {
-    remove(&temporary(path, "new"))?;
-    remove(&temporary(path, "keep"))
+    durable::remove(&temporary(path, "new"))?;
+    durable::remove(&temporary(path, "keep"))
 }
 
 /// Returns the one temporary name of a file, so that a later run finds what an earlier one has
@@ -145,10 +132,6 @@ fn temporary(path: &Path, what: &str) -> PathBuf {
     name.push("-");
     name.push(std::ffi::OsStr::from_bytes(path.file_name().unwrap_or_default().as_bytes()));
     path.with_file_name(name)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 pub(super) fn time_of(metadata: &Metadata) -> TimeSpec {

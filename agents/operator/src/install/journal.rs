@@ -153,7 +153,7 @@ impl Journal {
     /// Removes the journal, once nothing is left to undo.
     pub(super) fn end(self) -> Result<()> {
         let path = self.folder.join(NAME);
-        files::remove(&path)?;
+        durable::remove(&path)?;
         files::remove_temporary(&path)?;
         interrupt::here();
         for folder in [self.scratch_folder(), self.saved_folder()] {

@@ -7,8 +7,9 @@ use super::Offence;
 use super::tree::File;
 
 /// The layers, the lowest first. Packages of one layer don't depend on each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["host", "sansio", "spans", "testbed"],
+    &["durable"],
     &["names", "postfix-wire", "rpc"],
     &["settings"],
     &["spool"],

@@ -18,14 +18,12 @@
 //! loss is logged and counted (`rewound`), and the number is raised, so that no lot number is given
 //! out twice.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
+use durable::TextFile;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use tokio::time::Instant;
@@ -36,8 +34,6 @@ use crate::keys::SHARD;
 use crate::{LotNumber, SpoolId};
 
 const MODE: u32 = 0o640;
-/// Size limit of the file: far more than an identity and a lot number.
-const BYTES_MAX: u64 = 4_096;
 /// Time for which a higher lot number may wait to be written to the file.
 const LOT_PAUSE: Duration = Duration::from_secs(10);
 
@@ -46,6 +42,12 @@ const LOT_PAUSE: Duration = Duration::from_secs(10);
 struct Known {
     spool: SpoolId,
     lot: LotNumber,
+}
+
+impl Known {
+    fn write(self, file: &Path) -> std::io::Result<()> {
+        TextFile::at(file, MODE).replace(&format!("{} {}", self.spool, self.lot))
+    }
 }
 
 /// Memory of a process about its spool.
@@ -133,7 +135,7 @@ impl Memory {
         if state.written.as_ref().is_some_and(is_written) {
             return;
         }
-        match write(file, known) {
+        match known.write(file) {
             Ok(()) => state.written = Some((known, Instant::now())),
             // The first pickup-rs makes the folder.
             Err(error) if error.kind() == ErrorKind::NotFound => (),
@@ -210,13 +212,9 @@ pub fn remembered(file: &Path) -> Result<Option<SpoolId>, SpoolError> {
 }
 
 fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
-    let text = match host::file::read_text(file, BYTES_MAX) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        read => {
-            read.map_err(|error| SpoolError::Refused(format!("{}: {error}", file.display())))?
-        }
-    };
-    let (spool, lot) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), "0"));
+    let failed = |error| SpoolError::Refused(format!("{}: {error}", file.display()));
+    let Some(text) = TextFile::at(file, MODE).read().map_err(failed)? else { return Ok(None) };
+    let (spool, lot) = text.split_once(' ').unwrap_or((&text, "0"));
     let wrong = |error| {
         SpoolError::Refused(format!(
             "{}: {error}; run `optimus accept-spool` to make the file anew",
@@ -224,19 +222,6 @@ fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
         ))
     };
     Ok(Some(Known { spool: spool.parse().map_err(wrong)?, lot: lot.parse().map_err(wrong)? }))
-}
-
-/// Writes the file whole or not at all, and durably.
-fn write(file: &Path, Known { spool, lot }: Known) -> io::Result<()> {
-    let draft = file.with_extension(format!("new.{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(MODE);
-    options.custom_flags(OFlag::O_NOFOLLOW.bits());
-    let mut out = options.open(&draft)?;
-    writeln!(out, "{spool} {lot}")?;
-    out.sync_all()?;
-    fs::rename(&draft, file)?;
-    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 impl super::Spool {
@@ -248,7 +233,7 @@ impl super::Spool {
         let spool =
             own.ok_or_else(|| SpoolError::Malformed("a spool without an identity".to_owned()))?;
         let failed = |error| SpoolError::Refused(format!("{}: {error}", file.display()));
-        write(file, Known { spool, lot }).map_err(failed)?;
+        Known { spool, lot }.write(file).map_err(failed)?;
         Ok(spool)
     }
 
