@@ -1,7 +1,9 @@
-//! A Mail Agent that is killed between commit and release, and an operator's order before the next
-//! one recovers. An ordered message is not sent, and every other message is sent once.
+//! Tests of an operator's order that comes after a Mail Agent dies between commit and release, and
+//! before the next one recovers. An ordered message is not sent, and every other message is sent
+//! once.
 //!
-//! Needs this build's programs with failpoints: `cargo build --workspace --all-features --bins`.
+//! The tests need this build's programs with failpoints:
+//! `cargo build --workspace --all-features --bins`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +20,7 @@ use testbed::until;
 const DAEMONS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
 const COUNT: usize = 20;
 
-/// Starts a platform with messages that are committed and prepared, and that nobody releases.
+/// Starts a platform with messages that are committed and prepared, whose Mail Agent has died.
 fn killed_before_the_release() -> Platform {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     let failpoints = platform.postfix.config_dir().join("failpoints");
@@ -68,7 +70,7 @@ fn a_message_held_before_its_release_waits_in_redis_until_it_is_released() {
     platform.expect_all_once();
 }
 
-/// An order that is taken back before a Mail Agent has seen it changes nothing.
+/// Checks an order that the operator takes back before a Mail Agent has seen it.
 #[test]
 fn an_order_that_was_taken_back_is_not_carried_out() {
     let mut platform = killed_before_the_release();

@@ -1,5 +1,4 @@
-//! The three machines as one kind of machine: the world starts, asks and answers them without
-//! minding which it is.
+//! The three machines behind one type, so that the world handles all of them alike.
 
 use std::convert::{Infallible, identity};
 use std::time::Instant;

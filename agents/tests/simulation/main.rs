@@ -1,14 +1,14 @@
-//! The three machines under seeded schedules of everything that can go wrong, over `spool::model`,
-//! which is checked against Redis, and an in-memory Postfix.
+//! Simulations of the three machines under seeded schedules of faults. `spool::model`, which is
+//! checked against Redis, is the spool, and a model in memory is Postfix.
 //!
-//! Each seed is one run: mail is submitted, some of it twice under one id or disowned meanwhile,
-//! and in some runs deleted, held, released and requeued by operators, while agents and pickups are
-//! killed, drained and started again, Redis goes away, questions and notices get lost. At every
-//! moment: nothing is released that isn't committed as just that file. At the end, when the weather
-//! has cleared: every message delivered exactly once (or consumed, in quarantine, or deleted and
-//! not delivered), nothing left anywhere, and every agent ends when asked to. A failure prints its
-//! seed; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many; `OPTIMUS_TRACE=1` tells every
-//! event.
+//! Each seed is one run. Mail is submitted, some of it twice under one id, and some is disowned. In
+//! some runs operators delete, hold, release and requeue mail. Agents and pickup-rs are killed,
+//! drained and started again, Redis goes away, and questions and notices get lost. At every moment
+//! a test checks that each released file is committed as this file. At the end the faults stop.
+//! Then each message must be delivered exactly once, or be consumed, in quarantine, or deleted. No
+//! mail may be left, and every agent must end when asked to. A failure prints its seed;
+//! `OPTIMUS_SEED=n` runs this seed alone, `OPTIMUS_SEEDS=n` runs n seeds, and `OPTIMUS_TRACE=1`
+//! prints every event.
 
 mod machines;
 mod postfix;
@@ -30,7 +30,7 @@ use world::{CALM, LEASE_MS, STORM, World};
 
 const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 const CHAOS_MS: u64 = 3_000;
-/// A refused message is fed again after up to a minute.
+/// Limit for all mail to come to rest; a refused message alone may wait for a minute.
 const REST_MS: u64 = 200_000;
 
 fn for_each_seed(default: u64, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
@@ -47,7 +47,7 @@ fn for_each_seed(default: u64, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
     }
 }
 
-/// The agents that should be there, by kind and place, and their current process.
+/// Agents that should run: kind, place, and number of the current process.
 struct Crew(Vec<(AgentKind, usize, usize)>);
 
 impl Crew {
@@ -86,7 +86,7 @@ fn something_happens(world: &mut World, crew: &mut Crew) {
         0..=2 => world.kill(victim),
         3 => world.drain(victim),
         4 => {
-            // A second one, while the first still believes in itself.
+            // A second process starts while the first one still runs.
             let at = crew.0.iter().position(|it| it.2 == victim).expect("one of the crew");
             let (kind, place, _) = crew.0[at];
             crew.0[at].2 = world.start(kind, place);
@@ -132,8 +132,7 @@ fn whatever_dies_every_message_is_delivered_once_and_everything_ends() {
     });
 }
 
-/// A message that was deleted in Redis was never released, and one that a node deleted was not
-/// delivered: each message has one end.
+/// Checks that each message has one end: a deleted message is not delivered as well.
 #[test]
 fn whatever_operators_decide_and_whatever_dies_each_message_ends_once() {
     let (deleted, ordered) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -156,13 +155,13 @@ fn whatever_operators_decide_and_whatever_dies_each_message_ends_once() {
         deleted.fetch_add(world.redis.deleted().len(), Relaxed);
         ordered.fetch_add(deletions.len() - world.redis.deleted().len(), Relaxed);
     });
-    // Both ways were tried; one seed alone may try only one of them.
+    // Messages were deleted in Redis and at nodes; one seed alone may lack either.
     let is_one_alone = std::env::var_os("OPTIMUS_SEED").is_some();
     assert!(is_one_alone || deleted.into_inner() > 0 && ordered.into_inner() > 0);
 }
 
-/// Direct hand-off may send twice what it was handing off when something died, and loses nothing
-/// either.
+/// Checks that direct hand-off loses no message. It may send a message twice whose hand-off a fault
+/// interrupts.
 #[test]
 fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
     let (sent_again, troubles) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -174,7 +173,7 @@ fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
         sent_again.fetch_add(again, Relaxed);
         troubles.fetch_add(world.troubles, Relaxed);
     });
-    // A single run may be unlucky. Measured over 8,000: one message sent again for eleven troubles.
+    // A single run may have more. Over 8,000 runs, one message was sent again for eleven troubles.
     let (sent_again, troubles) = (sent_again.into_inner(), troubles.into_inner());
     assert!(
         troubles < 1_000 || sent_again * 3 <= troubles,
@@ -212,7 +211,7 @@ fn everything_ends(world: &mut World, crew: &Crew) {
     let all_ended =
         world.run_until(limit, |world| crew.0.iter().all(|it| world.ended(it.2).is_some()));
     assert!(all_ended, "somebody does not end\n{}", world.describe());
-    // A second one of a name may have taken the place of the one we know, at any time before.
+    // A second process of the same name may have taken over at any time before.
     let is_fine = |end| matches!(end, Some(End::Drained | End::Superseded));
     assert!(crew.0.iter().all(|it| is_fine(world.ended(it.2))));
 }
@@ -230,15 +229,16 @@ fn a_node_that_never_comes_back_loses_nothing() {
         world.postfixes[1].is_lost = true;
         world.postfixes[1].is_up = false;
         expect_rest(&mut world);
-        // What the lost node had delivered and not reported is sent again, once; nothing else is.
+        // Only messages that the lost node had delivered and not reported are sent again, once
+        // each.
         let here: Vec<_> = world.postfixes[0].fates.iter().map(|(id, _)| id).collect();
         let once: BTreeSet<_> = here.iter().collect();
         assert_eq!(here.len(), once.len(), "{}", world.describe());
     });
 }
 
-/// A snapshot or a backup of a disk is put back. Mail that Postfix has sent since is sent again,
-/// and no other. Mail that has come since is made again.
+/// Checks a disk that is put back to an earlier state. Mail that Postfix has sent since is sent
+/// again, and files of mail that has come since are made again.
 #[test]
 fn a_disk_that_is_put_back_loses_nothing() {
     for handoff in [Handoff::Hold, Handoff::Direct] {
@@ -282,7 +282,7 @@ fn a_scan_that_fails_or_never_comes_is_taken_again() {
     });
 }
 
-/// With leases that last forever there are no ticks: what is done here is done because of notice.
+/// Checks that notices alone drive the agents, as leases that last forever are never renewed.
 #[test]
 fn without_faults_nothing_waits_for_a_tick() {
     for_each_seed(50, |seed| {
@@ -296,7 +296,7 @@ fn without_faults_nothing_waits_for_a_tick() {
     });
 }
 
-/// More to a destination that takes nothing than any window holds.
+/// Submits more mail to a destination that takes none than any window holds.
 #[test]
 fn a_stuck_destination_delays_nobody_else_s_mail() {
     for_each_seed(50, |seed| {
@@ -327,8 +327,8 @@ fn a_single_message_is_released_within_a_few_round_trips() {
         world.postfixes[0].may_refuse = false;
         world.run_until(1_000, |_| false);
         world.submit_within(1);
-        // Notice, look, deal, notice, notice, fetch, feed, cleanup, commit, release: the steps of
-        // the path, at their slowest.
+        // The limit has the slowest of each step: notice, look, deal, notice, notice, fetch, feed,
+        // cleanup, commit, release.
         let released = |world: &World| !world.postfixes[0].all_released.is_empty();
         assert!(world.run_until(1_110, released), "still waiting\n{}", world.describe());
     });

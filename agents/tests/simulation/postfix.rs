@@ -1,5 +1,4 @@
-//! One node's pickup-rs and Postfix in memory: queue files, and what is said on the hand-off
-//! socket.
+//! A model of one node's pickup-rs and Postfix: queue files, and replies on the hand-off socket.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,12 +12,12 @@ use spool::{Act, CommitNumber, Domain, MessageId, NodeId};
 /// Domains that a message may go to.
 pub(crate) const DESTINATIONS: u64 = 4;
 
-/// The destination numbered so.
+/// Returns the destination of this number.
 pub(crate) fn destination(n: u64) -> Domain {
     format!("d{n}").parse().expect("a domain")
 }
 
-/// Destinations of a message, as its id says: to one destination, or to two.
+/// Returns the one or two destinations of a message, which its id determines.
 pub(crate) fn destinations(id: MessageId) -> Vec<Domain> {
     let bits = id.random_bits() as u64;
     let (one, other) = (bits % DESTINATIONS, bits / DESTINATIONS % (4 * DESTINATIONS));
@@ -31,18 +30,18 @@ pub(crate) fn destinations(id: MessageId) -> Vec<Domain> {
 struct QueueFile {
     key: FeedKey,
     place: Place,
-    /// The platform has been told of it, or has released it: its end will be reported.
+    /// Whether pickup-rs watches the file, and so will report its end.
     watched: bool,
     /// Whether its name differs from the one it was made under.
     has_another_name: bool,
 }
 
-/// Fault of a message.
+/// End of a message at this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Delivered.
     Delivered,
-    /// Content rules took it.
+    /// Consumed by content rules.
     Consumed,
     /// Deleted by an operator's order.
     Deleted,
@@ -52,15 +51,15 @@ pub(crate) enum Fate {
 pub(crate) struct Postfix {
     pub node: NodeId,
     pub is_up: bool,
-    /// The machine is gone, with all that is on it.
+    /// Whether the host is gone for good, with its disk.
     pub is_lost: bool,
-    /// Counted up with each connection; replies to an older one are lost.
+    /// Number of the last connection; replies to earlier connections are lost.
     pub connection: u64,
     pub is_connected: bool,
     fed: VecDeque<(FeedKey, Vec<Domain>)>,
-    /// A destination that takes nothing.
+    /// Destination that accepts no mail.
     pub stuck: Option<Domain>,
-    /// In cleanup processes, which outlive pickup-rs.
+    /// Messages in cleanup processes, which outlive pickup-rs.
     in_cleanup: Vec<FeedKey>,
     pub cleanups: usize,
     pub handoff: Handoff,
@@ -71,24 +70,24 @@ pub(crate) struct Postfix {
     pub lost_scans: u64,
     scans: u64,
     files: BTreeMap<QueueId, QueueFile>,
-    /// On the same disk.
+    /// Mark on the node's disk.
     pub mark: CommitNumber,
-    /// An earlier state of the disk was put back.
+    /// Whether an earlier state of the disk was put back.
     pub was_put_back: bool,
-    /// Copy that was kept of the disk.
+    /// Kept copy of the disk.
     kept: Option<(BTreeMap<QueueId, QueueFile>, CommitNumber)>,
-    /// The floor that Redis last told.
+    /// Floor by the last answer of Redis.
     pub floor: CommitNumber,
     next_queue_id: u64,
-    /// Messages that are damaged, and that content rules take.
+    /// Damaged messages, which pickup-rs refuses for good.
     pub damaged: BTreeSet<MessageId>,
     pub unwanted: BTreeSet<MessageId>,
     /// Ends of messages, in order.
     pub fates: Vec<(MessageId, Fate)>,
-    /// Releases to be judged by whoever knows Redis.
+    /// Releases that the world has not checked yet.
     pub released: Vec<(QueueId, MessageId)>,
     pub all_released: Vec<MessageId>,
-    /// For the connected agent.
+    /// Replies for the connected agent.
     pub replies: Vec<Reply>,
 }
 
@@ -133,7 +132,7 @@ impl Postfix {
         self.is_up
     }
 
-    /// Forgets messages that the agent fed and no cleanup has yet.
+    /// Ends the connection, and forgets messages that no cleanup has yet.
     pub(crate) fn disconnect(&mut self) {
         self.is_connected = false;
         self.fed.clear();
@@ -146,7 +145,7 @@ impl Postfix {
         self.files.values_mut().for_each(|file| file.watched = false);
     }
 
-    /// Keeps what is on the disk now.
+    /// Keeps a copy of the disk.
     pub(crate) fn keep(&mut self) {
         self.kept = Some((self.files.clone(), self.mark));
     }
@@ -240,7 +239,8 @@ impl Postfix {
         format!("{:X}", 0x1000_0000_0000 + self.next_queue_id).parse().expect("a queue id")
     }
 
-    /// The queue manager never sees a file again under the name of one that it may still know.
+    /// Moves a file from hold to deferred under a new name, since the queue manager may remember
+    /// the old one.
     fn release_from_hold(&mut self, queue_id: &QueueId) -> QueueId {
         let now = self.new_queue_id();
         let file = self.files.remove(queue_id).expect("it is there");
@@ -249,7 +249,8 @@ impl Postfix {
         now
     }
 
-    /// Stock pickup delivers requeued mail.
+    /// Carries out an act on a file that is not prepared. Stock pickup delivers requeued mail at
+    /// once.
     fn operate_one(&mut self, act: Act, queue_id: &QueueId, id: MessageId) {
         let fate = if act == Act::Delete { Fate::Deleted } else { Fate::Delivered };
         match act {
@@ -262,7 +263,7 @@ impl Postfix {
                 self.files.get_mut(queue_id).expect("it is there").place = Place::OnHold;
                 self.say(Reply::OnHold { queue_id: queue_id.clone() });
             }
-            // Not on hold.
+            // A release changes no file outside of hold.
             Act::Release => (),
         }
     }
@@ -273,7 +274,7 @@ impl Postfix {
             self.lost_scans -= 1;
             return;
         }
-        // No randomness of its own: an odd multiplier spreads the failures well enough.
+        // The count of scans decides, in place of random numbers; 37 spreads the failures.
         if self.scans * 37 % 100 < self.failing_scans {
             return self.say(Reply::Error { reason: "the queue can't be read".to_owned() });
         }
@@ -293,7 +294,7 @@ impl Postfix {
             });
             file.watched |= file.place != Place::Prepared;
         }
-        // In two lines, as a large one would come.
+        // The list comes in two replies, as a long one does.
         let rest = listed.split_off(listed.len() / 2);
         let proof = Proof { mark: self.mark, floor: self.floor };
         for (files, proof, complete) in [(listed, Proof::default(), false), (rest, proof, true)] {
@@ -308,7 +309,7 @@ impl Postfix {
         }
     }
 
-    /// pickup-rs takes something up, or a cleanup process is done with something.
+    /// Takes one step: pickup-rs feeds a message to cleanup, or a cleanup process ends one.
     pub(crate) fn step(&mut self, choice: u64, can_read: bool) {
         if self.is_lost {
             return;
@@ -360,7 +361,7 @@ impl Postfix {
         self.say(reply);
     }
 
-    /// The queue manager does something to one of its files.
+    /// Has the queue manager deliver or defer one of its files.
     pub(crate) fn manage(&mut self, choice: u64) {
         if self.is_lost {
             return;

@@ -1,6 +1,6 @@
-//! Random numbers that a seed brings back.
+//! Pseudorandom numbers that a seed repeats.
 
-/// SplitMix64.
+/// The generator SplitMix64.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -17,7 +17,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From `low` up to and without `high`.
+    /// Returns a number from `low` up to and without `high`.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low)
     }

@@ -1,5 +1,5 @@
-//! The spool and the directory in memory: `spool::model`, which is checked against Redis, and the
-//! machines' questions in its terms.
+//! The spool and the directory in memory: `spool::model`, which is checked against Redis, behind
+//! the machines' questions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use spool::{
     Obeyed, Parked, Placed, Refused, Registration, SpoolError,
 };
 
-/// Less than half of the window of a node that is alone.
+/// Most messages at one of several nodes; less than half of a lone node's window.
 const WINDOW_SHARED: u32 = 5;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Redis {
     pub spool: Model,
     pub lot_size: u32,
     pub lease_ms: u64,
-    /// Messages that nodes deleted, because they were ordered to.
+    /// Messages that nodes deleted by an operator's order.
     deleted_by_nodes: BTreeSet<MessageId>,
     /// Number of messages that have been parked so far.
     pub parked: usize,
@@ -36,19 +36,19 @@ impl Redis {
         Self { spool, lot_size, lease_ms, deleted_by_nodes: BTreeSet::new(), parked: 0 }
     }
 
-    /// An operator does this to a message, wherever it is.
+    /// Carries out an operator's act on a message, wherever the message is.
     pub(crate) fn operate(&mut self, act: Act, id: MessageId) {
         if let Some(place) = self.spool.place_of(id) {
             self.spool.operate(act, &[(id, place)]);
         }
     }
 
-    /// Returns the messages that were deleted here, and not by a node.
+    /// Returns the messages that were deleted in Redis, and not by a node.
     pub(crate) fn deleted(&self) -> BTreeSet<MessageId> {
         &self.spool.deleted() - &self.deleted_by_nodes
     }
 
-    /// Returns whether the lot is the node's now.
+    /// Assigns a lot. Returns whether the node has the lot now.
     pub(crate) fn assign(&mut self, lot: LotNumber, node: &NodeId) -> bool {
         let answers = self.spool.assign(&[(lot, node.clone())]);
         matches!(answers[..], [spool::Assigned::Assigned(_) | spool::Assigned::Already(_)])
@@ -164,7 +164,7 @@ impl Redis {
         View::of(&self.spool.directory(), &self.spool.overview(), WINDOW_SHARED)
     }
 
-    /// Returns the most that a node may hold, if not its own window.
+    /// Returns the most messages that a node may have in flight, if that is less than its window.
     pub(crate) fn window(&self) -> u32 {
         let is_alone = self.spool.directory().alive(AgentKind::Mail).len() <= 1;
         if is_alone { u32::MAX } else { WINDOW_SHARED }

@@ -1,8 +1,8 @@
-//! Machines, a Redis, Postfixes and what lies between them, under a clock of their own.
+//! A simulated world with a clock of its own: machines, a Redis, Postfixes, and their connections.
 //!
-//! Everything takes a random time; questions and answers get lost, come late or come twice; notices
-//! gets lost; anything dies. Here are the clock and what happens when; `processes` is about who
-//! lives, `answers` and `links` are what lies between them.
+//! Each step takes a random time. Questions and answers get lost, come late or come twice; notices
+//! get lost; any process may die. This file has the clock and the events, `processes` starts and
+//! ends agents, and `answers` and `links` carry messages between the parts.
 
 mod answers;
 mod links;
@@ -24,7 +24,7 @@ use crate::redis::Redis;
 
 use processes::Process;
 
-/// Percentages of what could go wrong going wrong.
+/// Probabilities of faults, in percent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weather {
     pub lost_questions: u64,
@@ -38,13 +38,13 @@ pub(crate) const LEASE_MS: u64 = 300;
 const LOT_SIZE: u32 = 5;
 const CLEANUPS: usize = 2;
 const ORIGIN_MS: u64 = 1_000_000;
-/// Time within which a submitter without an answer submits again, or has the message disowned.
+/// Most milliseconds until a submitter without an answer submits again or has the message disowned.
 const AGAIN_MS: u64 = 3_000;
 
 #[derive(Debug)]
 enum Event {
     Submit(MessageId),
-    /// Nobody answered the submitter, and pickup-rs asks what became of it.
+    /// pickup-rs has the message of a submitter without an answer disowned.
     Disown(MessageId),
     Arrive(usize, Ticket, Question),
     Input(usize, Input<Answer, LinkEvent>),
@@ -62,7 +62,7 @@ pub(crate) struct World {
     pub redis_is_up: bool,
     pub postfixes: Vec<Postfix>,
     pub weather: Weather,
-    /// By number; a dead one's number isn't used again.
+    /// Running processes by number; a number is used once.
     processes: BTreeMap<usize, Process>,
     ended: BTreeMap<usize, End>,
     started: usize,
@@ -73,12 +73,12 @@ pub(crate) struct World {
     sequence: u64,
     pub submitted: BTreeSet<MessageId>,
     grace: Duration,
-    /// Operators delete, hold, release and requeue.
+    /// Whether operators delete, hold, release and requeue mail.
     pub has_operators: bool,
     /// Number of times an agent or a pickup was killed, ended or displaced, or Redis cut off.
     pub troubles: usize,
     pub trace: Vec<String>,
-    /// Every event goes into the trace: `OPTIMUS_TRACE=1`.
+    /// Whether every event goes into the trace (`OPTIMUS_TRACE=1`).
     is_loud: bool,
 }
 
@@ -143,7 +143,7 @@ impl World {
         id
     }
 
-    /// A message to that destination and no other.
+    /// Submits a message to this destination alone, within `ms` milliseconds.
     pub(crate) fn submit_to(&mut self, to: u64, ms: u64) -> MessageId {
         let when_ms = self.now_ms + self.random.between(0, ms);
         let id = loop {
@@ -161,7 +161,7 @@ impl World {
         self.at(when_ms, Event::Submit(id));
         let later_ms = when_ms + self.random.between(0, AGAIN_MS);
         if self.random.chance(self.weather.lost_questions) {
-            // The answer got lost, and so it is pushed again.
+            // The answer got lost, so the submitter pushes the message again.
             self.at(later_ms, Event::Submit(id));
         }
         if self.random.chance(self.weather.lost_questions) {
@@ -170,7 +170,7 @@ impl World {
         self.submitted.insert(id);
     }
 
-    /// An operator does something to some message.
+    /// Has an operator act on a random message, unless Redis is away.
     pub(crate) fn operate(&mut self) {
         let submitted: Vec<MessageId> = self.submitted.iter().copied().collect();
         let id = *self.random.pick(&submitted);
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// An operator releases all that is on hold anywhere.
+    /// Has an operator release all mail that is on hold.
     pub(crate) fn release_all(&mut self) {
         self.note("release all");
         self.submitted.iter().for_each(|id| self.redis.operate(Act::Release, *id));
@@ -202,7 +202,7 @@ impl World {
         times
     }
 
-    /// Redis can't be reached from now on.
+    /// Makes Redis unreachable.
     pub(crate) fn cut_off(&mut self) {
         self.note("redis goes");
         self.redis_is_up = false;
@@ -213,7 +213,7 @@ impl World {
         self.trace.push(format!("{:>6} {text}", self.now_ms));
     }
 
-    /// Lets time pass up to `ms`, or until `enough`.
+    /// Lets time pass up to `ms`, or until `enough` holds. Returns whether it holds.
     pub(crate) fn run_until(&mut self, ms: u64, mut enough: impl FnMut(&Self) -> bool) -> bool {
         while !enough(self) {
             let Some((&(when, sequence), _)) = self.events.first_key_value() else { return false };
@@ -265,12 +265,12 @@ impl World {
         }
     }
 
-    /// Checks what must hold at every moment.
+    /// Checks that each released file is committed to its node as this file.
     fn judge(&mut self) {
         for postfix in &mut self.postfixes {
             for (queue_id, id) in std::mem::take(&mut postfix.released) {
                 let is_ours = self.redis.spool.is_committed(&postfix.node, &queue_id, id);
-                // The settlement was under way when the disk was put back to before the delivery.
+                // A settlement may have been under way when the disk was put back.
                 let is_again = postfix.was_put_back && self.redis.spool.is_settled(id);
                 assert!(
                     is_ours || is_again,
@@ -281,8 +281,8 @@ impl World {
         }
     }
 
-    /// Returns how often each message was delivered. Stock pickup delivers disowned ones from the
-    /// maildrop, once.
+    /// Returns how often each message was delivered. Stock pickup delivers each disowned message
+    /// from the maildrop once.
     pub(crate) fn deliveries(&self) -> BTreeMap<MessageId, usize> {
         let mut times: BTreeMap<MessageId, usize> =
             self.redis.spool.disowned().into_iter().map(|id| (id, 1)).collect();
@@ -294,7 +294,7 @@ impl World {
         times
     }
 
-    /// Every message is delivered, consumed or in quarantine, and Redis and every queue is empty.
+    /// Whether Redis and every queue is empty, and each message has its end.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.redis.spool.is_empty()
             && self.postfixes.iter().all(Postfix::is_empty)

@@ -1,5 +1,5 @@
-//! Between the machines and Redis: questions arrive, answers get lost, come late or come twice; and
-//! notice.
+//! Traffic between the machines and Redis: questions, answers and notices, which may get lost, come
+//! late or come twice.
 
 use agents::info::{self, Dealt};
 use agents::machine::{Input, Ticket};
@@ -23,7 +23,7 @@ impl World {
         };
         self.publish();
         if self.random.chance(self.weather.lost_questions) {
-            // The answer is lost, or comes when nobody waits for it.
+            // The machine hears of a failure, and the answer comes too late.
             self.later(1, 30, Event::Input(number, Input::Failed(ticket)));
             self.later(20, 200, Event::Input(number, Input::Answer(ticket, answer.clone())));
         } else {
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    /// A notice for everybody, some of it lost, late or twice.
+    /// Sends a notice to every process; some get it late, twice or not at all.
     pub(super) fn spread(&mut self, notice: &Notice) {
         let numbers: Vec<usize> = self.processes.keys().copied().collect();
         for number in numbers {

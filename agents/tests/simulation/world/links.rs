@@ -1,4 +1,4 @@
-//! Between Mail Agents and the pickup-rs of their Postfix: one connection at a time, which keeps
+//! Connections between Mail Agents and the pickup-rs of their Postfix: one at a time, which keeps
 //! its order and may end.
 
 use agents::machine::Input;
@@ -17,7 +17,7 @@ impl World {
         self.tell_disconnected(place);
     }
 
-    /// The machine is switched off, and its disk is put back to what was kept of it.
+    /// Kills the node's pickup-rs, and puts the disk back to its kept copy.
     pub(crate) fn put_back(&mut self, place: usize) {
         self.note(&format!("put back {place}"));
         self.kill_pickup(place);
@@ -53,7 +53,7 @@ impl World {
     pub(super) fn request(&mut self, place: usize, connection: u64, request: Request) {
         if request == Request::Inventory {
             if !self.redis_is_up {
-                // pickup-rs attends first.
+                // pickup-rs must attend in Redis before it lists the queue.
                 return self.later(5, 20, Event::ToPickup(place, connection, request));
             }
             let Postfix { node, mark, .. } = &self.postfixes[place];
@@ -80,7 +80,7 @@ impl World {
         let to = self.processes.iter().find(|(_, it)| is_connected(it));
         let Some((&number, _)) = to else { return };
         for reply in replies {
-            // In order: a stream.
+            // The delay is the same for all replies, so that they stay in order.
             self.later(1, 2, Event::FromPickup(number, connection, reply));
         }
     }

@@ -1,5 +1,4 @@
-//! Agents as processes: they start, are told what happened, do what they want to, and end or are
-//! killed.
+//! Agents as processes, which start, handle inputs, act, and end or are killed.
 
 use std::time::{Duration, Instant};
 
@@ -18,9 +17,9 @@ const WINDOW: u32 = 12;
 
 pub(super) struct Process {
     machine: AnyMachine,
-    /// A Mail Agent's.
+    /// Index of a Mail Agent's Postfix.
     pub(super) postfix: Option<usize>,
-    /// Number of its link.
+    /// Number of the Mail Agent's connection to pickup-rs.
     pub(super) connection: Option<u64>,
     wake_at: Option<Instant>,
 }
@@ -59,7 +58,7 @@ impl World {
         number
     }
 
-    /// Ends an agent as kill -9 would.
+    /// Ends an agent without a chance to act, as `kill -9` does.
     pub(crate) fn kill(&mut self, number: usize) {
         self.note(&format!("kill {number}"));
         self.troubles += 1;
@@ -88,7 +87,7 @@ impl World {
         self.processes.contains_key(&number)
     }
 
-    /// Whether somebody was asked to end and hasn't yet.
+    /// Whether an agent was asked to end and still runs.
     pub(crate) fn somebody_is_ending(&self) -> bool {
         self.draining.iter().any(|number| self.is_alive(*number))
     }
@@ -113,7 +112,7 @@ impl World {
         }
     }
 
-    /// Asks a machine what to do until it says nothing.
+    /// Polls a machine and performs its actions until there is none.
     fn act(&mut self, number: usize) {
         let now = self.now();
         for round in 0.. {
@@ -146,7 +145,7 @@ impl World {
             Action::Ask(ticket, question) => {
                 if self.random.chance(self.weather.lost_questions) {
                     self.later(1, 30, Event::Input(number, Input::Failed(ticket)));
-                    // Lost, or only late.
+                    // Half of the failed questions still arrive, late.
                     if self.random.chance(50) {
                         self.later(10, 100, Event::Arrive(number, ticket, question));
                     }
