@@ -16,8 +16,8 @@ pub(crate) fn print(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Returns the lines. Names and database are those of `optimus.toml`, where it has them. Passwords
-/// are left out, since a terminal must not show them.
+/// Returns the lines, with the names and the database that `optimus.toml` sets. Passwords are left
+/// out, since a terminal must not show them.
 fn lines(settings: &Settings) -> Result<Vec<String>> {
     let url = settings.redis.url.as_deref();
     let database = url
@@ -30,22 +30,23 @@ fn lines(settings: &Settings) -> Result<Vec<String>> {
     let blank = Proof::Password(BLANK);
     let comments = [
         format!(
-            "# For the file that Redis's aclfile names; then ACL LOAD. Or for redis.conf. Fill in \
-                each {BLANK}."
+            "# For Redis's aclfile, followed by ACL LOAD, or for redis.conf. Fill in each {BLANK}."
         ),
         format!(
             "# sendmail and postdrop: [submit] user = \"{submitter}\", password_file = ... \
                 (root:postdrop, 0640)"
         ),
         acl::submitter(submitter, blank, database),
-        format!("# agents and pickup-rs: [redis] user = \"{agent}\", password_file = ... (root, \
-            0600)"),
+        format!(
+            "# agents and pickup-rs: [redis] user = \"{agent}\", password_file = ... (root, \
+            0600)"
+        ),
         acl::agent(agent, blank, database),
-        "# If nobody else uses this Redis, nobody else is let in. But never take commands from the \
+        "# Keep other users out where only OPTIMUS uses this Redis. Never take rights from the \
             default user: Redis 7.0"
             .to_owned(),
-        "# replays its append-only file with that user's rights, and loses what it may not \
-            do.".to_owned(),
+        "# replays its append-only file with that user's rights, and skips forbidden commands."
+            .to_owned(),
         format!("# {}", acl::NOBODY),
     ];
     Ok(comments.into())

@@ -38,8 +38,8 @@ struct Cli {
 enum Command {
     /// Run all three agents in one process, and a Redis of their own when none is configured
     Run,
-    /// Resolve submissions in doubt on a host without agents, for as long as it runs; `optimus run`
-    /// does so too
+    /// Resolve submissions in doubt on a host without agents, until stopped; `optimus run` does
+    /// this too
     Maildrop,
     /// Print the state: lots, agents, backlog; deferred, quarantined and waiting mail, and why it
     /// waits; exit as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
@@ -51,13 +51,13 @@ enum Command {
         json: bool,
     },
     /// Print where a message is or was, by Redis and this host's logs; exit status 1 if neither
-    /// knows it
+    /// knows the message
     Trace(trace::Trace),
     /// Print what is wrong with the configuration; exit status 1 if there is an error
     Check,
     /// Serve the spool that Redis holds now, after Redis was emptied or replaced on purpose
     AcceptSpool,
-    /// Decide which node this server is
+    /// Change which node this server is
     Node(node::Node),
     /// Print the settings in force
     Config,
@@ -80,17 +80,17 @@ enum Command {
     Install(install::Install),
     /// Put everything back as it was before `optimus install`
     Uninstall(install::Uninstall),
-    /// Have Redis forget what is committed to this node, whose agents have ended: its Postfix has
-    /// it. For `uninstall`
+    /// Settle the mail committed to this node, once its agents have ended: its Postfix alone
+    /// delivers that mail. For `uninstall`
     #[command(hide = true)]
     GiveOver,
-    /// Try what this role does in earnest. For `check`
+    /// Try the accesses that a role needs. For `check`
     #[command(hide = true)]
     TryAs {
         /// Role to try as
         role: check::trying::Role,
     },
-    /// Submit what comes over a pipe. For `inject`
+    /// Submit the batches that arrive on standard input. For `inject`
     #[command(hide = true)]
     SubmitBatches {
         /// The user that submits
@@ -116,8 +116,8 @@ fn main() -> ExitCode {
     agents::daemon::end("optimus", run(given()))
 }
 
-/// Returns the command line. One that makes no sense ends the process with 2, or with 3 where a
-/// monitoring plugin was called.
+/// Returns the command line. An invalid one ends the process with exit status 2; for `status`, a
+/// monitoring plugin, with 3.
 fn given() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
         let is_plugin = std::env::args().any(|it| it == "status");

@@ -1,4 +1,4 @@
-//! Man pages. Those of programs that take their options from clap are made from these; the others
+//! Man pages. The pages of programs that parse their options with clap are generated; the others
 //! are in docs/man.
 
 use std::fmt::Write;
@@ -68,7 +68,7 @@ impl Page {
     }
 }
 
-/// Makes a page: options from clap, one section for each subcommand, then what clap doesn't know.
+/// Makes a page: clap's options, one section for each subcommand, then `rest`, unknown to clap.
 fn made(command: Command, section: u8, rest: &str) -> String {
     let mut command = command.disable_help_subcommand(true);
     command.build();
@@ -76,7 +76,7 @@ fn made(command: Command, section: u8, rest: &str) -> String {
     let title = name.to_uppercase();
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let mut text =
-        ".\\\" Made from its options; the rest is in docs/man. Settings: optimus.toml(5).\n"
+        ".\\\" Generated from the options; the rest is in docs/man. Settings: optimus.toml(5).\n"
             .to_owned();
     let _ = writeln!(text, ".TH {title} {section} 2026-11-21 OPTIMUS \"OPTIMUS\"");
     text += APOSTROPHE;

@@ -2,8 +2,8 @@
 //! another node's.
 //!
 //! pickup-rs decides, since only it knows whether the directory is a copy. A node that is served
-//! here is left alone: otherwise its Mail Agent would lose its committed mail, and others would
-//! send that again.
+//! here is left alone: otherwise its Mail Agent would lose its committed mail, and other
+//! nodes would send that mail again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,11 +26,10 @@ pub(crate) struct Node {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make this server a node of its own, where its queue directory is a copy of another node's
-    /// and refused for that. A copy that carries no mail of that node does so by itself
+    /// Make this server a node of its own, when its queue directory is refused as a copy of another
+    /// node's. A copy without mail of that node becomes a node of its own by itself
     New {
-        /// Also while the queue carries mail of the other node. This Postfix goes on sending what
-        /// it has, and the other node sends it too
+        /// Also while the queue has mail of the other node, which both servers then send
         #[arg(long)]
         even_with_mail: bool,
     },
@@ -55,7 +54,7 @@ async fn ask(socket: &Path, even_with_mail: bool) -> Result<String> {
     let place = || format!("pickup-rs at {}", socket.display());
     let (mut requests, mut replies) = client::connect(socket)
         .await
-        .with_context(|| format!("{}: is Postfix running?", place()))?;
+        .map_err(|error| anyhow::anyhow!("{error}; is Postfix running?"))?;
     requests.send(&Request::NewNode { even_with_mail }).await.with_context(place)?;
     while let Some(reply) = replies.next().await.with_context(place)? {
         match reply {

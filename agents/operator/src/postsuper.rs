@@ -230,8 +230,8 @@ impl Work {
         if in_postfix.is_empty() { Ok(()) } else { self.stock_run(&option, "-", &in_postfix) }
     }
 
-    /// Returns the queues that name the mail in Redis for an act on all mail. A release is for mail
-    /// on hold alone, wherever it is, so `hold` names all that a release can be for.
+    /// Returns the queues by which mail in Redis is selected for an act on all mail. A release
+    /// concerns mail on hold alone, so `hold` then selects all queues.
     fn queues_for(&self, act: Act) -> Vec<String> {
         let queues = &self.arguments.queues;
         let is_all = act == Act::Release && queues.iter().any(|it| it == "hold");
@@ -248,8 +248,7 @@ impl Work {
         let named: BTreeSet<&String> = queue_ids.iter().collect();
         let spool = instance.looking();
         let asked = instance.with_least_rights(|| daemon::block_on(spool.inventory(&node)));
-        // A Redis that is away is reported when it is asked to act. This look only closes a short
-        // gap.
+        // An unreachable Redis is reported by the act itself.
         let Ok(Ok(Ok(placed))) = asked else { return Vec::new() };
         placed
             .into_iter()
@@ -290,8 +289,8 @@ impl Work {
         }
         for name in &released.unknown {
             let words = format!(
-                "{name}: left on hold: Redis can't be asked whether Postfix had it before; run \
-                 the command again"
+                "{name}: left on hold: Redis can't be asked whether Postfix had this file before; \
+                 run the command again"
             );
             self.log.say(Severity::Warning, &words);
             self.has_failed = true;
@@ -324,8 +323,7 @@ impl Work {
             }
             Err(error) => {
                 let told = settings::told(error.as_ref());
-                let words =
-                    format!("mail in Redis is left as it is: {told}; run the command again");
+                let words = format!("mail in Redis: not changed: {told}; run the command again");
                 self.log.say(Severity::Warning, &words);
                 self.has_failed = true;
             }
@@ -353,8 +351,8 @@ impl Work {
         }
         for (node, ids) in at_nodes.left {
             let words = format!(
-                "node {node} has {} of the messages, and the order: its Mail Agent does it when it \
-                    is there, or run postsuper {} there",
+                "node {node}: {} of the messages wait for the Mail Agent there, which has the \
+                    order; or run postsuper {} there",
                 ids.len(),
                 of_stock(act).0
             );
@@ -363,7 +361,7 @@ impl Work {
         }
         if !outcome.undecided.is_empty() {
             let words =
-                format!("{} messages moved on; run the command again", outcome.undecided.len());
+                format!("{} messages: moved on; run the command again", outcome.undecided.len());
             self.log.say(Severity::Warning, &words);
             self.has_failed = true;
         }

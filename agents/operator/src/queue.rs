@@ -95,14 +95,14 @@ impl Local {
     fn list(self, printer: &mut Printer) -> Result<()> {
         match self {
             Self::Service(stream) => {
-                copy(BufReader::new(stream), printer).context("Postfix's queue")
+                copy(BufReader::new(stream), printer).context("Postfix's queue: not listed")
             }
             Self::Program(mut child) => {
-                let output = child.stdout.take().context("output of showq")?;
+                let output = child.stdout.take().context("showq: no output")?;
                 let copied = copy(BufReader::new(output), printer);
                 let status = child.wait()?;
                 ensure!(status.success(), "Postfix is not running, and showq failed: {status}");
-                copied.context("Postfix's queue, as showq reads it")
+                copied.context("Postfix's queue: not listed by showq")
             }
         }
     }

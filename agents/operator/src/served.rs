@@ -36,7 +36,7 @@ pub(crate) async fn accept(instance: Instance) -> Result<()> {
     match before {
         Some(before) if before == accepted => say(format!("spool {accepted} is served already")),
         Some(before) => {
-            say(format!("spool {accepted} is served from now on, and {before} no more"));
+            say(format!("spool {accepted} is served from now on, instead of {before}"));
         }
         None => say(format!("spool {accepted} is served from now on")),
     }

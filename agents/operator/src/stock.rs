@@ -10,7 +10,7 @@ use agents::daemon::Instance;
 use anyhow::{Context, Result, ensure};
 use postfix_wire::MainCf;
 
-/// Name under which `optimus install` keeps it.
+/// Name under which `optimus install` keeps stock postsuper.
 const ASIDE: &str = "postsuper.postfix";
 
 /// Stock postsuper, with the options of all its runs.
@@ -24,7 +24,7 @@ pub(crate) struct Stock {
 /// Outcome of stock postsuper's runs.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Messages by the words of the summary, as `Deleted`.
+    /// Number of messages by the words of the summary, as `Deleted`.
     pub(crate) messages: BTreeMap<String, u64>,
     /// The first exit status other than 0.
     pub(crate) failed: Option<u8>,
@@ -48,7 +48,7 @@ impl Stock {
         let is_ours = program.canonicalize().ok() == std::env::current_exe().ok();
         ensure!(
             !is_ours,
-            "{}: not there, so nothing can be done in Postfix",
+            "{}: missing, and mail in Postfix needs it; put stock postsuper there",
             folder.join(ASIDE).display()
         );
         Ok(Self { program, config_directory: config_directory.to_owned(), verbosity: 0 })
@@ -65,7 +65,7 @@ impl Stock {
     pub(crate) fn become_it(&self, arguments: &[String]) -> anyhow::Error {
         let error = Command::new(&self.program).arg0("postsuper").args(arguments).exec();
         anyhow::Error::new(host::limit::starting(error))
-            .context(format!("execute {}", self.program.display()))
+            .context(format!("{}: not started", self.program.display()))
     }
 
     /// Runs stock postsuper with these arguments, and queue ids on its standard input. Its messages
@@ -81,10 +81,10 @@ impl Stock {
         let mut child = command
             .spawn()
             .map_err(host::limit::starting)
-            .with_context(|| format!("execute {}", self.program.display()))?;
+            .with_context(|| format!("{}: not started", self.program.display()))?;
         let (input, said) = (child.stdin.take(), child.stderr.take());
         std::thread::scope(|scope| {
-            // A postsuper that ends early doesn't read them.
+            // A postsuper that ends early doesn't read the ids, which is no failure here.
             scope.spawn(move || {
                 input.map(|mut it| it.write_all((ids.join("\n") + "\n").as_bytes()))
             });
@@ -106,8 +106,8 @@ impl Stock {
 }
 
 impl Tally {
-    /// Takes a line of the summary, as `postsuper: Deleted: 2 messages`. Returns whether it was
-    /// one.
+    /// Takes a line of the summary, as `postsuper: Deleted: 2 messages`. Returns false for any
+    /// other line.
     fn take(&mut self, line: &str) -> bool {
         let summary = || {
             let (what, count) = line.strip_prefix("postsuper: ")?.rsplit_once(": ")?;

@@ -154,7 +154,7 @@ impl Trap {
     }
 }
 
-/// Another process, of `mail_owner`'s, that answers at a socket and notes all it receives.
+/// A process of `mail_owner`'s that answers at a socket, and notes all bytes that it receives.
 struct Imposter {
     process: Child,
     notes: PathBuf,
@@ -332,8 +332,8 @@ fn a_trap_for_the_remembered_identities_holds_nobody_up_and_shows_no_secret() {
     assert_eq!(content, format!("{SECRET}\n"), "it was written to");
 }
 
-/// The folder of a socket should keep such users out. Where it doesn't, the kernel tells who they
-/// are.
+/// The folder of a socket should keep other users out. Where it doesn't, the kernel tells the user
+/// of the process that answers.
 #[test]
 fn another_user_s_process_behind_a_socket_is_told_nothing() {
     let site = Site::new();
@@ -369,7 +369,7 @@ fn another_user_s_process_behind_a_socket_is_told_nothing() {
         fs::remove_file(&socket).unwrap();
     }
     let heard = imposter.heard();
-    assert!(heard.contains("connected by user"), "it was there to hear something: {heard}");
+    assert!(heard.contains("connected by user"), "a command did connect: {heard}");
     let told: Vec<&str> = heard.lines().filter(|it| !it.starts_with("connected by user")).collect();
     assert!(told.is_empty(), "{told:?}");
 }

@@ -154,7 +154,7 @@ fn an_injection_killed_again_and_again_submits_each_message_once() {
     site.redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
     let (code, text) = site.run(&words);
     assert!(code == 0 && text.contains("20000 messages submitted, 0 could not be used"), "{text}");
-    assert!(text.contains("going on after"), "{text}");
+    assert!(text.contains("resuming after"), "{text}");
     let messages = site.messages();
     assert_eq!((messages.len(), test_ids(&messages).len()), (MESSAGES, MESSAGES));
     let state = std::fs::read_dir(site.postfix.path()).unwrap().flatten();
@@ -180,7 +180,7 @@ fn records_are_those_of_sendmail() {
 }
 
 #[test]
-fn mailboxes_maildirs_and_folders_are_known_by_what_is_in_them() {
+fn mailboxes_maildirs_and_folders_are_known_by_their_content() {
     let site = Site::new(&[]);
     let message = |id: &str| format!("X-Test-Id: {id}\n\nx\n");
     let mail = site.file("mail/new/1", &message("new"));
@@ -204,7 +204,7 @@ fn mailboxes_maildirs_and_folders_are_known_by_what_is_in_them() {
 }
 
 #[test]
-fn an_unusable_message_is_named_and_the_rest_goes_on() {
+fn an_unusable_message_is_named_and_the_others_are_submitted() {
     let site = Site::new(&["message_size_limit = 2000"]);
     let large = format!("From a {DATE}\nX-Test-Id: large\nTo: a@b\n\n{}\n", "x\n".repeat(2_000));
     let file = site.file(
@@ -213,15 +213,15 @@ fn an_unusable_message_is_named_and_the_rest_goes_on() {
     );
     let (code, text) = site.run(&["-t", "--format", "mboxrd", path(&file)]);
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains("box: byte 0: does not begin with a line \"From \""), "{text}");
+    assert!(text.contains("box: byte 0: text without a line \"From \""), "{text}");
     assert!(text.contains(": No recipient addresses found in message header"), "{text}");
-    assert!(text.contains("box: byte 6: is larger than message_size_limit"), "{text}");
+    assert!(text.contains("box: byte 6: larger than message_size_limit"), "{text}");
     assert!(text.contains("1 messages submitted, 3 could not be used"), "{text}");
     assert_eq!(site.messages().len(), 1);
 }
 
 #[test]
-fn an_unusable_message_is_tried_again_and_no_other_one_is() {
+fn only_unusable_messages_are_tried_again() {
     let site = Site::new(&[]);
     let nobody = format!("From a {DATE}\nSubject: nobody\n\nx\n\n");
     let file = site.file("box", &format!("{nobody}{}", mbox(2)));
@@ -230,7 +230,7 @@ fn an_unusable_message_is_tried_again_and_no_other_one_is() {
     let words = ["-t", path(&file), path(eml.parent().unwrap())];
     let (code, text) = site.run(&words);
     assert!(code == 1 && text.contains("3 messages submitted, 2 could not be used"), "{text}");
-    assert!(text.contains(".state names these"), "{text}");
+    assert!(text.contains(".state: lists the unusable messages"), "{text}");
 
     site.file("folder/a.eml", "X-Test-Id: a, mended\nTo: to@example.org\n\nx\n");
     let (code, text) = site.run(&words);
@@ -395,7 +395,7 @@ fn an_injection_logs_in_as_sendmail_does_and_a_wrong_password_fails_at_once() {
 }
 
 #[test]
-fn a_redis_that_is_away_is_waited_for() {
+fn an_injection_waits_for_a_redis_that_is_away() {
     const MESSAGES: usize = 3_000;
     let mut site = Site::new(&[]);
     let file = site.file("box", &mbox(MESSAGES));

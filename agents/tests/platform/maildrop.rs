@@ -94,7 +94,7 @@ fn mail_in_doubt_is_deleted_with_the_rest_and_by_its_id() {
     let (is_fine, text) = platform.optimus(&["delete", &named.to_string()]);
     assert!(is_fine && text.contains("deleted in the maildrop: 1 in doubt"), "{text}");
     assert_eq!(files_in_doubt(&platform), 2);
-    let not_held = format!("{nowhere} not placed on hold: it is in doubt in the maildrop");
+    let not_held = format!("{nowhere} not placed on hold: mail in doubt in the maildrop");
     for which in [nowhere.to_string(), "--all".to_owned()] {
         let (is_fine, text) = platform.optimus(&["hold", &which]);
         assert!(!is_fine && text.contains(&not_held) && !text.contains("unknown"), "{text}");

@@ -113,7 +113,7 @@ fn the_embedded_redis_killed_is_started_again() {
     platform.submit(50);
     platform.expect_all_once();
     let log = platform.log("optimus");
-    assert!(log.contains("redis-server has ended") && log.contains("optimus-redis/log"), "{log}");
+    assert!(log.contains("redis-server died") && log.contains("optimus-redis/log"), "{log}");
 }
 
 /// While an agent is missing, mail waits in Redis, and `optimus status` says why.

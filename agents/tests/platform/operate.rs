@@ -178,7 +178,7 @@ fn without_redis_stock_s_part_is_done_and_the_failure_is_reported() {
     assert!(sent.status.success());
     let output = postsuper(&platform, &["-d", "ALL"], "");
     let words = said(&output);
-    assert!(words.contains("warning: mail in Redis is left as it is"), "{words}");
+    assert!(words.contains("warning: mail in Redis: not changed"), "{words}");
     assert!(words.ends_with("postsuper: Deleted: 1 message\n"), "{words}");
     assert_eq!(output.status.code(), Some(1));
 }
@@ -294,7 +294,7 @@ fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
             "{option}: {said}"
         );
         let in_doubt =
-            format!("{}: not {done}: it is in doubt in the maildrop", mixture.in_doubt[0]);
+            format!("{}: not {done}: mail in doubt in the maildrop", mixture.in_doubt[0]);
         assert!(said.contains(&in_doubt), "{option}: {said}");
         assert_eq!(code, Some(1), "{option}: {said}");
         // Stock's postsuper gets one message and one unknown id.

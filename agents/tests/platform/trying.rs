@@ -69,7 +69,7 @@ fn check_tries_as_users_agents_and_pickup() {
         (mode(file("optimus.toml"), 0o600), "sendmail of a user: ", "optimus.toml: can't be read"),
         (mode(file("main.cf"), 0o600), "sendmail of a user: ", "main.cf: can't be read"),
         (mode(config.clone(), 0o700), "sendmail of a user: ", "may not be entered, on the way to"),
-        (root_s(file("secret"), 0o640), "sendmail of a user: ", "mail takes the maildrop"),
+        (root_s(file("secret"), 0o640), "sendmail of a user: ", "mail goes to the maildrop"),
         (root_s(queue.join("maildrop"), 0o700), "sendmail of a user: ", "maildrop: can't be"),
         (root_s(queue.join("public"), 0o700), "sendmail of a user: ", "public: can't be entered"),
         (root_s(socket.clone(), 0o700), "agents: ", "socket: can't be"),

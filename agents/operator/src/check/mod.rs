@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 fn of_instance(options: &Options) -> Result<Vec<Problem>> {
     let instance = match Instance::open(options) {
         Ok(instance) => instance,
-        // `files` has named that problem already.
+        // `files` reports that problem.
         Err(_) if Settings::load(&options.config_directory).is_err() => return Ok(Vec::new()),
         Err(error) => return Ok(vec![Problem::error(settings::told(error.as_ref()))]),
     };

@@ -58,7 +58,7 @@ async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
 fn paused(Pause { cause, reason, for_s }: Pause) -> Problem {
     let words = format!("{reason} (for {for_s} s)");
     match cause {
-        // Such a pause ends by itself.
+        // A pause of this cause ends by itself.
         PauseCause::Waits => Problem::warning(words),
         _ => Problem::error(words),
     }
@@ -66,7 +66,7 @@ fn paused(Pause { cause, reason, for_s }: Pause) -> Problem {
 
 fn direct(handoff: Handoff) -> Option<Problem> {
     let text = "hand-off: direct, since content rules are set: mail may be sent twice when a \
-        process dies in that moment";
+        process dies during a hand-off";
     (handoff == Handoff::Direct).then(|| Problem::warning(text))
 }
 
@@ -80,12 +80,12 @@ fn maildrop(instance: &Instance) -> Vec<Problem> {
     let waits = [
         (
             in_doubt::count(&maildrop),
-            "in doubt: Redis may have taken them; pickup-rs or `optimus maildrop` asks Redis",
+            "in doubt: Redis may have this mail; pickup-rs or `optimus maildrop` asks Redis",
         ),
         (
             stranded::count(&maildrop),
-            "stranded: no pickup service reads them; start Postfix, or have `optimus maildrop` \
-                submit them",
+            "stranded: no pickup service reads this mail; start Postfix, or have `optimus \
+                maildrop` submit the mail",
         ),
     ];
     let waits = waits.into_iter().filter(|(count, _)| *count > 0);

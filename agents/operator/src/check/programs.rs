@@ -40,7 +40,7 @@ fn program(path: &Path, group: &Group) -> Option<Problem> {
             Some(Problem::error(about(text)))
         }
         (Ok(_), Ok(_)) => Some(Problem::warning(about(
-            "is not OPTIMUS's: its mail does not go to Redis; run `optimus install`".to_owned(),
+            "not OPTIMUS's, so its mail does not go to Redis; run `optimus install`".to_owned(),
         ))),
         (Err(error), _) | (_, Err(error)) => Some(Problem::error(about(error.to_string()))),
     }

@@ -10,7 +10,7 @@ use spool::{Address, Effect, LibraryState, SpoolError, Vitals};
 
 use super::Problem;
 
-/// The first version with functions.
+/// First major version of Redis with functions.
 const OLDEST_MAJOR_VERSION: u32 = 7;
 const READ_BY_OTHERS: u32 = 0o004;
 /// Type of a ramfs, from Linux's `magic.h`; nix has no name for it.
@@ -18,7 +18,7 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// Part of the memory limit from which on an operator is warned, in percent.
 const NEARLY_FULL_PERCENT: u64 = 80;
 
-/// Problems of settings and of files and programs that only root can change.
+/// Returns the problems of settings, and of files and programs that only root can change.
 pub(super) fn configured(instance: &Instance) -> Vec<Problem> {
     let mut problems: Vec<Problem> = password_files(&instance.settings);
     problems.extend(submitter(&instance.settings));
@@ -93,10 +93,11 @@ fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
     let error = |text: String| Problem::error(format!("{place}: {text}"));
     let warning = |text: String| Problem::warning(format!("{place}: {text}"));
     let too_old = (major < OLDEST_MAJOR_VERSION)
-        .then(|| error(format!("version {version}, needs 7.0 or newer")));
+        .then(|| error(format!("version {version}: too old; install Redis 7.0 or newer")));
     let nearly_full = is_nearly_full.then(|| {
         warning(format!(
-            "{used} of {limit} bytes of memory used; submission takes the maildrop when it is full"
+            "{used} of {limit} bytes of memory used: when memory is full, submissions wait in the \
+                maildrop; raise maxmemory"
         ))
     });
     let weaknesses = vitals.weaknesses().into_iter().map(|it| match it.effect {
@@ -144,7 +145,7 @@ fn password_file(setting: &str, path: &Path) -> Option<Problem> {
 /// Returns a problem where Redis has users, and none of them is for submission.
 fn submitter(settings: &Settings) -> Option<Problem> {
     let has_users = settings.redis.user.is_some() || settings.redis.password_file.is_some();
-    let text = "submit.user is not set: sendmail may change everything in Redis that agents may; \
+    let text = "submit.user: not set: sendmail may change everything in Redis that agents may; \
         see `optimus acl`";
     (has_users && !settings.has_submitter()).then(|| Problem::warning(text))
 }
@@ -165,7 +166,7 @@ fn embedded_socket(instance: &Instance) -> Option<Problem> {
     let path = instance.places.redis_socket();
     let it = path.symlink_metadata().ok()?;
     if !it.file_type().is_socket() {
-        return Some(Problem::error(format!("{}: is no socket; remove it", path.display())));
+        return Some(Problem::error(format!("{}: not a socket; remove that file", path.display())));
     }
     let group = instance.setgid_group().ok()?.gid;
     let (mode, has_group) = (it.permissions().mode() & 0o777, it.gid() == group.as_raw());
@@ -175,8 +176,10 @@ fn embedded_socket(instance: &Instance) -> Option<Problem> {
 fn socket_problem(path: &Path, mode: u32, has_group: bool) -> Option<Problem> {
     let text = match (mode, has_group) {
         (0o770, true) => return None,
-        (0o770, false) => "does not belong to setgid_group, so sendmail can't use it".to_owned(),
-        (mode, _) => format!("has mode {mode:o}, not 770"),
+        (0o770, false) => {
+            "not of setgid_group, so sendmail can't use it; restart `optimus run`".to_owned()
+        }
+        (mode, _) => format!("has mode {mode:o}, not 770; restart `optimus run`"),
     };
     Some(Problem::error(format!("{}: {text}", path.display())))
 }

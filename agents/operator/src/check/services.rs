@@ -15,7 +15,7 @@ pub(crate) const ENTRY: &str = "optimus unix - - n - 1 pickup-rs";
 
 pub(super) fn check(config_directory: &Path, main_cf: &MainCf) -> Vec<Problem> {
     let place = config_directory.join("master.cf").display().to_string();
-    // `check` has named a file that can't be read already.
+    // `check` reports an unreadable file by itself.
     let Ok(master_cf) = MasterCf::load(config_directory) else { return Vec::new() };
     let mut problems = entry(&master_cf, &place);
     problems.extend(stock_pickup(&master_cf, &place));
@@ -57,15 +57,15 @@ fn fields(service: &Service) -> Vec<String> {
         .collect()
 }
 
-/// Returns a problem where stock pickup has no entry. It delivers the mail that went to the
-/// maildrop while Redis was away.
+/// Returns a problem where stock pickup has no entry. Stock pickup delivers the mail that went to
+/// the maildrop while Redis was away.
 fn stock_pickup(master_cf: &MasterCf, place: &str) -> Option<Problem> {
     let is_pickup = |it: &&Service| {
         it.name == "pickup" && matches!(it.service_type, ServiceType::Unix | ServiceType::Fifo)
     };
     let there = master_cf.services().iter().any(|it| is_pickup(&it) && it.command == "pickup");
-    let text =
-        "no entry for stock pickup: mail sent while Redis is away would stay in the maildrop";
+    let text = "no entry for stock pickup: mail sent while Redis is away would stay in the \
+        maildrop; put the entry back";
     (!there).then(|| Problem::error(format!("{place}: {text}")))
 }
 

@@ -69,7 +69,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Has each role try. Returns nothing where the process is not root, which alone can become others.
+/// Tries as each role. Returns no problem unless the process is root, which alone can change users.
 pub(super) fn check(options: &Options) -> Vec<Problem> {
     if !Uid::effective().is_root() {
         return Vec::new();
@@ -170,7 +170,7 @@ impl Trial<'_> {
         failures
     }
 
-    /// Tries as `sendmail`, which reads everything anew.
+    /// Tries as `sendmail`, which reads settings and password by itself.
     fn submitter(&self, options: &Options, is_redis_there: bool) -> Result<Failures> {
         let folder = &options.config_directory;
         let files = [folder.join("main.cf"), folder.join(settings::FILE_NAME)];
@@ -188,9 +188,9 @@ impl Trial<'_> {
             Ok(_) => (),
             Err(error) => {
                 let group = self.instance.setgid_group()?.name;
-                let remedy = format!("give it to root and group {group} with mode 0640");
+                let remedy = format!("give the file to root and group {group} with mode 0640");
                 failures.push(format!(
-                    "{}; mail takes the maildrop; {remedy}",
+                    "{}; mail goes to the maildrop; {remedy}",
                     settings::told(error.as_ref())
                 ));
             }
@@ -253,9 +253,9 @@ impl Trial<'_> {
             (Role::User, ENTER) => {
                 ("run", format!("chmod a+rx {shown}, on a file system without noexec"))
             }
-            (_, ENTER) => ("entered", "postfix set-permissions".to_owned()),
+            (_, ENTER) => ("entered", "run postfix set-permissions".to_owned()),
             (Role::User | Role::Submitter, _) => {
-                ("used", "postfix set-permissions, and see its mode".to_owned())
+                ("used", "run postfix set-permissions, and check the mode".to_owned())
             }
             (Role::Agent | Role::Pickup, _) => (
                 "used",
@@ -296,7 +296,7 @@ fn log_in(spool: &Spool) -> Result<std::result::Result<(), SpoolError>> {
     })
 }
 
-/// Makes a client from nothing but what this process may read.
+/// Makes a client from the files that this process may read.
 fn own_spool(config_directory: &Path) -> Result<Spool> {
     let main_cf = MainCf::load(config_directory)?;
     let settings = Settings::load(config_directory)?;
@@ -307,7 +307,7 @@ fn own_spool(config_directory: &Path) -> Result<Spool> {
     Ok(Spool::looking(server.embedded(settings.redis.url.is_none())))
 }
 
-/// Whether the file may be there, and can't be seen.
+/// Whether this process may not look whether the file exists.
 fn is_hidden(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
@@ -315,6 +315,6 @@ fn is_hidden(path: &Path) -> bool {
 fn without_set_id(path: &Path) -> Option<String> {
     let flags = statvfs(path).ok()?.flags();
     let what = "is on a file system mounted nosuid, so set-group-id has no effect";
-    let remedy = "mount it without nosuid, or run postdropd";
+    let remedy = "mount that file system without nosuid, or run postdropd";
     flags.contains(FsFlags::ST_NOSUID).then(|| format!("{}: {what}; {remedy}", path.display()))
 }

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::Command;
 
-/// Has the kernel send SIGTERM to the child when the thread that starts it ends, however it ends.
+/// Has the kernel send SIGTERM to the child when the thread that started the child ends.
 pub(super) fn end_with_parent(command: &mut Command) {
     let parent = getpid();
     // SAFETY: the closure runs in the child between fork and exec and calls only prctl and getppid,
@@ -16,6 +16,6 @@ pub(super) fn end_with_parent(command: &mut Command) {
 
 fn still_wanted(parent: Pid) -> std::io::Result<()> {
     set_pdeathsig(Signal::SIGTERM)?;
-    // The parent may have ended before the kernel took note of the signal.
+    // The parent may have ended before prctl was called; then the kernel sends no signal.
     if getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
 }

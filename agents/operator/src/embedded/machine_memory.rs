@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-/// Returns that memory in bytes; `None` where neither `/proc` nor the control group tells.
+/// Returns the memory that this process may use, in bytes; `None` where neither `/proc` nor the
+/// control group tells.
 pub(super) fn memory_bytes() -> Option<u64> {
     let whole = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_bytes(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok();

@@ -2,6 +2,7 @@
 //! its own folder.
 //!
 //! - Nothing is acknowledged before it is on disk: append-only file, fsync before every answer, no
+//!   snapshots instead.
 //! - Only `mail_owner` and set-group-id `sendmail` can reach it: a socket in `public/`, mode 0770,
 //!   group `setgid_group`; no port.
 //! - A connection without a password may only submit: its user appends to the inbox, and nothing
@@ -20,7 +21,7 @@
 //! ```
 //!
 //! The child ends with this process: the kernel sends it SIGTERM, upon which it writes out its
-//! data. So a restarted `optimus run` is the parent of the Redis it uses, a moment later at most.
+//! data. So a restarted `optimus run` soon has a Redis of its own as a child.
 //! The child is in a process group of its own, so that Ctrl-C doesn't take it from the agents,
 //! which use it until they end.
 //!
@@ -66,9 +67,9 @@ use self::machine_memory as machine;
 /// An embedded Redis: its settings, and [`run`](Self::run) to keep it running.
 #[derive(Debug, Clone)]
 pub(crate) struct Embedded {
-    /// Socket on which it listens.
+    /// Socket on which Redis listens.
     pub(crate) socket: PathBuf,
-    /// Folder of its files.
+    /// Folder of the files of Redis.
     pub(crate) directory: PathBuf,
     /// File with the daemons' password; made if it is missing.
     pub(crate) password_file: PathBuf,
@@ -76,7 +77,7 @@ pub(crate) struct Embedded {
     pub(crate) group: Gid,
     /// Name or path of redis-server.
     pub(crate) program: PathBuf,
-    /// Memory above which it takes no more submissions, in bytes. See [`memory_bytes`].
+    /// Memory above which Redis takes no more submissions, in bytes. See [`memory_bytes`].
     pub(crate) memory_bytes: u64,
 }
 
@@ -97,7 +98,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Time between two looks for the server's socket.
 const SOCKET_LOOK: Duration = Duration::from_secs(1);
 /// Time within which a server must have made its socket, which it does before it loads its data.
-/// The busiest machine takes less.
+/// Even a busy machine needs less.
 const OPEN: Duration = Duration::from_secs(60);
 /// Pauses between the end of a server and the start of the next one.
 const RESTART: Policy = Policy::from_millis(100, 10_000);
@@ -106,15 +107,16 @@ const STEADY: Duration = Duration::from_secs(60);
 /// Time in which an ending server may write out its data, before it is killed.
 const END: Duration = Duration::from_secs(30);
 
-/// Size above which a log is put aside. At its log level Redis takes years to write as much.
+/// Size above which a log is put aside, in bytes. At `warning` Redis takes years to write as much.
 const LOG_BYTES_MAX: u64 = 1 << 20;
 
+/// Length of the end of the log that is searched for its last line, in bytes.
 const LAST_WORDS_BYTES: u64 = 1024;
 
 const FOLDER_MODE: u32 = 0o700;
 const SECRET_MODE: u32 = 0o600;
 const DATABASE: u32 = 0;
-/// Two ULIDs, which is 160 random bits.
+/// Length of a password, in bytes: two ULIDs, which have 160 random bits.
 const PASSWORD_BYTES: usize = 52;
 
 impl Embedded {
@@ -130,10 +132,8 @@ impl Embedded {
             match self.start(lock) {
                 Ok(child) => self.attend(child, &mut drain).await?,
                 Err(error) if has_run => {
-                    tracing::error!(
-                        "redis-server can't be started again: {}",
-                        settings::told(error.as_ref())
-                    );
+                    let error = settings::told(error.as_ref());
+                    tracing::error!(%error, "redis-server not started again");
                 }
                 Err(error) => return Err(error),
             }
@@ -211,7 +211,7 @@ impl Embedded {
                 // The connection closes when that server ends, and also after its `timeout`.
                 Some(other) => {
                     if !std::mem::replace(&mut is_told, true) {
-                        tracing::info!(socket = %self.socket.display(), "redis is there already");
+                        tracing::info!(socket = %self.socket.display(), "redis found running");
                     }
                     until_closed(other).await;
                 }
@@ -261,7 +261,7 @@ impl Embedded {
         }
     }
 
-    /// Starts a server. The child then has the lock, and this process no longer does.
+    /// Starts a server. The child then has the lock instead of this process.
     fn start(&self, lock: File) -> Result<Child> {
         fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
         let child = self.spawn();
@@ -286,7 +286,7 @@ impl Embedded {
                         self.program.display()
                     )
                 }
-                _ => anyhow!("{}: {error}", self.program.display()),
+                _ => anyhow!("{}: not started: {error}", self.program.display()),
             })?;
         tracing::info!(pid = child.id(), socket = %self.socket.display(), "redis-server started");
         Ok(child)
@@ -302,14 +302,14 @@ impl Embedded {
                     status = %status?,
                     said,
                     log = %log.display(),
-                    "redis-server has ended",
+                    "redis-server died",
                 );
                 return Ok(());
             }
             _ = drain.wait_for(|drain| *drain) => (),
             why = self.until_unreachable() => {
                 let socket = self.socket.display();
-                tracing::error!(%socket, why, "redis-server can't be reached, starting it again");
+                tracing::error!(%socket, why, "redis-server became unreachable");
             }
         }
         end(child).await
@@ -318,15 +318,15 @@ impl Embedded {
     /// Returns when the server's socket is not there, with the reason.
     async fn until_unreachable(&self) -> &'static str {
         if timeout(OPEN, self.until_reachable()).await.is_err() {
-            return "the socket does not appear";
+            return "the socket did not appear";
         }
         let which = || fs::symlink_metadata(&self.socket).map(|it| (it.dev(), it.ino()));
         let Ok(ours) = which() else { return "the socket was removed" };
-        // Until this has happened, only `mail_owner` can connect: Redis makes the socket with the
-        // group of this process.
+        // Before the chown only `mail_owner` can connect: Redis makes the socket with the group of
+        // this process.
         if let Err(error) = chown(&self.socket, None, Some(self.group.as_raw())) {
-            tracing::error!(%error, socket = %self.socket.display(), "socket can't be given to \
-                setgid_group");
+            let socket = self.socket.display();
+            tracing::error!(%error, %socket, "socket not given to setgid_group");
         }
         loop {
             sleep(SOCKET_LOOK).await;
@@ -398,7 +398,7 @@ async fn end(mut child: Child) -> Result<()> {
         let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM);
     }
     if timeout(END, child.wait()).await.is_err() {
-        tracing::error!("redis-server does not end, killing it");
+        tracing::error!("redis-server did not end in time; killed");
         child.kill().await?;
     }
     tracing::info!("redis-server ended");

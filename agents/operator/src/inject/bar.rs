@@ -1,4 +1,4 @@
-//! Progress: a bar on a terminal, now and then a line elsewhere.
+//! Progress of an injection: a bar on a terminal, elsewhere a line every ten seconds.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@
 //! zone may stand before or after the year. Whatever follows is ignored. A line of prose has no
 //! weekday, month, day and time behind its second word.
 
-/// Beginning of the line, in prose as well.
+/// Beginning of a separator, and of some lines of prose.
 const START: &[u8] = b"From ";
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] =

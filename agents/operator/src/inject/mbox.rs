@@ -95,9 +95,9 @@ pub(super) struct Entry {
 /// Reason why an entry is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
-    #[error("does not begin with a line \"From \"")]
+    #[error("text without a line \"From \" before it")]
     NoSeparator,
-    #[error("is larger than message_size_limit")]
+    #[error("larger than message_size_limit")]
     TooLarge,
     #[error(
         "byte {at}: a line that begins with \"From \" is text or a separator; see \
@@ -127,8 +127,8 @@ impl<R: BufRead> Mbox<R> {
         self.mark
     }
 
-    /// Goes on at this entry or a later one. The bytes up to there are read, since their checksum
-    /// tells whether the input is the marked one. A stream has no other way there.
+    /// Skips to the mark of this entry or a later one. The bytes up to there are read, since their
+    /// checksum tells whether the input is the marked one.
     pub(super) fn skip_to(&mut self, mark: Mark) -> io::Result<()> {
         while self.mark.offset < mark.offset {
             if !self.line.is_empty() {
@@ -147,7 +147,7 @@ impl<R: BufRead> Mbox<R> {
         }
         let is_same = self.mark == mark;
         let words =
-            format!("its first {} bytes are not those that were read the last time", mark.offset);
+            format!("the first {} bytes are not those that were read the last time", mark.offset);
         if is_same { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, words)) }
     }
 
@@ -243,7 +243,7 @@ impl Reading {
         }
     }
 
-    /// Whether the next line belongs to the body, whatever it is.
+    /// Whether the next line belongs to the body, whatever the line says.
     fn is_counted(&self) -> bool {
         !self.in_headers && self.counted.is_some_and(|left| left > 0)
     }

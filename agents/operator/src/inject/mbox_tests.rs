@@ -148,7 +148,7 @@ fn reading_can_go_on_at_any_entry_of_the_same_input() {
         assert_eq!(rest.next_entry().unwrap().map(|it| it.offset), offsets.get(to).copied());
     }
     let words =
-        format!("its first {} bytes are not those that were read the last time", marks[1].offset);
+        format!("the first {} bytes are not those that were read the last time", marks[1].offset);
     for other in [text.replace("A: 1", "A: 9"), "From a\n".to_owned(), String::new()] {
         assert_eq!(of(other.leak()).skip_to(marks[1]).unwrap_err().to_string(), words);
     }

@@ -7,8 +7,8 @@
 //!   mail_owner's:    RPUSH of a batch, fsynced by Redis
 //! ```
 //!
-//! Batches make it fast: Redis makes a thousand messages durable with one fsync, and the next
-//! thousand is composed meanwhile.
+//! Batches make the injection fast: Redis makes a thousand messages durable with one fsync, and the
+//! next thousand is composed meanwhile.
 //!
 //! The name of a message prevents a second copy. The name of the nth message is made of n and of
 //! random bits that are durable before the first message is submitted. The end of each batch is
@@ -17,9 +17,9 @@
 //! already. Redis remembers names for a day, so an interrupted run must be resumed within that
 //! time. Unusable messages are noted as well, and the same command then tries only these again.
 //!
-//! A resumed run must have the files of the first run, unchanged. Names, sizes and times tell that.
-//! For an mbox or a stream that was left half way, a checksum of the part that was read tells it,
-//! too.
+//! A resumed run must have the files of the first run, unchanged. Names, sizes and times are
+//! compared, and for an mbox or a stream that was left half way also a checksum of the part that
+//! was read.
 //!
 //! Root runs this command, often on other users' folders. The process that reads them stays root:
 //! it could not read root's files otherwise. So it refuses whatever could be turned against root:
@@ -87,7 +87,7 @@ pub(crate) struct Inject {
 pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     ensure!(
         inject.from_headers || !inject.to.is_empty(),
-        "no recipients given; use --to ADDRESS, or -t for those in headers"
+        "recipients: none given; use --to ADDRESS, or -t for those in headers"
     );
     let instance = Instance::open(options)?;
     let uid = nix::unistd::getuid().as_raw();
@@ -100,11 +100,15 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     let words = words(&inject, &instance);
     let path = inject.state.clone().unwrap_or_else(|| state::default_path(&words));
     let Sources { files, links } =
-        Sources::find(&inject.sources, inject.format).context("nothing was injected")?;
+        Sources::find(&inject.sources, inject.format).context("sources: nothing was injected")?;
     links.iter().for_each(|it| say(format!("{}: a link, skipped", it.display())));
     let state = State::open(&path, &words, files, inject.force)?;
     if state.done.messages > 0 {
-        say(format!("going on after {} messages, by {}", state.done.messages, path.display()));
+        say(format!(
+            "resuming after {} messages, as noted in {}",
+            state.done.messages,
+            path.display()
+        ));
     }
     let patience = Duration::from_secs(inject.timeout);
     let doubtful_is_text = inject.doubtful_is_text;
@@ -119,14 +123,14 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     say(format!(
-        "{} names these: the same command tries them again, and only them",
+        "{}: lists the unusable messages; give the same command to try only these again",
         path.display()
     ));
     Ok(ExitCode::FAILURE)
 }
 
-/// Returns words that tell this injection from all others. The Redis is among them, since one Redis
-/// doesn't have what another has.
+/// Returns words that tell this injection from all others. The words name the Redis server, since
+/// mail in one Redis is not in another.
 fn words(inject: &Inject, instance: &Instance) -> String {
     let Inject { sources, format, from, to, from_headers, .. } = inject;
     let (redis, database) = (&instance.server.address, instance.server.database);

@@ -31,7 +31,7 @@ const OK: &str = "ok";
 const LATER: &str = "later";
 const NEVER: &str = "never";
 
-/// Reason why a batch was not submitted, or perhaps not.
+/// Reason why a batch was not, or perhaps not, submitted.
 pub(super) struct Unsubmitted {
     pub(super) why: String,
     pub(super) is_retryable: bool,
@@ -49,11 +49,13 @@ impl Pusher {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("submit-batches").arg(uid.to_string()).arg("-c").arg(&options.config_directory);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut process =
-            command.spawn().map_err(host::limit::starting).context("the process that submits")?;
+        let mut process = command
+            .spawn()
+            .map_err(host::limit::starting)
+            .context("submitting process: not started")?;
         let pipes = (process.stdin.take(), process.stdout.take());
         let (Some(input), Some(output)) = pipes else {
-            bail!("the process that submits has no pipes")
+            bail!("submitting process: started without pipes")
         };
         Ok(Self { process, input, answers: BufReader::new(output).lines() })
     }
@@ -73,7 +75,7 @@ impl Pusher {
         let sent = self.input.write_all(&bytes).await;
         match (sent, self.answers.next_line().await?) {
             (Ok(()), Some(answer)) => Ok(outcome(&answer)),
-            _ => bail!("the process that submits has ended: {}", self.process.wait().await?),
+            _ => bail!("submitting process: ended: {}", self.process.wait().await?),
         }
     }
 }
@@ -152,7 +154,7 @@ fn read_one(input: &mut impl Read) -> Result<Composed> {
     let length = u32::from_le_bytes(length);
     let mut records = Vec::new();
     input.take(length.into()).read_to_end(&mut records)?;
-    ensure!(records.len() as u64 == u64::from(length), "a batch was cut off");
+    ensure!(records.len() as u64 == u64::from(length), "batch: cut off");
     let id: MessageId = std::str::from_utf8(&id)?.parse()?;
     Ok(Composed { id, arrival: Duration::from_millis(u64::from_le_bytes(arrival_ms)), records })
 }

@@ -2,8 +2,8 @@
 //!
 //! The caller is often root, and the sources often lie in folders of other users. By a link they
 //! could have root send a file that only root may read. So a file in a folder is opened without
-//! following any link below that folder, and links there are skipped and named. A path on the
-//! command line is taken at its word.
+//! following any link below that folder, and links there are skipped and named. A link that is
+//! named on the command line is followed.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -69,7 +69,7 @@ impl Sources {
             all.add(source, format).with_context(|| source.display().to_string())?;
         }
         if all.files.is_empty() {
-            bail!("no messages there");
+            bail!("no messages found");
         }
         Ok(all)
     }
@@ -137,7 +137,7 @@ fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
         Some(Format::Maildir) => bail!("not a maildir"),
         None if path.extension().is_some_and(|it| it == "eml") => Ok(Kind::Message),
         None if start != b"From " && !start.is_empty() => {
-            bail!("neither an mbox nor named .eml; name its format with --format")
+            bail!("neither an mbox nor named .eml; give the format with --format")
         }
         format => Ok(dialect(format)),
     }
@@ -176,7 +176,7 @@ fn open_beneath(folder: &Path, path: &Path) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file: File =
         openat2(File::open(folder)?, inside, OpenHow::new().flags(flags).resolve(no_links))?.into();
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("no file any more")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("no longer a file")) }
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl State {
         let Some((head, lines)) = text.split_once('\n') else {
             ensure!(
                 text.starts_with(BEGINNING) || BEGINNING.starts_with(&text),
-                "{}: not a state file of `optimus inject`; see --state",
+                "{}: not a state file of `optimus inject`; give another path with --state",
                 path.display()
             );
             let head = Head { words: words.to_owned(), first: MessageId::new()?, files };
@@ -93,7 +93,7 @@ impl State {
         let head: Head = serde_json::from_str(head).with_context(name)?;
         ensure!(
             head.words == words,
-            "{}: belongs to another injection: {}",
+            "{}: belongs to another injection ({}); give another path with --state",
             path.display(),
             head.words
         );
@@ -148,7 +148,7 @@ impl State {
         ensure!(
             files.len() == self.head.files.len() && all.all(|(index, old)| is_same(index, old)),
             "{}: the files are not those of the first run; remove this state file to inject all \
-                of them anew",
+                files anew",
             self.path.display()
         );
         Ok(())
@@ -159,7 +159,8 @@ impl State {
         if !self.at_rest && !force && age > AGE_MAX {
             bail!(
                 "inject: not resumed: the run was interrupted {} hours ago, and Redis remembers \
-                    names for a day only; --force resumes it, and may send the last messages twice",
+                    names for a day only; --force resumes the run, and may send the last messages \
+                    twice",
                 age.as_secs() / 3600
             );
         }
@@ -217,14 +218,16 @@ fn open_own(path: &Path) -> Result<Flock<File>> {
     let mut options = OpenOptions::new();
     options.create(true).read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let file = Flock::lock(options.open(path).with_context(name)?, FlockArg::LockExclusiveNonblock);
-    let file = file
-        .map_err(|_| anyhow::anyhow!("{}: in use by another `optimus inject`", path.display()))?;
+    let file = file.map_err(|_| {
+        anyhow::anyhow!("{}: locked by another `optimus inject`; wait for its end", path.display())
+    })?;
     let it = file.metadata().with_context(name)?;
     let is_own = it.uid() == nix::unistd::geteuid().as_raw() && it.mode() & WRITABLE_BY_OTHERS == 0;
     // A file without a name is one that another run has just removed.
     ensure!(
         it.is_file() && it.nlink() == 1 && is_own,
-        "{}: writable by other users, or no plain file; refusing to use it; see --state",
+        "{}: writable by other users, or no plain file; refusing to use it; give another path \
+            with --state",
         path.display()
     );
     Ok(file)

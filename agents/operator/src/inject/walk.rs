@@ -88,7 +88,9 @@ impl Walk {
     /// many messages that would be.
     pub(super) fn next_message(&mut self) -> Result<Option<Found>> {
         if let Some(place) = self.again.pop_front() {
-            let found = self.read(place)?.context("a file is shorter than it was")?;
+            let found = self.read(place)?.with_context(|| {
+                format!("{}: shorter than before", self.files[place.file].path.display())
+            })?;
             return Ok(Some(Found { again: true, ..found.0 }));
         }
         while self.place.file < self.files.len() {
@@ -103,7 +105,9 @@ impl Walk {
 
     /// Reads the message at a place. Also returns the place after it. `None`: the file ends there.
     fn read(&mut self, place: Place) -> Result<Option<(Found, Place)>> {
-        let file = self.files.get(place.file).context("a file is missing")?;
+        let file = self.files.get(place.file).with_context(|| {
+            format!("state file: names file {}, more than there are", place.file + 1)
+        })?;
         let path = file.path.display().to_string();
         if file.kind == Kind::Message {
             let message = whole(file, self.message_bytes_max).map_err(|error| error.to_string());

@@ -1,5 +1,5 @@
-//! The smallest changes. Each is atomic, can be repeated, and describes itself in words. A dry run
-//! prints the changes that a real run prints and makes.
+//! The smallest changes of an installation. Each is atomic, can be repeated, and describes itself
+//! in words. A dry run prints the changes that a real run prints and makes.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -44,7 +44,7 @@ pub(super) enum Change {
         aside: PathBuf,
         path: PathBuf,
     },
-    /// The end of a unit, before it is removed.
+    /// End of a unit, before its file is removed.
     Stop(String),
     Edit(Edit),
     ReloadPostfix {
@@ -123,7 +123,7 @@ impl fmt::Display for Change {
             Self::Remove(path) => write!(f, "remove {}", path.display()),
             Self::Leave { aside, path } => write!(
                 f,
-                "leave {}, which was there before, since {} is not OPTIMUS's any more",
+                "leave the former file as {}, since {} is no longer OPTIMUS's",
                 aside.display(),
                 path.display()
             ),

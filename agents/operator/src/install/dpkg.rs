@@ -48,7 +48,7 @@ pub(super) fn refuse_foreign_diversion(path: &Path, aside: &Path) -> Result<()> 
         return Ok(());
     }
     bail!(
-        "{} is diverted to {} by somebody else; see dpkg-divert(1)",
+        "{}: not installed: diverted to {} by somebody else; see dpkg-divert(1)",
         path.display(),
         name.display()
     )

@@ -8,8 +8,8 @@
 //!   undone        theirs    -
 //! ```
 //!
-//! Each line follows from the one before by one atomic change, and the disk tells which line it is.
-//! So a look decides the next change, after an interruption as at any other time. Nothing is kept
+//! Each line follows from the one before by one atomic change, and the disk tells which line holds.
+//! So a look at the disk decides the next change, also after an interruption. Nothing is kept
 //! twice: once `path` is OPTIMUS's, the file aside is theirs, and only the package manager replaces
 //! it.
 
@@ -75,7 +75,7 @@ impl Wanted {
         let is_diverted = dpkg::true_name(&record.path)? == record.aside;
         if record.had && is_aside && !is_diverted {
             bail!(
-                "{} is in the way: {} must be kept under that name; rename the file in the way",
+                "{}: in the way: {} must be kept under that name; rename the file in the way",
                 record.aside.display(),
                 record.path.display()
             );
@@ -129,7 +129,7 @@ impl FileRecord {
             _ if is_aside => vec![Change::Restore { aside, path }],
             Found::Ours if self.had => {
                 bail!(
-                    "{} is gone, so there is nothing to put back as {}",
+                    "{}: missing, so nothing can be put back as {}; restore the former file there",
                     aside.display(),
                     path.display()
                 )
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_s_file_in_the_place_of_ours_stays() {
+    fn a_foreign_file_in_the_place_of_optimus_s_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let record = installed_over_theirs(&path);
@@ -247,26 +247,26 @@ mod tests {
         assert_eq!(
             std::fs::read(&record.aside).unwrap(),
             b"theirs",
-            "which of the two is wanted is not ours to say"
+            "the administrator must choose one of the two files"
         );
     }
 
     #[test]
-    fn no_file_is_removed_whose_former_one_is_gone() {
+    fn a_file_is_not_removed_when_the_former_one_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let record = installed_over_theirs(&path);
         std::fs::remove_file(&record.aside).unwrap();
-        assert!(record.undo().unwrap_err().to_string().contains("nothing to put back"));
+        assert!(record.undo().unwrap_err().to_string().contains("nothing can be put back"));
     }
 
     #[test]
-    fn somebody_s_file_under_the_name_we_need_is_refused() {
+    fn a_foreign_file_under_the_name_for_the_former_one_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, "theirs").unwrap();
         std::fs::write(folder.path().join("x.stock"), "whose?").unwrap();
         let error = wanted(&path, "optimus.toml").record().unwrap_err().to_string();
-        assert!(error.contains("x.stock is in the way"), "{error}");
+        assert!(error.contains("x.stock: in the way"), "{error}");
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Content>> {
     })
 }
 
-/// Returns a checksum that tells contents apart. It keeps nobody out, so it need not be secure.
+/// Returns a checksum that tells contents apart. No access depends on it, so it need not be secure.
 pub(super) fn print(content: &Content) -> String {
     match content {
         Content::Bytes(bytes) => format!("{:08x}:{}", crc32c::crc32c(bytes), bytes.len()),
@@ -74,7 +74,7 @@ pub(super) fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(identity(one)?.is_some() && identity(one)? == identity(other)?)
 }
 
-/// Puts a file in the place of whatever is there. Its time is now, or the given one.
+/// Puts a file at a path, and replaces any other file there. Its time is the given one, or now.
 pub(super) fn put(
     path: &Path,
     content: &Content,
@@ -94,7 +94,7 @@ pub(super) fn put(
 fn write(path: &Path, bytes: &[u8], rights: Rights, time: Option<TimeSpec>) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
-    // In this order: changing the owner takes the set-group-id bit away.
+    // The owner comes before the mode, because changing the owner clears the set-group-id bit.
     fchown(&file, Some(rights.uid), Some(rights.gid))?;
     file.set_permissions(PermissionsExt::from_mode(rights.mode))?;
     if let Some(time) = time {
@@ -104,7 +104,7 @@ fn write(path: &Path, bytes: &[u8], rights: Rights, time: Option<TimeSpec>) -> i
     file.sync_all()
 }
 
-/// Gives the file a second name, whatever had that name before.
+/// Gives the file a second name, and replaces any other file of that name.
 pub(super) fn keep(path: &Path, aside: &Path) -> io::Result<()> {
     let new = temporary(aside, "keep");
     durable::remove(&new)?;

@@ -39,14 +39,14 @@ pub(super) fn give_over(site: &Site, force: bool) -> Result<()> {
         Ok(said) if said.is_empty() => (),
         Ok(said) => say(said),
         Err(error) if force => say(format!(
-            "warning: Redis still counts on this node for what was committed to it ({error:#}): \
-                once its Mail Agent has been away for node_loss_grace_s, other nodes send that \
-                mail again, also what this Postfix delivers meanwhile"
+            "warning: node not given over: {error:#}: once the Mail Agent has been away for \
+                node_loss_grace_s, other nodes send the mail committed here again, also mail that \
+                this Postfix has delivered meanwhile"
         )),
         Err(error) => bail!(
-            "{error:#}. Until Redis knows that what was committed to this node is its Postfix's \
-                alone, other nodes would send it again: mend that and give the command again, or \
-                give it with --force"
+            "{error:#}: until Redis knows that the mail committed here is this Postfix's alone, \
+                other nodes would send that mail again; mend the cause and give the command \
+                again, or add --force"
         ),
     }
     Ok(())
@@ -74,11 +74,11 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
     let left = spool.inventory(&node).await?.len();
     ensure!(
         left == 0,
-        "{left} messages have been committed to node {node} just now; give the command again"
+        "node {node}: {left} messages were committed just now; give the command again"
     );
     if !committed.is_empty() {
         say(format!(
-            "given over to this Postfix, which delivers them by itself: {} messages",
+            "{} messages given over to this Postfix, which delivers them by itself",
             committed.len()
         ));
     }
@@ -93,8 +93,8 @@ async fn refuse_a_copy(instance: &Instance, spool: &Spool, node: &NodeId) -> Res
     let host = host.unwrap_or_default();
     ensure!(
         pickup_rs::is_latest(&instance.places.mark_file(), nonce)?,
-        "queue directory: nothing given over: a copy, node {node} was last served by {host}, and \
-         that mail is that server's; with --force this server is uninstalled without it"
+        "queue directory: nothing given over: a copy, while the mail of node {node} is with \
+            {host}, which served that node last; add --force to uninstall without giving mail over"
     );
     Ok(())
 }
@@ -103,7 +103,7 @@ async fn refuse_while_it_runs(spool: &Spool, node: &NodeId) -> Result<()> {
     let directory = spool.directory().await?;
     let agent = AgentId::from(node.clone());
     match directory.alive(AgentKind::Mail).into_iter().find(|it| it.agent == agent) {
-        Some(it) => bail!("the Mail Agent {agent} of {} still runs: end it", it.name),
+        Some(it) => bail!("Mail Agent {agent} of {}: still runs; end that process", it.name),
         None => Ok(()),
     }
 }
@@ -125,11 +125,11 @@ async fn last_mail_agent(spool: &Spool, node: &NodeId, it: &Registration) -> Res
     let (Registered::New(start) | Registered::Replaced(start) | Registered::Already(start)) =
         spool.register(it).await?
     else {
-        bail!("a Mail Agent of node {node} has been started just now: end it");
+        bail!("node {node}: a Mail Agent just started; end that process");
     };
     let token = FencingToken { node: node.clone(), start };
     match spool.arrive(&token).await? {
         Arrived::Arrived | Arrived::Already => Ok(token),
-        Arrived::Superseded => bail!("a Mail Agent of node {node} has arrived just now: end it"),
+        Arrived::Superseded => bail!("node {node}: a Mail Agent just arrived; end that process"),
     }
 }

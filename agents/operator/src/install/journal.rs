@@ -38,10 +38,10 @@ pub(super) struct Journal {
 /// One change, and how to undo it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// Configuration directories of the Postfix instances that need it. Undone with the last of
-    /// them.
+    /// Configuration directories of the Postfix instances that need the change. The last of them
+    /// undoes it.
     pub(super) users: BTreeSet<PathBuf>,
-    /// Whether mail comes in by it; such things are undone first.
+    /// Whether mail comes in through the changed file; such records are undone first.
     pub(super) submits: bool,
     pub(super) due: Option<Due>,
     pub(super) what: What,
@@ -69,15 +69,15 @@ pub(super) struct FileRecord {
     pub(super) path: PathBuf,
     /// Path under which somebody else's file of that path is kept.
     pub(super) aside: PathBuf,
-    /// Whether dpkg has a diversion for it.
+    /// Whether dpkg has a diversion for the path.
     pub(super) diverted: bool,
-    /// Whether somebody else's file was there.
+    /// Whether somebody else's file was at the path.
     pub(super) had: bool,
-    /// Whether it is a program, which is recognized by its content.
+    /// Whether the file is a program, which is recognized by its content.
     pub(super) is_program: bool,
-    /// Whether it is a systemd unit, which is ended before it is removed.
+    /// Whether the file is a systemd unit, which is ended before it is removed.
     pub(super) is_unit: bool,
-    /// Checksums of all contents that OPTIMUS has put there.
+    /// Checksums of all contents that OPTIMUS has put at the path.
     pub(super) prints: BTreeSet<String>,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct EntryRecord {
     pub(super) path: PathBuf,
     /// Copy of the former file, if that was changed.
     pub(super) saved: PathBuf,
-    /// Checksums of all contents that OPTIMUS has given it.
+    /// Checksums of all contents that OPTIMUS has given the file.
     pub(super) prints: BTreeSet<String>,
 }
 
@@ -101,7 +101,7 @@ impl What {
         }
     }
 
-    /// Whether it is a systemd unit, which has ended once it is undone.
+    /// Whether the record is a systemd unit's; undoing that ends the unit.
     pub(super) fn is_unit(&self) -> bool {
         matches!(self, Self::File(file) if file.is_unit)
     }
@@ -135,7 +135,10 @@ impl Journal {
         refuse_unless_root_s(folder)?;
         let lock = Flock::lock(File::open(folder)?, FlockArg::LockExclusiveNonblock);
         let lock = lock.map_err(|_| {
-            anyhow::anyhow!("{}: another install or uninstall is running", folder.display())
+            anyhow::anyhow!(
+                "{}: locked by another install or uninstall; wait for its end",
+                folder.display()
+            )
         })?;
         Ok(Self { lock: Some(lock), ..Self::read(folder)? })
     }

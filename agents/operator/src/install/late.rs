@@ -1,8 +1,8 @@
 //! Submissions that began before stock programs were put back, and are not over.
 //!
 //! A `sendmail` submits when its input ends, which may be hours after its start. Its process goes
-//! on running the replaced program, a file without a name. It is recognized by that, and by the
-//! file's content.
+//! on running the replaced program, a file without a name. Such a process is recognized by the
+//! missing name and by the file's content.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 //! Mail that Postfix has taken is Postfix's. Mail that still needs OPTIMUS to get that far counts.
 //! This is mail in Redis, also in quarantine, submissions in doubt, undecided prepared files, and
 //! the mail of `sendmail` processes that began before stock ones were put back. Where other nodes
-//! share the Redis, they send its backlog, so it keeps nobody here.
+//! share the Redis, they send its backlog, which then stops no uninstallation.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -33,12 +33,12 @@ pub(super) fn refuse_while_mail_is_left(site: &Site) -> Result<()> {
     let what = match look(site)? {
         Left::Nothing => return Ok(()),
         Left::Mail(what) => what,
-        Left::Unknown(why) => format!("how much mail is left can't be told: {why}"),
+        Left::Unknown(why) => format!("mail that is left: not counted: {why}"),
     };
     bail!(
-        "{what}. Nobody would deliver it: let the agents finish (see `optimus status`; `optimus \
-            uninstall --wait` puts stock sendmail back and waits), or uninstall with --force, \
-            which leaves it where it is"
+        "{what}: nobody would deliver this mail; let the agents finish (see `optimus status`; \
+            `optimus uninstall --wait` puts stock sendmail back and waits), or uninstall with \
+            --force, which leaves the mail in place"
     )
 }
 
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// The output of a command that found nothing.
+    /// Returns the output of a command that found no mail.
     fn nothing() -> Value {
         let queue = json!({
             "node": "n", "undecided": [], "destinations": [],
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_keeps_nobody_where_other_nodes_send() {
+    fn a_backlog_stops_no_uninstallation_where_other_nodes_send() {
         let (_, status) = status();
         let mut shared = Status { backlog: 7, ..*status };
         shared.agents.push(AgentStatus { agent: "m".to_owned(), ..shared.agents[0].clone() });

@@ -125,7 +125,7 @@ impl File<'_> {
         Ok(())
     }
 
-    /// Returns what postconf makes of the file. postconf needs a main.cf beside it.
+    /// Returns the file's content after an edit by postconf, which needs a main.cf beside the file.
     fn edited(&self, words: [&str; 2]) -> Result<Vec<u8>> {
         fs::create_dir_all(&self.scratch)?;
         for name in ["main.cf", FILE_NAME] {
@@ -146,7 +146,7 @@ impl Edit {
         if let Some(original) = &self.original {
             return copy(original, &self.path);
         }
-        let content = self.content.clone().context("not prepared")?;
+        let content = self.content.clone().context("master.cf: change not prepared")?;
         let rights = Rights::of(&self.path.metadata()?);
         Ok(files::put(&self.path, &Content::Bytes(content), rights, None)?)
     }

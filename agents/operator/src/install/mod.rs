@@ -67,12 +67,12 @@ pub(crate) struct Folders {
 /// Systemd units for the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Agents {
-    /// optimus.service: all three in one, with a Redis of their own when none is configured
+    /// optimus.service: all agents in one process, with a Redis of its own when none is configured
     Together,
-    /// optimus-info.service, optimus-scheduler.service and optimus-mail.service, and the one of
-    /// None
+    /// optimus-info.service, optimus-scheduler.service, optimus-mail.service and
+    /// optimus-maildrop.service
     Apart,
-    /// The agents run elsewhere. Only optimus-maildrop.service, which resolves submissions in doubt
+    /// Only optimus-maildrop.service, which resolves submissions in doubt; agents run elsewhere
     None,
 }
 
@@ -80,7 +80,7 @@ pub(crate) enum Agents {
 pub(crate) struct Install {
     #[command(flatten)]
     folders: Folders,
-    /// The folder with the built programs [default: the one this program is in]
+    /// The folder with the built programs [default: this program's folder]
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// The agents' systemd units
@@ -100,8 +100,8 @@ pub(crate) struct Uninstall {
     #[arg(long, conflicts_with = "force")]
     wait: bool,
     /// Uninstall even while Redis has mail, which nobody delivers until OPTIMUS is installed again;
-    /// and even when Redis can't be reached, so that other nodes will send again what this Postfix
-    /// has taken
+    /// and even when Redis can't be reached, so that other nodes will send again the mail that this
+    /// Postfix has taken
     #[arg(long)]
     force: bool,
     /// Show what would be done, step by step, and do nothing
@@ -245,7 +245,7 @@ impl Changes {
             _ => None,
         });
         if !self.dry_run {
-            file.prepare(&mut edit, entry.context("the entry has no record")?)?;
+            file.prepare(&mut edit, entry.context("master.cf: entry not recorded")?)?;
             self.journal.save()?;
         }
         Ok(vec![Change::Edit(edit)])
@@ -273,8 +273,8 @@ impl Changes {
         Ok(())
     }
 
-    /// Reloads running services that are concerned. Each stays in the journal until it is reloaded:
-    /// late rather than never.
+    /// Reloads the running services that changes concern. Each stays in the journal until it is
+    /// reloaded, so that the run after an interrupted one reloads it.
     fn tell_of_changes(&mut self, site: &Site) -> Result<()> {
         let mut changes = Vec::new();
         if self.journal.due.contains(&Due::Systemd) && units::systemd_is_running() {

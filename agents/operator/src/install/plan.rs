@@ -17,7 +17,7 @@ use crate::manual;
 /// Suffix under which Postfix's own programs are kept.
 const STOCK: &str = ".postfix";
 const BEFORE: &str = ".before-optimus";
-/// Programs that take the place of none of Postfix's.
+/// Programs that replace none of Postfix's.
 const AGENTS: [&str; 4] = ["optimus", "info-agent", "scheduler-agent", "mail-agent"];
 
 /// One step of a plan.
@@ -125,7 +125,7 @@ impl<'a> Plan<'a> {
             self.submitting(Wanted { rights, group, suffix: STOCK, ..program });
         }
         for path in [self.site.mailq.clone(), self.site.newaliases.clone()] {
-            // Stock's are links to sendmail, which stay as they are.
+            // Stock's mailq and newaliases are links to sendmail, which stay as they are.
             if journal.find(&path).is_some() || !leads_to(&path, &sendmail) {
                 let content = Content::LinkTo(sendmail.clone());
                 self.submitting(Wanted { content, suffix: STOCK, ..text(path, String::new()) });

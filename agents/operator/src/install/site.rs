@@ -34,7 +34,7 @@ pub(super) struct Site {
 impl Site {
     /// Reads the instance's configuration; an error says what kind of Postfix is missing.
     pub(super) fn read(config_directory: &Path, folders: &Folders) -> Result<Self> {
-        let main_cf = MainCf::load(config_directory).context("no Postfix here")?;
+        let main_cf = MainCf::load(config_directory).context("Postfix: not installed here")?;
         let path = |name| main_cf.get_path(name).with_context(|| name.to_owned());
         let group = main_cf.get("setgid_group").unwrap_or_default();
         let setgid_group = Group::from_name(&group)?
@@ -64,12 +64,12 @@ impl Site {
     ///
     /// A dry run may be anybody's, so it doesn't ask which folders can be written to.
     pub(super) fn refuse_if_impossible(&self, dry_run: bool) -> Result<()> {
-        let version =
-            command::text(&self.postconf, ["-dh", "mail_version"]).context("no Postfix here")?;
+        let version = command::text(&self.postconf, ["-dh", "mail_version"])
+            .context("Postfix: not installed here")?;
         refuse_old(&version)?;
-        self.daemon_directory
-            .metadata()
-            .with_context(|| format!("no Postfix here: {}", self.daemon_directory.display()))?;
+        self.daemon_directory.metadata().with_context(|| {
+            format!("Postfix: not installed here: {}", self.daemon_directory.display())
+        })?;
         if dry_run { Ok(()) } else { self.written().iter().try_for_each(|it| refuse_read_only(it)) }
     }
 
@@ -105,7 +105,7 @@ impl Site {
 pub(super) fn refuse_unless_root() -> Result<()> {
     ensure!(
         Uid::effective().is_root(),
-        "only root can do this; `--dry-run` shows to everybody what would be done"
+        "installation: only root may change the system; run as root, or add --dry-run"
     );
     Ok(())
 }
@@ -116,7 +116,7 @@ fn refuse_old(version: &str) -> Result<()> {
     let (oldest, oldest_minor) = OLDEST_VERSION;
     ensure!(
         (major, minor) >= OLDEST_VERSION,
-        "this is Postfix {version}; {oldest}.{oldest_minor} or newer is needed"
+        "Postfix {version}: too old; install {oldest}.{oldest_minor} or newer"
     );
     Ok(())
 }
@@ -137,11 +137,14 @@ impl Programs {
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.0.join(name);
         let bytes = fs::read(&path).with_context(|| {
-            format!("{}: build it, or say with --from where it is", path.display())
+            format!(
+                "{}: not read; build this program, or give its folder with --from",
+                path.display()
+            )
         })?;
         if !is_our_program(&bytes) {
             bail!(
-                "{} is not OPTIMUS's; say with --from where the built programs are",
+                "{}: not a program of OPTIMUS; give the folder of the built programs with --from",
                 path.display()
             );
         }

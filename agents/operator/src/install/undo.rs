@@ -1,5 +1,5 @@
-//! The way back. The journal alone decides: it has what is installed now, not what this version
-//! would install.
+//! Undoing an installation. The journal alone decides: it has the things that are installed now,
+//! not those that this version would install.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ impl Changes {
         if is_new && !self.dry_run { self.journal.save() } else { Ok(()) }
     }
 
-    /// Removes what an older version has installed, or this one with other options.
+    /// Removes unwanted things that an older version has installed, or this one with other options.
     pub(super) fn remove_unwanted(
         &mut self,
         site: &Site,

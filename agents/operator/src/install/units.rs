@@ -3,7 +3,7 @@
 //! The agents start as root, read the password file, and become `mail_owner`: that needs two
 //! capabilities and nothing else of root's. They write only to Postfix's queue and data folders.
 //! KillMode is mixed, because the embedded Redis must outlive the agents it serves: systemd asks
-//! the agents to end, and they end it.
+//! the agents to end, and they end Redis.
 //!
 //! postdropd becomes any user, and its children then gain the group of postdrop. So it must not
 //! have NoNewPrivileges. Its socket is systemd's, and stays while the service is started again.
@@ -19,7 +19,7 @@ use super::site::Site;
 pub(super) struct Unit {
     pub(super) name: String,
     pub(super) text: String,
-    /// Whether mail comes in by it.
+    /// Whether mail comes in through the unit.
     pub(super) submits: bool,
 }
 
@@ -32,7 +32,7 @@ struct Service {
     capabilities: &'static str,
     no_new_privileges: bool,
     submits: bool,
-    /// Further lines of its section `[Service]`.
+    /// Further lines of the unit's section `[Service]`.
     more: &'static str,
 }
 
@@ -83,8 +83,8 @@ const MAILDROP: Service = Service {
     ..TOGETHER
 };
 
-/// Limits of memory, by which a postdrop that is too large is killed, and nothing else. Its caller
-/// gets an error.
+/// Limits of memory. The kernel kills only a postdrop that exceeds them, and its caller gets an
+/// error.
 const BOUNDED_MEMORY: &str = "MemoryHigh=20%\nMemoryMax=25%\nOOMPolicy=continue\n";
 
 pub(super) const POSTDROPD: &str = "postdropd";
@@ -128,7 +128,7 @@ fn socket(site: &Site) -> Result<Unit> {
     let path = site.places().submit_socket(&settings);
     let name = format!("optimus{}{}.socket", instance(&site.config_directory), SUBMISSION.name);
     let text = format!(
-        "# Made by `optimus install`. Its path is submit.socket of {}/optimus.toml.
+        "# Made by `optimus install`. The path is submit.socket of {}/optimus.toml.
 [Unit]
 Description=OPTIMUS: submission socket
 Documentation=man:postdropd(8)
@@ -167,9 +167,8 @@ fn text(site: &Site, service: &Service) -> String {
     let arguments = format!("{words} -c {config}");
     let arguments = arguments.trim_start();
     format!(
-        "# Made by `optimus install`, which makes it again when it is run again. Settings of \
-            OPTIMUS are in
-# {config}/optimus.toml; those of this unit are changed with `systemctl edit`.
+        "# Made by `optimus install`, and anew by each later run. Settings of OPTIMUS are in
+# {config}/optimus.toml. Change settings of this unit with `systemctl edit`.
 [Unit]
 Description=OPTIMUS: {what}
 Documentation=man:{page} man:optimus.toml(5)

@@ -63,7 +63,7 @@ pub(crate) struct Selection {
         conflicts_with = "ids",
     )]
     older_than: Option<Duration>,
-    /// Print the messages that are meant, and change nothing
+    /// Print the selected messages, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Print one JSON object
@@ -72,7 +72,7 @@ pub(crate) struct Selection {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no number with s, m, h or d");
+    let wrong = || format!("{text:?}: not a number followed by s, m, h or d");
     let unit = text.chars().last().filter(char::is_ascii_alphabetic).ok_or_else(wrong)?;
     let seconds = match unit {
         's' => 1,
@@ -96,7 +96,7 @@ impl Selection {
             let parsed = self.ids.iter().map(|id| {
                 without_mark(id)
                     .parse::<MessageId>()
-                    .with_context(|| format!("{id:?}: no id of a message"))
+                    .with_context(|| format!("{id:?}: not the id of a message"))
             });
             return Ok(Which::Ids(parsed.collect::<Result<_>>()?));
         }
@@ -131,7 +131,7 @@ pub(crate) fn done_words(act: Act) -> &'static str {
     }
 }
 
-/// Returns the answer that means: done in Redis.
+/// Returns the outcome that means that Redis has carried out the act.
 pub(crate) fn done(act: Act) -> Operated {
     match act {
         Act::Delete => Operated::Deleted,
@@ -166,11 +166,11 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
     report(act, selection.json, &outcome, &at_nodes, &tally)
 }
 
-/// Mail that is still undecided once this host's submissions in doubt are decided.
+/// A selection, after this host's submissions in doubt have been decided.
 pub(crate) struct WithoutDoubt {
     pub(crate) rest: Which,
     pub(crate) deleted: BTreeSet<MessageId>,
-    /// Submissions in doubt that are meant and can't be decided about, or that may be meant.
+    /// Submissions in doubt that the act leaves as they are: selected ones, or possibly selected.
     left: BTreeSet<MessageId>,
 }
 
@@ -222,12 +222,12 @@ pub(crate) fn left_in_doubt(
         |id: &&MessageId| !matches!(outcome.each.get(id), Some(it) if *it != Operated::Unknown);
     let words = if found.rest.needs_envelopes() {
         "not looked at: conditions on sender and recipients don't apply to mail in doubt in the \
-         maildrop; give its id or --all"
+         maildrop; give the id or --all"
             .to_owned()
     } else {
         format!(
-            "not {}: it is in doubt in the maildrop, where it can only be deleted; it is sent \
-                unless Redis has it",
+            "not {}: mail in doubt in the maildrop can only be deleted, and is sent unless Redis \
+                has the message",
             done_words(act)
         )
     };
@@ -235,7 +235,7 @@ pub(crate) fn left_in_doubt(
 }
 
 /// Returns the node that this host serves. A copy of a node's queue directory serves none: its
-/// files are not those that Redis knows. While Redis can't be asked, nobody knows.
+/// files are not those that Redis knows. Returns `None` too while Redis can't be asked.
 pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
     let identity = instance.with_least_rights(|| instance.places.identity()).ok()?.ok()??;
     let (node, spool): (NodeId, _) = (identity.parse().ok()?, instance.looking());
@@ -326,8 +326,8 @@ fn here(
         if act != Act::Delete {
             return Ok(());
         }
-        // Stock misses a file that is between two folders. A file that will be released soon must
-        // not be sent then.
+        // Stock misses a file that moves between two folders meanwhile. Without another look, a
+        // file that is released later would be sent.
         let ids: BTreeSet<MessageId> = outcome.at_nodes.keys().copied().collect();
         ours = still_there(instance, &node, &ids)?;
         if ours.is_empty() {
@@ -425,22 +425,22 @@ fn report(
             say(format_args!("deleted in the maildrop: {in_doubt} in doubt"));
         }
         if *late > 0 {
-            say(format_args!("too late for {late}: sent or deleted before the order reached them"));
+            say(format_args!("too late for {late}: sent or deleted before the order arrived"));
         }
         say_left(act, left);
         say(format_args!("after: {after} messages in the queue"));
         exceptions(outcome);
         left_in_doubt.iter().for_each(|(id, words)| say(format_args!("{id} {words}")));
     }
-    ensure!(tally.failed.is_none(), "postsuper failed");
+    ensure!(tally.failed.is_none(), "postsuper: failed; see the messages above");
     if !outcome.undecided.is_empty() {
         bail!(
-            "{} messages moved faster than they were decided; run the command again",
+            "{} messages: moved on before a decision; run the command again",
             outcome.undecided.len()
         );
     }
     let failed = outcome.each.values().filter(|it| is_failure(act, **it)).count();
-    ensure!(failed == 0, "{failed} messages could not be found");
+    ensure!(failed == 0, "{failed} messages: not found");
     Ok(if left.is_empty() && left_in_doubt.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -452,7 +452,7 @@ fn say_left(act: Act, left: &BTreeMap<NodeId, BTreeSet<String>>) {
     for (node, ids) in left {
         let (count, option) = (ids.len(), of_stock(act).0);
         say(format_args!(
-            "still ordered: {count} at node {node}; done when its Mail Agent is there"
+            "still ordered: {count} at node {node}; done once its Mail Agent is back"
         ));
         say(format_args!("  to do it now, on its host run: postsuper {option} -"));
         ids.iter().for_each(|id| say(format_args!("  {id}")));
@@ -471,7 +471,7 @@ fn exceptions(outcome: &Outcome) {
     for (id, operated) in &outcome.each {
         let words = match operated {
             Operated::Kept => "is in quarantine; see `optimus quarantine`",
-            Operated::Missing => "has an id in Redis and no message; it can only be deleted",
+            Operated::Missing => "has an id in Redis but no content; run `optimus delete`",
             Operated::Gone => "was sent or deleted before",
             Operated::Unknown => "is unknown to Redis",
             _ => continue,

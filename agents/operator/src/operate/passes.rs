@@ -15,7 +15,7 @@ use std::time::Duration;
 use postfix_wire::QueueId;
 use spool::{Act, Listed, MessageId, NodeId, Operated, Place, Spool, SpoolError};
 
-/// Most passes. More would mean that mail moves faster than it is decided.
+/// Most passes. More would mean that mail moves faster than this command decides.
 const PASSES_MAX: usize = 10;
 
 /// A selection of messages.
@@ -31,7 +31,7 @@ pub(crate) enum Which {
 /// Conditions on a message; a missing one is true of every message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
-    /// Sender; empty for the empty one. Case is ignored.
+    /// Sender; empty for the null sender. Case is ignored.
     pub(crate) from: Option<String>,
     /// Address of one of the recipients. Case is ignored.
     pub(crate) to: Option<String>,
@@ -96,8 +96,8 @@ impl Which {
         matches!(self, Self::Matching(filter) if filter.needs_envelope())
     }
 
-    /// Whether a submission in doubt is meant. Nobody reads its envelope, so a condition on the
-    /// envelope is never true; the caller says so.
+    /// Whether a submission in doubt is selected. Its envelope is not read, so a condition on the
+    /// envelope is never true, which the caller must report.
     pub(crate) fn is_of_in_doubt(&self, id: MessageId) -> bool {
         match self {
             Self::Ids(ids) => ids.contains(&id),
@@ -116,15 +116,16 @@ impl Which {
 /// Outcome of an operation.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// Messages in the queue before. Those that operators have deleted in the inbox don't count.
+    /// Number of messages in the queue before the act. Those that operators have deleted in the
+    /// inbox don't count.
     pub(crate) before: u64,
-    /// Messages in the queue after, counted alike.
+    /// Number of messages in the queue after the act, counted alike.
     pub(crate) after: u64,
     /// Outcome for each message. In a dry run: [`Operated::Moved`] for each that was found.
     pub(crate) each: BTreeMap<MessageId, Operated>,
     /// Mail that nodes have, with its queue file.
     pub(crate) at_nodes: BTreeMap<MessageId, (NodeId, QueueId)>,
-    /// Mail that moved faster than it was decided.
+    /// Mail that moved on before it was decided.
     pub(crate) undecided: BTreeSet<MessageId>,
 }
 
@@ -135,7 +136,7 @@ impl Outcome {
     }
 }
 
-/// Finds the messages that are meant, and changes nothing.
+/// Finds the selected messages, and changes nothing.
 pub(crate) async fn look(spool: &Spool, which: &Which) -> Result<Outcome, SpoolError> {
     let mut outcome = Outcome::default();
     pass(spool, None, which, &mut outcome, u64::MAX).await?;
@@ -143,7 +144,7 @@ pub(crate) async fn look(spool: &Spool, which: &Which) -> Result<Outcome, SpoolE
     Ok(outcome)
 }
 
-/// Carries out the act on all messages that are meant.
+/// Carries out the act on all selected messages.
 pub(crate) async fn operate(spool: &Spool, act: Act, which: &Which) -> Result<Outcome, SpoolError> {
     let start_ms = spool.overview(0).await?.now_ms;
     let mut outcome = Outcome::default();
@@ -154,7 +155,7 @@ pub(crate) async fn operate(spool: &Spool, act: Act, which: &Which) -> Result<Ou
         if until_ms == u64::MAX {
             outcome.before = count;
         }
-        // Mail that came in after the start is not waited for.
+        // The command does not wait for mail that came in after its start.
         until_ms = start_ms;
         let is_complete = matches!(which, Which::Ids(ids) if ids.len() == outcome.each.len());
         if outcome.undecided.is_empty() && (is_complete || outcome.each.len() == decided) {
@@ -259,7 +260,7 @@ async fn late(
     let is_left = |id: &MessageId| left.values().any(|files| files.contains_key(id));
     let ended: Vec<MessageId> =
         outcome.at_nodes.keys().filter(|id| !is_left(id)).copied().collect();
-    // Neither a sent nor a deleted message is anywhere, but Redis remembers which one it was.
+    // Redis has neither a sent nor a deleted message, but remembers how a message ended.
     let nowhere: Vec<_> = ended.iter().map(|&id| (id, Place::Held)).collect();
     let is_late = match act {
         Act::Delete => spool.operate(Act::Delete, &nowhere).await?,
@@ -287,8 +288,8 @@ fn is_deleted(it: &Listed) -> bool {
     it.place == Place::Inbox && it.order == Some(Act::Delete)
 }
 
-/// Looks at every message once, and acts on those that are meant and not decided. Returns the
-/// number of messages.
+/// Looks at every message once, and acts on the selected ones that are not decided. Returns the
+/// number of all messages.
 async fn pass(
     spool: &Spool,
     act: Option<Act>,
@@ -310,7 +311,7 @@ async fn pass(
     if act.is_none() {
         outcome.before = seen.len() as u64;
     }
-    // A message that was settled meanwhile is decided by that.
+    // A message that was settled meanwhile needs no decision.
     outcome.undecided.retain(|id| seen.contains(id) && !outcome.each.contains_key(id));
     Ok(seen.len() as u64)
 }

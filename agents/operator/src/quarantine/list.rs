@@ -14,9 +14,9 @@ use spool::{MessageId, Quarantined, Spool, SpoolError, records_of};
 use super::show::printable;
 use crate::say;
 
-/// Bytes that are read of a message; the sender is one of the first records.
+/// Bytes that are read of each message; the sender is one of the first records.
 const BEGINNING_BYTES: usize = 8_192;
-/// Messages looked into at once.
+/// Messages that are read at once.
 const AT_ONCE: usize = 16;
 
 #[derive(Debug, Serialize)]

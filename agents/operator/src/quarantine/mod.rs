@@ -30,7 +30,7 @@ pub(crate) struct Quarantine {
 enum Action {
     /// Send messages after all
     Retry(Which),
-    /// Give messages up for good; if they are submitted again under the same id, that does nothing
+    /// Give messages up for good; a later submission under the same id is ignored
     Drop(Which),
     /// Write a message to standard output as it is stored: its envelope, then its content
     Show {
@@ -44,7 +44,7 @@ enum Action {
 struct Which {
     /// Messages' ids
     ids: Vec<MessageId>,
-    /// All that are in quarantine now
+    /// All messages that are in quarantine now
     #[arg(long)]
     all: bool,
 }
@@ -65,7 +65,7 @@ pub(crate) async fn run(
     match action {
         None => list::print(&instance.looking(), json).await,
         Some(Action::Show { id }) => {
-            ensure!(!json, "--json: a message is shown as it is");
+            ensure!(!json, "--json: not for show, which prints the message as stored");
             show::print(&instance.looking(), id).await
         }
         Some(Action::Retry(which)) => {
@@ -87,9 +87,9 @@ type Verdict = (bool, &'static str);
 fn of_retry(outcome: Retried) -> Verdict {
     match outcome {
         Retried::Retried => (true, "waits in a lot to be sent"),
-        Retried::Already => (true, "is not in quarantine: it is on its way"),
+        Retried::Already => (true, "not in quarantine, but on its way"),
         Retried::Missing => {
-            (false, "Redis has its id and not the message: all that can be done is to drop it")
+            (false, "Redis has the id without the message; run `optimus quarantine drop`")
         }
         Retried::Settled => (false, "was sent, dropped or disowned before"),
         Retried::Unknown => (false, "Redis knows no message of this id"),
@@ -100,12 +100,12 @@ fn of_drop(outcome: Dropped) -> Verdict {
     match outcome {
         Dropped::Dropped => (true, "dropped"),
         Dropped::Already => (true, "was dropped, sent or disowned before"),
-        Dropped::Kept => (false, "is not in quarantine: it is on its way, and stays so"),
+        Dropped::Kept => (false, "not dropped: not in quarantine, but on its way"),
         Dropped::Unknown => (false, "Redis knows no message of this id"),
     }
 }
 
-/// Prints a line for each message. Fails if one of them could not be done.
+/// Prints a line for each message. Fails if an outcome is not the one asked for.
 fn report<O: Copy + ToString>(
     json: bool,
     ids: &[MessageId],
@@ -125,6 +125,6 @@ fn report<O: Copy + ToString>(
     }
     match outcomes.iter().filter(|&&outcome| !verdict(outcome).0).count() {
         0 => Ok(ExitCode::SUCCESS),
-        failed => bail!("{failed} of {} could not be done", ids.len()),
+        failed => bail!("quarantine: {failed} of {} messages not changed", ids.len()),
     }
 }

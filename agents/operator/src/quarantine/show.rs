@@ -47,7 +47,7 @@ fn text(id: MessageId, value: &[u8]) -> (Vec<u8>, Vec<String>) {
             Err(error) => {
                 let rest = &records[at..];
                 trouble.push(format!(
-                    "{error}, at byte {at} of its records; the last {} bytes are shown as they are",
+                    "{error}, at byte {at} of the records; the last {} bytes are shown as they are",
                     rest.len()
                 ));
                 text.extend_from_slice(b"*** UNREADABLE ***\n");

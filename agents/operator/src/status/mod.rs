@@ -1,5 +1,5 @@
-//! `optimus status`: prints the state of the platform, as text or as one JSON object. It is a
-//! monitoring plugin as well: its first line is the judgement, and its exit status is the state's.
+//! `optimus status`: prints the state of the platform, as text or as one JSON object. The command
+//! is a monitoring plugin: its first line is the judgement, and its exit status the state's.
 
 mod read;
 
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> ExitCode {
         Ok(report) => report.print(arguments.json),
         Err(error) => {
             let health = Health::of(State::Unknown, settings::told(error.as_ref()));
-            // Nothing is known, so there is no object.
+            // Without findings there is no JSON object.
             if arguments.json {
                 eprintln!("{health}");
             } else {
@@ -163,7 +163,7 @@ async fn other(
     };
     let server = &instance.server.address;
     let about =
-        format!("redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours})");
+        format!("redis at {server}: has the functions of another OPTIMUS ({loaded}, here {ours})");
     match all(instance, spool, state, thresholds).await {
         Ok(report) => Ok(report.and(State::Warning, format!("{about}: the figures may be wrong"))),
         Err(error) => {
@@ -252,7 +252,7 @@ fn text(server: &str, status: &Status, limits: &Quarantine) -> Vec<String> {
     lines
 }
 
-/// Returns the line about the quarantine and its limits. A limit of 0 is none.
+/// Returns the line about the quarantine and its limits. A limit of 0 means no limit.
 fn quarantine(status: &Status, limits: &Quarantine) -> String {
     let Quarantine { total_mb, user_mb, age_days } = *limits;
     let limit = |value: u64, unit: &str| (value > 0).then(|| format!("{value} {unit}"));

@@ -1,5 +1,5 @@
-//! The state of the platform, for an operator: read from Redis and, where it can be reached, from
-//! pickup-rs. Nothing is changed.
+//! The state of the platform for an operator, read from Redis and from this host's pickup-rs, if
+//! that answers. Nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::FileType;
@@ -21,13 +21,13 @@ use spool::{
 use status::{AgentStatus, Deferred, Lots, NodeCopy, NodeStatus, Parked, Queue, Status};
 
 const READY_SHOWN: u32 = 1_000;
-/// Lots counted of each lane; Redis lists fewer.
+/// Most lots counted of each lane; Redis lists fewer.
 const LANE_LOTS_COUNTED: u32 = 100_000;
 const QUARANTINE_SHOWN: usize = 100;
-/// Most levels of folders below a hashed queue. Postfix's own bound.
+/// Most levels of folders below a hashed queue, which is Postfix's own bound.
 const DEPTH_MAX: usize = 16;
 const DESTINATIONS_SHOWN: usize = 10;
-/// Time for which a refused copy is shown. It calls every second while its Postfix runs.
+/// Time for which a refused copy is shown. A copy attends every second while its Postfix runs.
 const REFUSED_SHOWN_MS: u64 = 30_000;
 /// Time in which pickup-rs must answer; master may have to start it.
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
@@ -213,7 +213,7 @@ pub(crate) async fn queue(instance: &Instance) -> Queue {
     {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("pickup-rs at {} does not answer", pickup_socket.display())),
+        Err(_) => Some(format!("pickup-rs at {}: does not answer", pickup_socket.display())),
     };
     match Maildrop::of(&instance.main_cf) {
         Ok(maildrop) => {

@@ -54,7 +54,8 @@ pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<
     let name = crate::operate::without_mark(id);
     let own_node = instance.places.identity().ok().flatten().and_then(|it| it.parse().ok());
     let about = About::of(name, own_node);
-    let mut about = about.with_context(|| format!("{name:?}: no id of a message or queue file"))?;
+    let mut about =
+        about.with_context(|| format!("{name:?}: not the id of a message or queue file"))?;
     // The process is still root here: only root may read logs.
     let sources = sources::open(&instance.main_cf, log, about.since_s());
     let maildrop = Maildrop::of(&instance.main_cf)?;
@@ -101,7 +102,8 @@ async fn look(spool: &Spool, about: &mut About) -> Result<Standing, SpoolError> 
 /// Looks in the maildrop for a message that Redis doesn't know.
 fn in_doubt(maildrop: &Maildrop, about: &About) -> Result<Standing> {
     let Some(id) = about.id() else { return Ok(Standing::Unknown) };
-    let messages = in_doubt::messages(maildrop).context("submissions in doubt in the maildrop")?;
+    let messages =
+        in_doubt::messages(maildrop).context("maildrop: submissions in doubt not listed")?;
     Ok(if messages.contains(&id) { Standing::InDoubt } else { Standing::Unknown })
 }
 
@@ -114,7 +116,7 @@ fn words(standing: &Result<Standing, SpoolError>) -> String {
         Ok(Standing::Gone(Remembered::Settled)) => "settled: sent, bounced, or dropped".to_owned(),
         Ok(Standing::Gone(Remembered::Deleted)) => "deleted by an operator".to_owned(),
         Ok(Standing::Gone(Remembered::Disowned)) => {
-            "disowned: its submitter could not tell whether Redis has it, and it went another way"
+            "disowned: the submitter could not tell whether Redis had it, and sent it another way"
                 .to_owned()
         }
         Ok(Standing::InDoubt) => "in doubt in this host's maildrop".to_owned(),

@@ -1,5 +1,5 @@
-//! `optimus install` and `optimus uninstall` on this machine's own Postfix, which is never touched:
-//! see [`system`].
+//! `optimus install` and `optimus uninstall`, on overlays over this machine's own Postfix: see
+//! [`system`].
 //!
 //! Needs root, overlayfs, and this build's programs:
 //! `cargo build --workspace --all-features --bins`.
@@ -27,7 +27,7 @@ fn uninstalling_leaves_everything_as_it_was() {
     let (mut planned, mut done) = (steps(&planned), steps(&done));
     assert_eq!(planned.pop().map(|it| it.ends_with("nothing was done")), Some(true));
     assert_eq!(done.pop().map(|it| it.starts_with("installed, ")), Some(true));
-    assert_eq!(planned, done, "the plan that is shown is the one that is made");
+    assert_eq!(planned, done, "a real run takes the steps that a dry run shows");
     for words in [
         "divert the package's /usr/sbin/sendmail to /usr/sbin/sendmail.postfix",
         "optimus unix - - n - 1 pickup-rs",

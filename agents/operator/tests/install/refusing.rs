@@ -16,21 +16,21 @@ fn expect_refusal(spoil: &str, words: &str) {
 
 #[test]
 fn an_unfit_system_is_refused_with_the_reason() {
-    expect_refusal("rm /etc/postfix/main.cf", "no Postfix here");
-    expect_refusal("rm /usr/sbin/postconf", "no Postfix here: /usr/sbin/postconf");
+    expect_refusal("rm /etc/postfix/main.cf", "Postfix: not installed here");
+    expect_refusal("rm /usr/sbin/postconf", "Postfix: not installed here: /usr/sbin/postconf");
     let old = "mv /usr/sbin/postconf /usr/sbin/real; printf '#!/bin/sh\\necho 3.4.1\\n\
         ' > /usr/sbin/postconf; chmod 755 /usr/sbin/postconf";
-    expect_refusal(old, "this is Postfix 3.4.1; 3.5 or newer is needed");
+    expect_refusal(old, "Postfix 3.4.1: too old; install 3.5 or newer");
     expect_refusal("mount -o remount,ro /usr", "Read-only file system");
     let other = "echo 'optimus unix - - y - 9 smtpd' >> /etc/postfix/master.cf";
     expect_refusal(other, "optimus: maxproc must be 1");
     expect_refusal(
         "echo x > /usr/sbin/sendmail.postfix",
-        "/usr/sbin/sendmail.postfix is in the way",
+        "/usr/sbin/sendmail.postfix: in the way: /usr/sbin/sendmail must be kept",
     );
     let diverted =
         "dpkg-divert --quiet --local --no-rename --divert /usr/sbin/mine --add /usr/sbin/postdrop";
-    expect_refusal(diverted, "/usr/sbin/postdrop is diverted to /usr/sbin/mine by somebody else");
+    expect_refusal(diverted, "/usr/sbin/postdrop: not installed: diverted to /usr/sbin/mine");
     expect_refusal(
         "postconf -e setgid_group=nosuchgroup",
         "setgid_group: no group \"nosuchgroup\"",
@@ -42,17 +42,17 @@ fn missing_or_foreign_programs_are_not_installed() {
     let system = System::new();
     let before = system.snapshot();
     let (is_fine, text) = system.optimus(&["install", "--from", "/usr/sbin"]);
-    assert!(!is_fine && text.contains("pickup-rs: build it, or say with --from"), "{text}");
+    assert!(!is_fine && text.contains("pickup-rs: not read; build this program"), "{text}");
     let fakes = system.fakes("1");
     std::fs::copy("/usr/sbin/sendmail", fakes.join("sendmail")).unwrap();
     let (is_fine, text) = system.optimus(&["install", "--from", fakes.to_str().unwrap()]);
-    assert!(!is_fine && text.contains("sendmail is not OPTIMUS's"), "{text}");
+    assert!(!is_fine && text.contains("sendmail: not a program of OPTIMUS"), "{text}");
     system.sh("rmdir /var/lib/optimus");
     system.expect_as(&before, "refused");
 }
 
 #[test]
-fn only_root_installs_and_everybody_may_see_what_would_be_done() {
+fn only_root_installs_and_everybody_may_make_a_dry_run() {
     let system = System::new();
     let fakes = system.fakes("1");
     system.sh(&format!("chmod a+rx {} {}", system.scratch.path().display(), fakes.display()));
@@ -66,7 +66,11 @@ fn only_root_installs_and_everybody_may_see_what_would_be_done() {
         );
         system.sh(&format!("{script} || true"))
     };
-    assert!(as_nobody("install").contains("only root can do this"), "{}", as_nobody("install"));
+    assert!(
+        as_nobody("install").contains("only root may change the system"),
+        "{}",
+        as_nobody("install")
+    );
     let shown = as_nobody("install --dry-run");
     assert!(
         shown.contains("would install /usr/sbin/sendmail") && shown.contains("nothing was done"),

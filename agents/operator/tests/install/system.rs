@@ -1,6 +1,6 @@
-//! This machine's own Postfix, package database and folders, in a mount namespace. Whatever is
-//! written there lies over them and is gone afterwards. So an installation is a real one, and the
-//! machine is never touched.
+//! This machine's own Postfix, package database and folders, in a mount namespace. Files that are
+//! written there lie in overlays, which are gone afterwards. So an installation is a real one, and
+//! the machine is never touched.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -14,8 +14,8 @@ use super::system::System;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Script that has the unit's sandbox, as far as it matters: two capabilities, no new privileges,
-/// two writable folders.
+/// Script that runs a program in a sandbox as the unit's: two capabilities, no new privileges, two
+/// writable folders.
 const SANDBOX: &str = r#"
 mount --bind /var/spool/postfix /var/spool/postfix && mount --bind /var/lib/postfix /var/lib/postfix || exit 99
 for folder in usr etc var; do mount -o remount,ro,bind /$folder 2>/dev/null || mount -o remount,ro /$folder || exit 98; done
@@ -65,7 +65,7 @@ fn log(system: &System) -> String {
 }
 
 #[test]
-fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
+fn mail_goes_through_the_installed_programs_and_is_not_left_behind() {
     let (system, sink) = (System::new(), Sink::start().unwrap());
     prepare(&system, &sink);
     let before = system.snapshot();
@@ -86,14 +86,14 @@ fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
         from@example.org to@example.org";
     system.sh(submit);
     until(LONG, "the mail", || sink.count() == 1).unwrap_or_else(|e| panic!("{e}: {}", log()));
-    until(LONG, "it to be settled", || system.optimus(&["status"]).1.contains("settled 1"))
+    until(LONG, "the mail to be settled", || system.optimus(&["status"]).1.contains("settled 1"))
         .unwrap();
 
     drop(running);
     system.sh("postfix start 2>&1");
-    // Redis has ended with its agents, so nobody can tell what it has.
+    // Redis has ended with its agents, so its mail can't be counted.
     let (is_fine, text) = system.optimus(&["uninstall"]);
-    assert!(!is_fine && text.contains("how much mail is left can't be told"), "{text}");
+    assert!(!is_fine && text.contains("mail that is left: not counted"), "{text}");
     let running = Running { system: &system, agents: run_agents(&system) };
     until(LONG, "redis", || system.optimus(&["uninstall", "--dry-run"]).0)
         .unwrap_or_else(|e| panic!("{e}: {}", log()));
@@ -155,7 +155,7 @@ fn mail_committed_to_this_node_is_given_over_to_its_postfix() {
     system.sh(&format!("echo {NODE} > /var/spool/postfix/optimus/node/identity"));
     let agent = with_one_committed(&redis);
     let (is_fine, text) = system.optimus(&["uninstall"]);
-    assert!(!is_fine && text.contains("the Mail Agent node of host still runs"), "{text}");
+    assert!(!is_fine && text.contains("Mail Agent node of host: still runs"), "{text}");
     assert_eq!(redis.cli(&["HLEN", &keys::mail_of("node")]).unwrap().trim(), "1");
 
     in_redis(&redis, async |spool| {
@@ -163,15 +163,15 @@ fn mail_committed_to_this_node_is_given_over_to_its_postfix() {
     });
     let text = system.expect_optimus(&["uninstall"]);
     assert!(
-        text.contains("given over to this Postfix, which delivers them by itself: 1 messages"),
+        text.contains("1 messages given over to this Postfix, which delivers them by itself"),
         "{text}"
     );
     assert_eq!(redis.cli(&["EXISTS", &keys::mail_of("node")]).unwrap().trim(), "0");
 }
 
-/// The original's Mail Agent lives, and ending that one would be wrong advice.
+/// The command must not advise to end the original's Mail Agent.
 #[test]
-fn a_copy_is_told_so_before_whose_mail_agent_runs_and_gives_nothing_over() {
+fn a_copy_gives_nothing_over_though_the_mail_agent_of_the_original_runs() {
     let redis = testbed::Redis::start().unwrap();
     let system = install_with(&redis);
     system.sh("install -d -o postfix -m 700 /var/spool/postfix/optimus/node");
@@ -192,11 +192,11 @@ fn a_copy_is_told_so_before_whose_mail_agent_runs_and_gives_nothing_over() {
         spool.attend(&NODE.parse().unwrap(), &elsewhere).await.unwrap();
     });
     let (is_fine, text) = system.optimus(&["uninstall"]);
-    let is_said = text.contains("nothing given over: a copy, node node was last served by mx1");
+    let is_said = text.contains("a copy, while the mail of node node is with mx1");
     assert!(!is_fine && is_said && !text.contains("still runs"), "{text}");
-    assert!(text.contains("with --force this server is uninstalled without it"), "{text}");
+    assert!(text.contains("add --force to uninstall without giving mail over"), "{text}");
     let text = system.expect_optimus(&["uninstall", "--force"]);
-    assert!(text.contains("a copy, node node"), "{text}");
+    assert!(text.contains("the mail of node node is with mx1"), "{text}");
     assert_eq!(
         redis.cli(&["HLEN", &keys::mail_of(NODE)]).unwrap().trim(),
         "1",
@@ -247,7 +247,7 @@ fn in_redis(redis: &testbed::Redis, work: impl AsyncFnOnce(Spool)) {
 
 /// Checks a `sendmail` as cron starts it, hours before there is anything to send.
 #[test]
-fn a_sendmail_that_is_still_reading_is_waited_for() {
+fn a_sendmail_that_is_still_reading_keeps_optimus_from_being_uninstalled() {
     let redis = testbed::Redis::start().unwrap();
     let system = install_with(&redis);
     let mut sendmail = system.command("/usr/sbin/sendmail");
