@@ -113,7 +113,12 @@ fn generate(source: &Path, workspace: &Path) -> Result<String> {
         .allowlist_type("MASTER_STATUS");
     for header in HEADERS {
         let header = src.join(header);
-        ensure!(header.is_file(), "{} is missing: not a source of Postfix", header.display());
+        ensure!(
+            header.is_file(),
+            "{}: missing, so this is no source of Postfix; see \
+            --source",
+            header.display()
+        );
         builder = builder.header(header.display().to_string());
     }
     builder = WANTED.into_iter().fold(builder, bindgen::Builder::allowlist_var);
@@ -134,7 +139,7 @@ fn fetch(scratch: &Path) -> Result<PathBuf> {
         entry.file_name().to_string_lossy().starts_with("postfix-") && entry.path().is_dir()
     };
     let entry = fs::read_dir(scratch)?.filter_map(Result::ok).find(unpacked);
-    Ok(entry.context("apt-get source unpacked nothing")?.path())
+    Ok(entry.context("apt-get source: nothing unpacked")?.path())
 }
 
 /// Runs apt-get with configuration and state in `scratch`. An error has its output.
@@ -154,7 +159,7 @@ fn apt_get(scratch: &Path, arguments: &[&str]) -> Result<()> {
         .output()
         .context("running apt-get")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "apt-get {} failed:\n{said}", arguments.join(" "));
+    ensure!(output.status.success(), "apt-get {}: failed:\n{said}", arguments.join(" "));
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     }
     ensure!(
         !packages.is_empty(),
-        "cargo tree lists no package: was it run outside of the workspace?"
+        "cargo tree: no package listed; run this command in the workspace"
     );
     let offences: Vec<String> = packages.iter().filter_map(|line| offence(line)).collect();
     offences.iter().for_each(|offence| println!("{offence}"));
@@ -64,7 +64,7 @@ fn tree(platform: &str) -> Result<String> {
         .output()
         .context("cargo tree")?;
     ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).context("cargo tree: its output")
+    String::from_utf8(output.stdout).context("cargo tree: output not UTF-8")
 }
 
 /// Returns the fault of a package, by its line. A package with a place in parentheses isn't from

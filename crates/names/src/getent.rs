@@ -17,7 +17,7 @@ const GETENT: &str = "/usr/bin/getent";
 const NOT_FOUND: i32 = 2;
 /// Limit of open files with which any name service can work.
 const FILES_ENOUGH: u64 = 64;
-/// Stack size with which any name service can work: the usual one.
+/// Memory limit with which any name service can work, in bytes: the usual size of a stack.
 const BYTES_ENOUGH: u64 = 8 * 1024 * 1024;
 /// Limit of an answer, bytes; only a group with very many members would be longer.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -54,16 +54,19 @@ pub(crate) fn getent(
     let answer = answer.map_err(|error| failed(error.to_string()))?;
     match status.code() {
         Some(0) => Ok(answer),
-        Some(NOT_FOUND) if limits_are_tight() => {
-            Err(failed("not found, within limits under which that proves nothing".to_owned()))
-        }
+        Some(NOT_FOUND) if limits_are_tight() => Err(failed(
+            "not found, which proves nothing within such tight limits; raise \
+                ulimit"
+                .to_owned(),
+        )),
         Some(NOT_FOUND) => Ok(Vec::new()),
         _ => Err(failed(status.to_string())),
     }
 }
 
 /// Whether limits are too tight for an honest answer. A name service without files or memory says
-/// that there is no such entry. A caller could choose such limits to be nobody.
+/// that there is no such entry. A caller could choose such limits to pass for
+/// an unknown user.
 fn limits_are_tight() -> bool {
     let below = |resource, enough| getrlimit(resource).map_or(true, |(soft, _)| soft < enough);
     below(Resource::RLIMIT_NOFILE, FILES_ENOUGH)
@@ -83,8 +86,8 @@ fn spawn(database: &str, key: &str) -> io::Result<Child> {
         .map_err(host::limit::starting)
 }
 
-/// Opens a directory, since there may be no `/dev/null`. It can be neither read nor written, as
-/// intended.
+/// Opens a directory in the place of `/dev/null`, which may be missing. A directory can be neither
+/// read nor written.
 fn nothing() -> io::Result<Stdio> {
     File::open("/").map(Stdio::from)
 }
@@ -99,7 +102,7 @@ fn read(mut stdout: ChildStdout, deadline: Instant) -> io::Result<Vec<u8>> {
             some => answer.extend_from_slice(&bytes[..some]),
         }
         if answer.len() as u64 > ANSWER_BYTES_MAX {
-            return Err(io::Error::other("an answer without end"));
+            return Err(io::Error::other("answer too long"));
         }
     }
 }
@@ -125,10 +128,10 @@ mod tests {
 
     /// The test runs in a process of its own, since it lowers the limit for good.
     #[test]
-    fn tight_limits_make_no_user_a_nobody() {
+    fn tight_limits_make_no_user_unknown() {
         if std::env::var_os(TIGHT).is_none() {
             let this = std::env::current_exe().unwrap();
-            let test = "getent::tests::tight_limits_make_no_user_a_nobody";
+            let test = "getent::tests::tight_limits_make_no_user_unknown";
             let status = Command::new("/bin/sh")
                 .args([
                     "-c",

@@ -1,10 +1,10 @@
 //! Users, groups and hosts by name, for programs that are linked statically.
 //!
-//! The C library finds them through modules that it loads at run time: local files, LDAP, DNS, as
+//! The C library finds names through modules that it loads at run time: local files, LDAP, DNS, as
 //! `/etc/nsswitch.conf` says. A static program can't load them: it would crash, or need the very
 //! library that it was linked with. So a separate program asks the name service, getent(1), which
-//! is on every Debian. That costs a process. Where the local file is as good an answer, it is read
-//! here instead.
+//! is on every Debian. Each question costs a process. So the local file is read instead, where
+//! its answer is as good.
 //!
 //! Where getent is missing, as in a small container, the local files are read. A name that isn't in
 //! them doesn't exist, if `/etc/nsswitch.conf` names no other source. Otherwise there is no answer.
@@ -12,9 +12,9 @@
 //! The calling program may run set-group-id. Its caller must not influence the answer, which
 //! decides who may submit mail and where a password is sent. So getent keeps the group, as the same
 //! code in a dynamic program would. To the kernel the process is then another user's, and the
-//! caller can't reach its memory and descriptors (ptrace(2), proc(5)). Without the group it would
-//! be the caller's own, and the caller could forge the answer. Its environment is empty. See
-//! `docs/decisions/0013-*`.
+//! caller can't reach its memory and descriptors (ptrace(2), proc(5)). Without the group the
+//! process would be the caller's own, and the caller could forge the answer. The process has an
+//! empty environment. See `docs/decisions/0013-*`.
 
 mod getent;
 
@@ -43,7 +43,7 @@ pub struct User {
     pub uid: u32,
     /// Number of the user's group.
     pub gid: u32,
-    /// Comment field, as it is there.
+    /// Comment field, unchanged.
     pub gecos: Vec<u8>,
 }
 
@@ -103,8 +103,8 @@ fn ask(database: &Database, key: &str) -> Result<Vec<u8>, NameError> {
     if (database.has)(&entries, key) || is_final() { Ok(entries) } else { Err(missing) }
 }
 
-/// Whether `/etc/nsswitch.conf` has the local file as the only source. Without a line for the
-/// database it is (`nsswitch.conf(5)`).
+/// Whether `/etc/nsswitch.conf` has the local file as the only source. That is so, too,
+/// without a line for the database (`nsswitch.conf(5)`).
 fn is_files_alone(switch: &str, database: &str) -> bool {
     let line = |line: &str| {
         let (name, sources) = line.split('#').next()?.split_once(':')?;
@@ -114,7 +114,7 @@ fn is_files_alone(switch: &str, database: &str) -> bool {
     sources.split_ascii_whitespace().all(|source| source == "files" || source.starts_with('['))
 }
 
-/// Returns the addresses of a host, in the order for trying them; none if it has none.
+/// Returns the addresses of a host, in the order for trying them; an unknown host has none.
 pub fn addresses(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, NameError> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_and_the_name_service_agree_on_who_is_local() {
+    fn the_file_and_the_name_service_agree_on_local_users() {
         for uid in [0, 1, 65534] {
             let local = user_in(&std::fs::read(PASSWD).unwrap(), uid);
             assert!(local.is_some());

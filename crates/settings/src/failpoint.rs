@@ -1,10 +1,10 @@
 //! Failpoints: places between two steps where a test can kill a daemon, as a power failure would.
 //!
 //! With the feature `failpoints`, `hit("name")` looks for the file `failpoints/name` beside
-//! `main.cf`. If it is there, it is removed and the process kills itself with SIGKILL. Removing it
-//! first makes each failure happen once, even for daemons that master restarts. Without the
-//! feature, as in shipped programs, `hit` does nothing. A program with failpoints can't be built as
-//! shippable programs are, so it never lies among them.
+//! `main.cf`. If the file exists, `hit` removes it and kills the process with SIGKILL. The removal
+//! comes first, so that each failure happens once, even in daemons that master restarts. Without
+//! the feature, as in shipped programs, `hit` does nothing. The feature needs debug assertions, so
+//! no shipped program has it.
 
 use std::path::Path;
 

@@ -24,11 +24,11 @@ pub const FILE_NAME: &str = "optimus.toml";
 const BYTES_MAX: u64 = 1 << 20;
 /// Limit of a lot: `LOT_MAX` of `optimus.lua`, which makes no larger lots in any case.
 const LOT_SIZE_MAX: u32 = 10_000;
-/// Limit of the submission timeout: no caller of `sendmail` waits longer.
+/// Limit of the submission timeout, in milliseconds: no caller of `sendmail` waits longer.
 const TIMEOUT_MS_MAX: u64 = 600_000;
-/// Limit of a lease: a dead node that stays unnoticed for longer is a misprint.
+/// Limit of a lease, in milliseconds: a dead node would stay unnoticed for as long.
 const LEASE_MS_MAX: u64 = 3_600_000;
-/// Limit of Redis's memory: a petabyte, whose bytes are a number that Redis can read.
+/// Limit of Redis's memory, in MiB: a petabyte, whose number of bytes Redis can read.
 const MEMORY_MB_MAX: u64 = 1 << 30;
 /// Limit of the grace: `GONE_MS` of `optimus.lua`, in seconds, after which a Mail Agent that has
 /// gone is forgotten. A longer grace would never end, and the node's committed mail would wait for
@@ -147,15 +147,15 @@ pub struct Redis {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Submit {
-    /// The longest time that a submission waits for Redis before it goes to the local maildrop.
-    /// Milliseconds, at most 600000; 2000.
+    /// Longest time that a submission waits for Redis before it goes to the local maildrop, in
+    /// milliseconds, at most 600000. Default: 2000.
     pub timeout_ms: u64,
-    /// The socket of postdropd, for `sendmail` and `postdrop` that can't have the group's rights.
+    /// Socket of postdropd, for `sendmail` and `postdrop` that can't have the group's rights.
     /// An absolute path in a folder that only root can write to. Default: `optimus/submit` in
     /// `queue_directory`.
     pub socket: Option<PathBuf>,
-    /// ACL user of `sendmail` and `postdrop`, who needs no more than to append to the inbox:
-    /// `optimus acl` prints its line. Default: that of `[redis]`.
+    /// ACL user of `sendmail` and `postdrop`, which need only append to the inbox. `optimus acl`
+    /// prints the user's line. Default: the user of `[redis]`.
     pub user: Option<String>,
     /// File whose first line is that user's password, as in `[redis]`. For root and `setgid_group`:
     /// owner root, group postdrop, mode 0640.
@@ -166,10 +166,10 @@ pub struct Submit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lots {
-    /// Messages in a full lot, at most 10000; 200.
+    /// Number of messages in a full lot, at most 10000. Default: 200.
     pub size: u32,
-    /// The longest time that fewer messages than that wait while every agent is busy.
-    /// Milliseconds; 200.
+    /// Longest time that messages too few for a full lot wait while every agent is busy, in
+    /// milliseconds. Default: 200.
     pub linger_ms: u64,
 }
 
@@ -177,11 +177,11 @@ pub struct Lots {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agents {
-    /// An agent that hasn't renewed its lease for this long is dead. Milliseconds, from 100 to
-    /// 3600000; 5000. Renewed every third of it.
+    /// Time without a renewal after which an agent is dead, in milliseconds, from 100 to 3600000.
+    /// Default: 5000. Agents renew their leases at every third of that time.
     pub lease_ms: u64,
-    /// Committed mail of a node that has been dead for this long is sent again by others. Seconds,
-    /// less than 30 days; 3600.
+    /// Time after which other nodes send a dead node's committed mail again, in seconds, less than
+    /// 30 days. Default: 3600.
     pub node_loss_grace_s: u64,
 }
 
@@ -189,11 +189,11 @@ pub struct Agents {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mail {
-    /// The most messages a node may hold unsettled, deferred ones and those on hold apart; 20000,
-    /// which is how many the queue manager keeps active (`qmgr_message_active_limit`).
+    /// Most messages that a node may hold unsettled, deferred ones and those on hold apart.
+    /// Default: 20000, as many as the queue manager keeps active (`qmgr_message_active_limit`).
     pub window: u32,
-    /// The most that it may hold while other nodes are alive, which could send the rest sooner;
-    /// 2000.
+    /// Most messages that a node may hold while other nodes are alive, which could send the rest
+    /// sooner. Default: 2000.
     pub window_shared: u32,
 }
 
@@ -201,9 +201,10 @@ pub struct Mail {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pickup {
-    /// The number of cleanup processes that are fed at once; 4.
+    /// Number of cleanup processes that are fed at once. Default: 4.
     pub cleanups: usize,
-    /// Time between two comparisons of the queue with pickup-rs's belief about it. Seconds; 60.
+    /// Time between two comparisons of the queue with pickup-rs's view of it, in seconds. Default:
+    /// 60.
     pub rescan_s: u64,
 }
 
@@ -213,11 +214,11 @@ pub struct Pickup {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quarantine {
-    /// Size of all users' messages. MiB, each message as at least 16 KiB; 256.
+    /// Size of all users' messages, in MiB, each message counted as at least 16 KiB. Default: 256.
     pub total_mb: u64,
-    /// Size of one submitting user's messages. MiB; 64.
+    /// Size of one submitting user's messages, in MiB. Default: 64.
     pub user_mb: u64,
-    /// Time that a message is kept, days; 30.
+    /// Time that a message is kept, in days. Default: 30.
     pub age_days: u64,
 }
 
@@ -232,15 +233,15 @@ impl Default for Quarantine {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
-    /// Time for which mail may wait for a node before that is a warning. Seconds; 300.
+    /// Time for which mail may wait for a node before that is a warning, in seconds. Default: 300.
     pub oldest_warning_s: u64,
-    /// Time for which mail may wait for a node before that is critical. Seconds; 1800.
+    /// Time for which mail may wait for a node before that is critical, in seconds. Default: 1800.
     pub oldest_critical_s: u64,
-    /// The number of messages in quarantine that is a warning; 1.
+    /// Number of messages in quarantine that is a warning. Default: 1.
     pub quarantine_warning: u64,
-    /// The number of messages in quarantine that is critical; 100.
+    /// Number of messages in quarantine that is critical. Default: 100.
     pub quarantine_critical: u64,
-    /// The number of Mail Agents that must be alive; fewer are a warning, none is critical; 1.
+    /// Number of Mail Agents that must be alive. Fewer are a warning; none is critical. Default: 1.
     pub mail_agents: usize,
 }
 
@@ -377,7 +378,7 @@ fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> SettingsError {
 /// Limit of the identity file, bytes: no node's name is longer, with its line break.
 const IDENTITY_BYTES_MAX: u64 = 4_096;
 
-/// Paths of one Postfix instance. One place, because four programs must agree on it.
+/// Paths of one Postfix instance, defined once because four programs must agree on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
     /// Postfix's configuration directory.
@@ -419,8 +420,8 @@ impl Places {
             .unwrap_or_else(|| self.queue_directory.join("optimus/submit"))
     }
 
-    /// Returns the socket on which the Mail Agent lists the mail in Redis, as showq(8) lists that
-    /// in Postfix: for `mailq`.
+    /// Returns the Mail Agent's socket for `mailq`. The agent lists mail in Redis there, as
+    /// showq(8) lists mail in Postfix.
     pub fn showq_socket(&self) -> PathBuf {
         self.queue_directory.join("public/optimus-showq")
     }
@@ -436,7 +437,7 @@ impl Places {
         self.queue_directory.join("private/optimus")
     }
 
-    /// Returns the folder of the queue's knowledge of its node. It moves with the queue, and is
+    /// Returns the folder of files about the queue's node. The folder moves with the queue, and is
     /// lost with it.
     pub fn node_directory(&self) -> PathBuf {
         self.queue_directory.join("optimus/node")

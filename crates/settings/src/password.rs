@@ -1,12 +1,12 @@
-//! The password file. It has one reader, because every program that talks to Redis must take the
-//! same bytes for the password.
+//! The password file. All programs that talk to Redis read it here, so that they take the same
+//! bytes for the password.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::{EMBEDDED_SUBMITTER, Redis, Settings, SettingsError};
 
-/// Limit of a password file, bytes: no password is longer.
+/// Limit of the bytes read of a password file: no password is longer.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
 
 impl Redis {
@@ -34,8 +34,8 @@ impl Settings {
         self.submit.user.is_some() || self.submit.password_file.is_some()
     }
 
-    /// Returns the login of `sendmail` and `postdrop`. To the embedded Redis it is the user for
-    /// submission. A password file that is set and can't be read is an error there too.
+    /// Returns the login of `sendmail` and `postdrop`. For the embedded Redis, the login is the
+    /// user for submission. A password file that is set and can't be read is an error there too.
     pub fn submitter(&self) -> Result<Login, SettingsError> {
         let configured = self.configured_submitter()?;
         Ok(match self.redis.url {
@@ -109,7 +109,7 @@ mod tests {
         };
         assert_eq!(login(&settings), ("agent".into(), "one".into()));
         settings.submit.user = Some("mail".into());
-        // The agents' password is never used with it.
+        // The agents' password is never used with submission's own user.
         assert_eq!(login(&settings), ("mail".into(), String::new()));
         settings.submit.password_file = file("two");
         assert_eq!(login(&settings), ("mail".into(), "two".into()));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_is_no_password_and_a_missing_one_is_an_error_that_names_it() {
+    fn an_unset_password_file_is_no_password_and_a_missing_one_is_named() {
         assert_eq!(Redis::default().password().unwrap(), None);
         let redis = Redis { password_file: Some("/nonexistent".into()), ..Redis::default() };
         let error = redis.password().unwrap_err().to_string();

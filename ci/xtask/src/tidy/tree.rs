@@ -60,8 +60,8 @@ pub(super) fn read(root: &Path) -> Result<Vec<File>> {
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"])
         .output()
         .context("running git ls-files")?;
-    ensure!(listing.status.success(), "git ls-files failed in {}", root.display());
-    let paths = String::from_utf8(listing.stdout).context("a path is not UTF-8")?;
+    ensure!(listing.status.success(), "git ls-files: failed in {}", root.display());
+    let paths = String::from_utf8(listing.stdout).context("git ls-files: a path is not UTF-8")?;
     let file = |path: &str| {
         let bytes = std::fs::read(root.join(path)).ok()?;
         Some(File::new(path, &String::from_utf8(bytes).ok()?))
