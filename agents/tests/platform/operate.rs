@@ -165,7 +165,7 @@ fn a_dry_run_changes_nothing_and_conditions_select() {
         platform.optimus(&["delete", "--from", "from@example.org", "--older-than", "0s"]);
     assert!(is_fine && text.contains("after: 0 messages"), "{text}");
     let (is_fine, text) = platform.optimus(&["delete", "nonsense"]);
-    assert!(!is_fine && text.contains("no id of a message"), "{text}");
+    assert!(!is_fine && text.contains("not the id of a message"), "{text}");
 }
 
 #[test]

@@ -87,7 +87,10 @@ fn an_id_that_nobody_knows_is_unknown_and_an_unreachable_redis_is_an_error() {
     let (is_known, traced) = trace(&platform, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
     assert!(!is_known && traced["state"] == "unknown", "{traced}");
     let output = platform.command("optimus").args(["trace", "no such"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stderr).matches("no id of a message").count(), 1);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr).matches("not the id of a message").count(),
+        1
+    );
     drop(platform.redis.take());
     let (is_known, traced) = trace(&platform, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
     assert!(!is_known && traced["state"] == "unreachable", "{traced}");

@@ -2,9 +2,8 @@
 //!
 //! The C library finds names through modules that it loads at run time: local files, LDAP, DNS, as
 //! `/etc/nsswitch.conf` says. A static program can't load them: it would crash, or need the very
-//! library that it was linked with. So a separate program asks the name service, getent(1), which
-//! is on every Debian. Each question costs a process. So the local file is read instead, where
-//! its answer is as good.
+//! library that it was linked with. So getent(1), which every Debian has, asks the name service.
+//! Each question costs a process. So the local file is read instead, where its answer is as good.
 //!
 //! Where getent is missing, as in a small container, the local files are read. A name that isn't in
 //! them doesn't exist, if `/etc/nsswitch.conf` names no other source. Otherwise there is no answer.

@@ -18,10 +18,10 @@ pub(super) fn check(main_cf: &MainCf) -> Vec<Problem> {
     let (owner, group) = (text("mail_owner"), text("setgid_group"));
     let mut problems = Vec::new();
     if !matches!(User::from_name(&owner), Ok(Some(_))) {
-        problems.push(Problem::error(format!("mail_owner: no user {owner:?}")));
+        problems.push(Problem::error(format!("mail_owner: no user {owner:?}; correct main.cf")));
     }
     let Ok(Some(group)) = Group::from_name(&group) else {
-        problems.push(Problem::error(format!("setgid_group: no group {group:?}")));
+        problems.push(Problem::error(format!("setgid_group: no group {group:?}; correct main.cf")));
         return problems;
     };
     let sendmail = main_cf.get_path("sendmail_path").ok();

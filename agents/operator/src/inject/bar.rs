@@ -16,7 +16,7 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// Makes a bar for so many bytes. Earlier runs submitted `before` messages.
+    /// Makes a bar for an injection of this many bytes. Earlier runs submitted `before` messages.
     pub(super) fn new(bytes: u64, before: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(STYLE)

@@ -137,7 +137,7 @@ async fn look(instance: &Instance, arguments: &Arguments) -> Report {
     }
 }
 
-/// Reports what this host knows while Redis is away.
+/// Reports the state of this host alone, while Redis is away.
 async fn local(instance: &Instance, about: String, error: &SpoolError) -> Report {
     let server = instance.server.address.to_string();
     let of_host = read::queue(instance).await;
