@@ -78,7 +78,7 @@ fn made(command: Command, section: u8, rest: &str) -> String {
     let mut text =
         ".\\\" Generated from the options; the rest is in docs/man. Settings: optimus.toml(5).\n"
             .to_owned();
-    let _ = writeln!(text, ".TH {title} {section} 2026-11-21 OPTIMUS \"OPTIMUS\"");
+    let _ = writeln!(text, ".TH {title} {section} 2026-11-30 OPTIMUS \"OPTIMUS\"");
     text += APOSTROPHE;
     let _ = writeln!(text, ".SH NAME\n{} \\- {}", escaped(&name), escaped(&uncapitalized(&about)));
     text += &part(&command, ".SH SYNOPSIS", |man, out| man.render_synopsis_section(out));

@@ -4,6 +4,7 @@
 //! that a test can plant an offence. An offence is printed as `file:line: rule: remedy`.
 
 mod cycles;
+mod dates;
 mod ignored;
 mod keys;
 mod layers;
@@ -27,7 +28,7 @@ use tree::File;
 type Rule = (&'static str, fn(&[File]) -> Vec<Offence>);
 
 /// All rules, in the order of their output.
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     ("width", width::check),
     ("opening", openings::check),
     ("retired", retired::check),
@@ -37,6 +38,7 @@ const RULES: [Rule; 9] = [
     ("layer", layers::check),
     ("ignored", ignored::check),
     ("name", names::check),
+    ("date", dates::check),
 ];
 
 /// Options of `tidy`.
