@@ -62,7 +62,7 @@ impl Caller {
 
     /// Logs a call's failure, as a warning once in a while: all calls to a dead server fail.
     fn log_failure(&self, port: Port, error: &CallError) {
-        match self.warned_of_servers.now() {
+        match self.warned_of_servers.admits() {
             true => warn!(%port, %error, "call failed"),
             false => debug!(%port, %error, "call failed"),
         }
@@ -154,7 +154,7 @@ impl Machine for Caller {
     fn observe(&mut self) {
         let client::Counters { foreign, unauthentic, malformed, .. } = self.core.counters();
         let invalid = foreign + unauthentic + malformed;
-        if invalid > self.invalid && self.warned.now() {
+        if invalid > self.invalid && self.warned.admits() {
             warn!(foreign, unauthentic, malformed, "invalid packets received");
         }
         self.invalid = invalid;

@@ -2,9 +2,11 @@
 //! too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use sansio::Throttle;
 use tracing::{debug, warn};
 
 use crate::Address;
@@ -63,7 +65,7 @@ impl Counters {
             Errno::ECONNREFUSED | Errno::ENOENT | Errno::ENOBUFS => {
                 debug!(%to, bytes, total, %error, "datagram not delivered");
             }
-            _ if self.warned.now() => warn!(%to, bytes, total, %error, "datagram not delivered"),
+            _ if self.warned.admits() => warn!(%to, bytes, total, %error, "datagram not delivered"),
             _ => {}
         }
     }
@@ -78,7 +80,7 @@ impl Counters {
 
     pub(super) fn nameless(&self) {
         let total = self.nameless.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.warned_of_nameless.now() {
+        if self.warned_of_nameless.admits() {
             warn!(total, "datagrams from Unix sockets without a name dropped");
         }
     }
@@ -89,7 +91,7 @@ impl Counters {
     }
 
     pub(super) fn unwatched(&self, error: &std::io::Error) {
-        if self.warned_of_watching.now() {
+        if self.warned_of_watching.admits() {
             warn!(%error, "watching for writability failed");
         }
     }
@@ -106,29 +108,20 @@ impl Counters {
     }
 }
 
-/// A throttle of log lines, which admits one in a while.
+/// [`Throttle`] of one kind of line, which tasks on several threads share.
 #[derive(Debug)]
-pub(super) struct LogThrottle {
-    began: Instant,
-    /// Milliseconds since `began` until which no line is admitted.
-    next_ms: AtomicU64,
-}
+pub(super) struct LogThrottle(Mutex<Throttle<()>>);
 
 impl Default for LogThrottle {
     fn default() -> Self {
-        Self { began: Instant::now(), next_ms: AtomicU64::new(0) }
+        Self(Mutex::new(Throttle::new(LOG_EVERY)))
     }
 }
 
 impl LogThrottle {
-    pub(super) fn now(&self) -> bool {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let next = self.next_ms.load(Ordering::Relaxed);
-        let then = now.saturating_add(LOG_EVERY.as_millis() as u64);
-        now >= next
-            && self
-                .next_ms
-                .compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+    /// Whether the line should be logged now. Notes it as logged then.
+    pub(super) fn admits(&self) -> bool {
+        let mut throttle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        throttle.admits(Instant::now(), &())
     }
 }

@@ -192,7 +192,7 @@ impl Machine for Service {
         let server::Counters { foreign, unauthentic, malformed, misdirected, replayed, .. } =
             self.core.counters();
         let invalid = foreign + unauthentic + malformed + misdirected + replayed;
-        if invalid > self.invalid && self.warned.now() {
+        if invalid > self.invalid && self.warned.admits() {
             warn!(
                 foreign,
                 unauthentic, malformed, misdirected, replayed, "invalid packets received"
