@@ -327,7 +327,9 @@ impl Info {
 
     /// Decides by the last view.
     fn decide(&mut self, now: Instant) {
-        let Some(mut seen) = self.seen.take() else { return };
+        let Some(mut seen) = self.seen.take() else {
+            return debug_assert!(false, "a decision follows a view");
+        };
         seen.view.inbox.age = self.waited(now, seen.view.inbox);
         let Plan { deal, look_again } = plan(&seen.view, self.me(), self.terms);
         if let (Look::No | Look::At(_), Some(wait)) = (self.look, look_again) {
@@ -354,7 +356,9 @@ impl Info {
     /// Otherwise another agent has acted, and a look is needed. But after a deal without any effect
     /// there is no look, since an immediate one would change nothing.
     fn dealt(&mut self, now: Instant, dealt: &Dealt) {
-        let Dealing::Asked(deal) = std::mem::replace(&mut self.deal, Dealing::No) else { return };
+        let Dealing::Asked(deal) = std::mem::replace(&mut self.deal, Dealing::No) else {
+            return debug_assert!(false, "a deal that is answered was asked");
+        };
         if !deal.cut.is_empty() {
             self.waiting_since = None;
         }

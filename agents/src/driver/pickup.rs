@@ -141,7 +141,9 @@ impl Wire for PickupWire {
                 self.state = State::Connecting(attempt.boxed_local());
             }
             LinkOrder::Send(request) => {
-                let State::Up { requests, .. } = &self.state else { return };
+                let State::Up { requests, .. } = &self.state else {
+                    return tracing::trace!(?request, "pickup-rs is gone, and so is this request");
+                };
                 if requests.send(request).is_err() {
                     self.state = State::Down;
                     self.events.push_back(LinkEvent::Disconnected);

@@ -198,7 +198,9 @@ impl Feeding {
             .take_while(|key| (key.lot, key.epoch) == (lot, epoch))
             .count();
         let keys: Vec<FeedKey> = self.queue.drain(..same).collect();
+        debug_assert!(keys.iter().all(|key| !self.fed.contains(key)), "fed twice at once");
         self.fed.extend(&keys);
+        debug_assert!(self.fed.len() <= ahead, "no more are fed than there is room for");
         Some((lot, epoch, keys.into_iter().map(|key| key.id).collect()))
     }
 

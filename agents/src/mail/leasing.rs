@@ -33,7 +33,9 @@ impl Mail {
 
     /// Notes that this process has the lease. Files that were made before must be decided first.
     fn lease_began(&mut self, now: Instant) {
-        let Some(FencingToken { start, .. }) = self.token() else { return };
+        let Some(FencingToken { start, .. }) = self.token() else {
+            return debug_assert!(false, "a lease that has begun has a start");
+        };
         self.ledger.arrived(start);
         let then = Then::Decide { leave_by: self.phase.leave_by() };
         match &mut self.phase {

@@ -20,6 +20,7 @@
 //! Invariant: a tracked file is neither undecided nor withdrawn. A file of another message may be,
 //! under the same queue id.
 
+mod invariants;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,15 +132,6 @@ impl Ledger {
     fn knows(&self, queue_id: &QueueId, id: MessageId) -> bool {
         self.undecided.get(queue_id).is_some_and(|it| it.key.id == id)
             || self.tracked.get(queue_id) == Some(&id)
-    }
-
-    /// Checks the module's invariant for one file after a change.
-    fn check(&self, queue_id: &QueueId, id: MessageId) {
-        let is_tracked = self.tracked.get(queue_id) == Some(&id);
-        let is_undecided = self.undecided.get(queue_id).is_some_and(|it| it.key.id == id);
-        debug_assert!(!(is_tracked && is_undecided), "{queue_id} {id}: tracked and undecided");
-        let is_withdrawn = self.is_withdrawn(queue_id, id);
-        debug_assert!(!(is_tracked && is_withdrawn), "{queue_id} {id}: tracked and withdrawn");
     }
 
     /// Notes that pickup-rs has refused the message for good.
@@ -349,6 +341,7 @@ impl Ledger {
         if self.told.is_some() || !self.pace.is_time(commits, others, hint, now) {
             return None;
         }
+        self.assert_invariants();
         self.pace = Pace::default();
         let report = Report { commits: self.take_commits(held), ..self.waiting.take_others() };
         // All waiting entries may have been commits whose files are gone.

@@ -144,6 +144,7 @@ mod credit;
 mod draining;
 mod errand;
 pub mod feeding;
+mod invariants;
 mod lanes;
 mod leasing;
 mod ledger;
@@ -183,7 +184,7 @@ use self::releases::Releases;
 use self::report::{Committed, Held, Owned, Renamed, Report};
 use self::shares::Shares;
 use self::vanishing::Vanishing;
-use crate::lease::{Lease, LeaseAnswer, LeaseQuestion};
+use crate::lease::{LeaseAnswer, LeaseQuestion};
 use crate::machine::{Action, Ask, Input, Machine, earliest};
 use crate::membership::Membership;
 
@@ -395,7 +396,9 @@ impl Mail {
         if self.phase.held() == Held::Later || self.ledger.has_absents() {
             return None;
         }
-        self.releases.next_release(self.ledger.numbers.last())
+        let request = self.releases.next_release(self.ledger.numbers.last());
+        self.assert_not_withdrawn(request.as_ref());
+        request
     }
 
     fn feed_request(&mut self, now: Instant) -> Option<Request> {
@@ -405,26 +408,12 @@ impl Mail {
         let coming = self.feeding.under_way();
         let ahead = self.shares.ahead().min(self.link.cleanups() * AHEAD_PER_CLEANUP);
         let (lot, epoch, ids) = self.feeding.next(now, ahead)?;
+        self.shares.assert_room_for(self.feeding.under_way());
         let mut full = self.shares.full(coming);
         if !self.lanes.is_pulled(lot) {
             full.extend(self.lanes.waiting().cloned());
         }
         Some(Request::Feed { lot, epoch, ids, full })
-    }
-
-    /// Checks the invariants that no input may break.
-    fn assert_invariants(&self) {
-        let lease = self.membership.as_ref().map(|(_, membership)| &membership.lease);
-        let is_held = lease.is_some_and(Lease::is_held);
-        debug_assert!(is_held || !self.phase.needs_lease(), "{} without lease", self.phase.name());
-        let is_up = self.link.is_up();
-        debug_assert!(is_up || !self.phase.needs_pickup(), "{} without link", self.phase.name());
-        let is_nameless = matches!(self.phase, Phase::Nameless);
-        debug_assert!(is_nameless != self.membership.is_some() || self.is_ended());
-    }
-
-    fn is_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended(_))
     }
 }
 

@@ -57,6 +57,11 @@ impl Orders {
         self.under_way.clear();
     }
 
+    /// Whether pickup-rs was asked to carry out an order, and has not answered.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         self.again_at
     }

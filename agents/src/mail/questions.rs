@@ -45,7 +45,10 @@ impl Mail {
     }
 
     fn inventory_question(&mut self, now: Instant, token: FencingToken) -> Asked {
-        let Phase::Uncompared { then } = self.phase else { return None };
+        let Phase::Uncompared { then } = self.phase else {
+            debug_assert!(false, "what is compared is uncompared");
+            return None;
+        };
         let (_, membership) = self.membership.as_mut()?;
         let mut inventory = Ask::default();
         let ticket = membership.ask(&mut inventory);
@@ -86,6 +89,7 @@ impl Mail {
     fn hand_back_question(&mut self, token: FencingToken) -> Asked {
         let (Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. }) = &mut self.phase
         else {
+            debug_assert!(false, "lots are handed back in two phases only");
             return None;
         };
         if !hand_back.is_due() || self.report.is_open() {
@@ -97,7 +101,10 @@ impl Mail {
     }
 
     fn fetch_question(&mut self, token: &FencingToken) -> Asked {
-        let Phase::Serving(Serving { fetch, .. }) = &mut self.phase else { return None };
+        let Phase::Serving(Serving { fetch, .. }) = &mut self.phase else {
+            debug_assert!(false, "a node fetches lots while it serves");
+            return None;
+        };
         if !fetch.is_due() {
             return None;
         }
@@ -107,7 +114,10 @@ impl Mail {
     }
 
     fn look_question(&mut self) -> Asked {
-        let Phase::Serving(Serving { look, pull, .. }) = &mut self.phase else { return None };
+        let Phase::Serving(Serving { look, pull, .. }) = &mut self.phase else {
+            debug_assert!(false, "a node looks at lanes while it serves");
+            return None;
+        };
         if !look.is_due() || pull.is_open() {
             return None;
         }
@@ -118,7 +128,10 @@ impl Mail {
     /// Returns the question that pulls parked lots. The messages of the last pull must be in flight
     /// before the next one.
     fn pull_question(&mut self, token: FencingToken) -> Asked {
-        let Phase::Serving(Serving { fetch, look, pull }) = &mut self.phase else { return None };
+        let Phase::Serving(Serving { fetch, look, pull }) = &mut self.phase else {
+            debug_assert!(false, "a node pulls lots while it serves");
+            return None;
+        };
         if !fetch.is_done() || !look.is_done() || pull.is_open() {
             return None;
         }
@@ -136,7 +149,9 @@ impl Mail {
 
     /// Takes an answer, unless it is late.
     pub(super) fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
-        let Some((_, membership)) = &mut self.membership else { return };
+        let Some((_, membership)) = &mut self.membership else {
+            return debug_assert!(false, "only a node with a name asks");
+        };
         membership.redis_works();
         match (answer, &mut self.phase) {
             (Answer::Lease(answer), _) => {
@@ -173,7 +188,7 @@ impl Mail {
     fn handed_back(&mut self, ticket: Ticket) {
         let (Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. }) = &mut self.phase
         else {
-            return;
+            return tracing::trace!(phase = self.phase.name(), "hand-back answered too late");
         };
         if !hand_back.close(ticket) {
             return;
@@ -195,7 +210,9 @@ impl Mail {
     /// Notes a failed question, which Redis may not have carried out.
     pub(super) fn failed(&mut self, now: Instant, ticket: Ticket) {
         let was_work = self.must_ask_again(ticket);
-        let Some((_, membership)) = &mut self.membership else { return };
+        let Some((_, membership)) = &mut self.membership else {
+            return debug_assert!(false, "only a node with a name asks");
+        };
         if was_work || membership.failed(now, ticket) {
             membership.redis_failed(now);
         }

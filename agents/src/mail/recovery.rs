@@ -118,7 +118,9 @@ impl Mail {
     }
 
     pub(super) fn inventory_answered(&mut self, now: Instant, inventory: Inventory) {
-        let Phase::Asking { then, .. } = self.phase else { return };
+        let Phase::Asking { then, .. } = self.phase else {
+            return debug_assert!(false, "only an agent that asks waits for this answer");
+        };
         let Inventory { committed, stopped, resting } = inventory;
         let known = self.ledger.known();
         let list = Box::new(List { committed, stopped, resting, known, ..List::default() });
@@ -131,7 +133,9 @@ impl Mail {
     /// Leaves out files that can't be read, each of which may be this node's. Their messages are
     /// neither settled nor fed until pickup-rs can read the files, or sees them gone.
     pub(super) fn unreadable(&mut self, queue_ids: &[QueueId]) {
-        let Phase::Listing { list, .. } = &mut self.phase else { return };
+        let Phase::Listing { list, .. } = &mut self.phase else {
+            return tracing::trace!(phase = self.phase.name(), "list came too late");
+        };
         for queue_id in queue_ids {
             list.committed.remove(queue_id);
             list.known.remove(queue_id);
@@ -146,7 +150,9 @@ impl Mail {
         mut renamed: Vec<QueuedFile>,
         complete: Option<Proof>,
     ) {
-        let Phase::Listing { then, until, list } = &mut self.phase else { return };
+        let Phase::Listing { then, until, list } = &mut self.phase else {
+            return tracing::trace!(phase = self.phase.name(), "list came too late");
+        };
         list.files.append(&mut files);
         list.renamed.append(&mut renamed);
         *until = now + RECOVERY_PATIENCE;

@@ -93,6 +93,11 @@ impl Releases {
         self.unasked.clear();
     }
 
+    /// Returns whether pickup-rs was asked for a release, or told a mark, on this connection.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.under_way.is_empty() || self.mark != CommitNumber(0)
+    }
+
     /// Returns whether pickup-rs has answered all releases and has all discards.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.under_way.is_empty() && self.discards.is_empty()

@@ -40,6 +40,7 @@ impl Mail {
             look.want();
         }
         self.announce(done + parked);
+        self.ledger.assert_invariants();
     }
 
     fn decided(&mut self, now: Instant, commit: Commit, outcome: Committed) {

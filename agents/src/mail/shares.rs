@@ -50,11 +50,12 @@ impl Shares {
     /// Notes that this file is gone or at rest.
     pub(crate) fn end(&mut self, queue_id: &QueueId) {
         for to in self.files.remove(queue_id).into_iter().flatten() {
-            if let Some(count) = self.in_flight.get_mut(&to) {
-                *count -= 1;
-                if *count == 0 {
-                    self.in_flight.remove(&to);
-                }
+            let Some(count) = self.in_flight.get_mut(&to) else {
+                return debug_assert!(false, "{queue_id}: counted for each destination");
+            };
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight.remove(&to);
             }
         }
     }
@@ -69,6 +70,16 @@ impl Shares {
     /// `coming`.
     pub(crate) fn room(&self, coming: usize) -> usize {
         self.window.saturating_sub(self.files.len() + coming)
+    }
+
+    /// Checks that the window has room for the files and so many messages that are fed. One may
+    /// always be fed.
+    pub(crate) fn assert_room_for(&self, fed: usize) {
+        let all = self.files.len() + fed;
+        debug_assert!(all <= self.window.max(self.files.len() + 1), "{all} in {}", self.window);
+        let counted: usize = self.in_flight.values().sum();
+        let destinations: usize = self.files.values().map(Vec::len).sum();
+        debug_assert_eq!(counted, destinations, "each file counts for each of its destinations");
     }
 
     pub(crate) fn in_flight(&self, to: &Domain) -> usize {

@@ -168,6 +168,7 @@ impl Service {
         {
             self.counting.begin_again();
         }
+        debug_assert!(self.counting.running.is_some(), "a scan that ends was running");
         let running = self.counting.running.take().unwrap_or_default();
         if running.must_begin_again {
             return self.count(running.sessions);
@@ -191,7 +192,10 @@ impl Service {
     /// Whether a file may have changed its name during the scan, which then met neither name.
     /// Operators' commands release files from hold under other names.
     fn may_have_missed_a_rename(&mut self, scan: &Scan) -> bool {
-        let Some(running) = &self.counting.running else { return false };
+        let Some(running) = &self.counting.running else {
+            debug_assert!(false, "a scan that ends was running");
+            return false;
+        };
         let is_nowhere = |id: &&QueueId| {
             running.missed(id, scan) && matches!(self.queue.find_anywhere(id), Ok(None))
         };
@@ -201,7 +205,10 @@ impl Service {
         }
         // The missed files may have been deleted since.
         self.catch_up();
-        let Some(running) = &self.counting.running else { return false };
+        let Some(running) = &self.counting.running else {
+            debug_assert!(false, "a scan runs until its end is taken");
+            return false;
+        };
         missed.iter().any(|id| running.missed(id, scan))
     }
 

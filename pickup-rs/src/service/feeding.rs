@@ -89,17 +89,19 @@ impl Service {
     }
 
     pub(super) fn named(&mut self, number: FeedNumber, queue_id: &QueueId, to: Vec<Domain>) {
-        if let Some(feeding) = self.feeding.get_mut(&number) {
-            feeding.to = to;
-            self.tracker.named(queue_id);
-        }
+        let Some(feeding) = self.feeding.get_mut(&number) else {
+            return debug_assert!(false, "a message is named before its feeding ends");
+        };
+        feeding.to = to;
+        self.tracker.named(queue_id);
     }
 
     pub(super) fn fed(&mut self, number: FeedNumber, fed: Fed) {
         // The kernel has reported all that cleanup did before its answer.
         self.catch_up();
-        if let Some(feeding) = self.feeding.remove(&number) {
-            feeding.span.in_scope(|| self.ended(&feeding, fed));
+        match self.feeding.remove(&number) {
+            Some(feeding) => feeding.span.in_scope(|| self.ended(&feeding, fed)),
+            None => debug_assert!(false, "a feeding ends once"),
         }
         self.start_feeding();
     }
