@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_in_the_file_is_not_overwritten() {
+    fn foreign_content_of_the_file_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity");
         for content in ["", "7", "7 x", "x 7", "1 2 3"] {

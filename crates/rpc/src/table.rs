@@ -63,7 +63,7 @@ fn named<'a>(cell: &'a str, phases: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn each_function_that_a_call_passes_is_there() {
+fn each_function_that_a_call_passes_exists() {
     let lines = include_str!("lib.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
     let mut files = 0;
     for line in lines {

@@ -417,7 +417,7 @@ fn a_server_that_came_back_after_it_was_found_down_is_greeted_again() {
 }
 
 #[test]
-fn an_old_refusal_sent_again_stops_nothing() {
+fn an_old_refusal_sent_again_stops_no_call() {
     let mut pair = Pair::new();
     pair.server = server_with(server::Limits { requests: 1, ..server::Limits::default() });
     pair.call(b"first");
@@ -457,7 +457,7 @@ fn a_request_that_the_service_abandons_ends_at_once() {
 }
 
 #[test]
-fn bodies_of_executing_requests_count() {
+fn bodies_of_executing_requests_count_against_the_limit() {
     let mut pair = Pair::new();
     pair.server = server_with(server::Limits { bytes: 1_000_000, ..server::Limits::default() });
     for _ in 0..10 {

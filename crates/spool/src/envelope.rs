@@ -179,7 +179,7 @@ mod tests {
     proptest! {
         /// The ends have the recipients of the whole message, for any content and any cut.
         #[test]
-        fn the_ends_never_tell_anything_else_than_the_whole(
+        fn the_ends_never_contradict_the_whole_message(
             content in
                 prop::collection::vec(prop::sample::select(b"XRE\0\x01a\n".to_vec()), 0..300),
             before in prop::collection::vec("[XRE@a]{1,4}", 0..3),

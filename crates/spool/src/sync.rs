@@ -174,7 +174,7 @@ impl Submitter {
                 self.not_masters += usize::from(text.starts_with(READ_ONLY));
                 Err(refusal(text))
             }
-            reply => Err(Failure::InDoubt(format!("unexpected answer {reply:?}"))),
+            reply => Err(Failure::InDoubt(format!("not an answer to RPUSH: {reply:?}"))),
         }
     }
 

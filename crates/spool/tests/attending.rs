@@ -231,7 +231,7 @@ async fn a_disk_that_is_put_back_after_a_death_only_waits() {
 /// Redis's clock goes back when it is set back, or when a replica whose clock is behind is
 /// promoted.
 #[tokio::test]
-async fn no_place_is_live_for_longer_than_the_time_said() {
+async fn no_place_is_live_for_longer_than_the_given_time() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let moved = Disk { place: "there", host: "b", ..Disk::NEW };
@@ -291,7 +291,7 @@ impl Drop for Estonian {
 }
 
 #[tokio::test]
-async fn nonces_are_ordered_by_their_bytes_whatever_redis_s_locale_is() {
+async fn nonces_are_ordered_by_their_bytes_in_any_locale_of_redis() {
     let Some(redis) = Estonian::start() else {
         eprintln!("not tried: no sources of the locale et_EE here");
         return;

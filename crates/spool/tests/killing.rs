@@ -118,7 +118,7 @@ fn kill_again_and_again(redis: &mut Redis) {
 }
 
 #[test]
-fn nothing_is_lost_or_invented() {
+fn no_message_is_lost_or_invented() {
     let mut redis = Redis::start().unwrap();
     let (url, stop) = (redis.url(), AtomicBool::new(false));
     let (stop_submitting, url) = (&stop, url.as_str());

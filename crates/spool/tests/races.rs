@@ -235,7 +235,7 @@ async fn a_disowned_id_is_forgotten_when_it_is_old_and_the_inbox_empty() {
 }
 
 #[tokio::test]
-async fn a_message_in_a_lot_is_known_whatever_becomes_of_it() {
+async fn a_message_in_a_lot_stays_known_in_every_later_state() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let a = node("a");

@@ -286,7 +286,7 @@ async fn a_submitter_submits() {
 }
 
 #[tokio::test]
-async fn an_agent_may_not_touch_what_is_not_ours_nor_the_server() {
+async fn an_agent_may_touch_neither_foreign_keys_nor_the_server() {
     let redis = redis().await;
     let before = everything(&redis);
     let attempts: [&[&str]; 14] = [
@@ -314,7 +314,7 @@ async fn an_agent_may_not_touch_what_is_not_ours_nor_the_server() {
 
 /// With fewer rights for the default user, mail would be lost: see `acl::NOBODY`.
 #[tokio::test]
-async fn after_a_restart_everything_is_as_it_was() {
+async fn redis_has_all_data_after_a_restart() {
     let mut redis = redis().await;
     let before = data(&redis);
     redis.restart().unwrap();

@@ -100,7 +100,7 @@ async fn a_server_with_too_many_clients_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_is_corruption() {
+async fn a_key_of_a_foreign_type_is_malformed() {
     let redis = Redis::start().unwrap();
     redis.cli(&["SADD", "optimus:{0}:lots:next", "x"]).unwrap();
     let error = spool(&redis).overview(1).await.unwrap_err();
@@ -108,7 +108,7 @@ async fn a_key_of_another_is_corruption() {
 }
 
 #[tokio::test]
-async fn an_answer_without_sense_is_corruption() {
+async fn an_unexpected_answer_is_malformed() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     assigned_lot(&spool, &node("a"), 1).await;
@@ -194,7 +194,7 @@ async fn an_older_library_is_replaced_and_a_newer_one_respected() {
 
 /// If such a library were replaced, two builds would replace each other's at each connection.
 #[tokio::test]
-async fn a_library_of_the_same_schema_and_no_earlier_is_used_as_it_is() {
+async fn a_library_of_the_same_schema_and_at_least_this_revision_is_used() {
     let redis = Redis::start().unwrap();
     let ours = library_version();
     let [schema, revision, _] = ours.split('.').collect::<Vec<_>>()[..] else { panic!("{ours}") };
@@ -245,7 +245,7 @@ async fn notices_tell_of_a_lot_s_life_and_carry_words_between_agents() {
 
 /// Each glance polls the future once and drops it, as a `select!` does whose other branch is ready.
 #[tokio::test]
-async fn a_feed_that_is_only_glanced_at_connects_all_the_same() {
+async fn a_feed_whose_reads_are_always_dropped_still_connects() {
     let redis = Redis::start().unwrap();
     let (spool, started) = (spool(&redis), Instant::now());
     let mut feed = spool.publications();

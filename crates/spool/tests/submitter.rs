@@ -365,7 +365,7 @@ fn a_server_that_is_not_redis_is_named() {
 }
 
 #[test]
-fn with_no_time_left_nothing_is_sent() {
+fn a_submitter_without_time_left_sends_no_message() {
     let redis = Redis::start().unwrap();
     let message = message(b"x");
     let outcome = submitter(&redis).submit(&message, Instant::now());

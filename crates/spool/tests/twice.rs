@@ -132,7 +132,7 @@ async fn malformed_entries_are_kept_and_counted() {
 /// A key of a foreign type makes a cut fail half way. Once the key is gone, every message still
 /// comes into one lot.
 #[tokio::test]
-async fn a_cut_that_fails_half_way_loses_nothing() {
+async fn a_cut_that_fails_half_way_loses_no_message() {
     for key in [
         "lots:next",
         "lots:ready",
@@ -413,7 +413,7 @@ async fn arrive() {
 }
 
 #[tokio::test]
-async fn looking_changes_nothing() {
+async fn calls_that_only_read_change_no_data() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let a = node("a");
@@ -484,7 +484,7 @@ async fn a_node_is_not_away_while_nobody_watches() {
 }
 
 #[tokio::test]
-async fn register_renew_leave_and_reap() {
+async fn an_agent_registers_renews_leaves_and_is_reaped() {
     let redis = Redis::start().unwrap();
     let at = |now_ms| spool(&redis).at(now_ms);
     let generation = |n| Generation::from_parts(1_800_000_000_000, n);

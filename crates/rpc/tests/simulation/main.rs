@@ -89,7 +89,7 @@ fn for_each_seed(
 }
 
 #[test]
-fn when_nothing_goes_wrong_an_exchange_is_two_packets() {
+fn an_exchange_without_troubles_is_two_packets() {
     for_each_seed(1_000, Plan::calm, |outcome| {
         let (tally, exchanges) =
             (outcome.tally, outcome.calls.len() as u64 + outcome.tally.greetings);
@@ -98,14 +98,14 @@ fn when_nothing_goes_wrong_an_exchange_is_two_packets() {
 }
 
 #[test]
-fn when_nothing_goes_wrong_no_fragment_is_sent_twice() {
+fn no_fragment_is_sent_twice_without_troubles() {
     for_each_seed(500, Plan::large, |outcome| {
         assert_eq!(outcome.tally.repeated, 0, "{:?}", outcome.tally);
     });
 }
 
 #[test]
-fn when_nothing_goes_wrong_services_hear_that_nobody_waits() {
+fn services_hear_of_every_caller_that_gave_up() {
     for_each_seed(1_000, Plan::impatient, |_| ());
 }
 
@@ -133,12 +133,12 @@ fn a_server_without_room_takes_the_call_that_holds_the_others_up() {
 }
 
 #[test]
-fn whatever_is_lost_every_call_is_answered() {
+fn every_call_is_answered_despite_lost_packets() {
     for_each_seed(5_000, Plan::lossy, |_| ());
 }
 
 #[test]
-fn whatever_happens_nothing_is_executed_twice_and_everything_ends() {
+fn no_request_is_executed_twice_and_every_call_ends_in_any_storm() {
     let ends = Mutex::new(BTreeMap::<String, usize>::new());
     for_each_seed(20_000, Plan::storm, |outcome| {
         let mut ends = ends.lock().expect("no panic before");

@@ -40,7 +40,7 @@ fn an_unchecked_reply_reaches_the_wrong_call() {
 /// comes, as sequences don't begin anew within a generation. With the generation unchecked too,
 /// wrong replies come.
 #[test]
-fn orphans_are_kept_out_twice() {
+fn two_rules_keep_orphans_out() {
     assert!(!is_found(&[Rule::AnswersTheCall], restless_clients, Violation::WrongReply));
     assert!(is_found(
         &[Rule::AnswersTheCall, Rule::ClientGeneration],

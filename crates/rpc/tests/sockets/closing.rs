@@ -34,7 +34,7 @@ async fn dropping_the_last_client_ends_its_calls_and_tells_the_server() {
 }
 
 #[tokio::test]
-async fn a_closed_client_calls_nobody() {
+async fn a_closed_client_makes_no_calls() {
     let server = server(PORT, v4());
     let client = client(&[(PORT, &server)]);
     client.shutdown();

@@ -36,7 +36,7 @@ async fn without_a_key_no_public_address_is_bound() {
 }
 
 #[tokio::test]
-async fn without_a_key_nothing_is_sent_to_another_machine() {
+async fn a_client_without_a_key_sends_no_packet_to_another_machine() {
     let elsewhere = Address::Udp((Ipv4Addr::new(192, 0, 2, 1), 25).into());
     let table: Table = [(PORT, elsewhere.clone())].into_iter().collect();
     let client = Client::bind(Client::config(Key::none()).unwrap(), &[v4()], table).unwrap();

@@ -91,7 +91,7 @@ impl Memory {
             }
             (Some(known), found) => return Err(self.other(known.spool, found)),
             (None, None) => {
-                return Err(SpoolError::Malformed("a spool without an identity".to_owned()));
+                return Err(SpoolError::Malformed("the spool has no identity".to_owned()));
             }
         };
         self.note(Known { spool, lot });
@@ -231,7 +231,7 @@ impl super::Spool {
         let mut live = self.connection.live().await?;
         let (own, lot, _) = identify(&mut live.wire, None).await?;
         let spool =
-            own.ok_or_else(|| SpoolError::Malformed("a spool without an identity".to_owned()))?;
+            own.ok_or_else(|| SpoolError::Malformed("the spool has no identity".to_owned()))?;
         let failed = |error| SpoolError::Refused(format!("{}: {error}", file.display()));
         Known { spool, lot }.write(file).map_err(failed)?;
         Ok(spool)

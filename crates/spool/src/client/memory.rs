@@ -37,7 +37,9 @@ impl Spool {
             Some("s") => return Ok(Some(Remembered::Settled)),
             Some("d") => return Ok(Some(Remembered::Deleted)),
             Some(other) => {
-                return Err(SpoolError::Refused(format!("message {id} ended as {other:?}")));
+                return Err(SpoolError::Refused(format!(
+                    "message {id}: end not known to this version: {other:?}"
+                )));
             }
             None => {}
         }

@@ -412,7 +412,9 @@ impl Spool {
     async fn reassign_by(&self, command: &Cmd) -> Result<u64, SpoolError> {
         match self.in_slices(command).await? {
             Lost::Resent(lots) => Ok(lots),
-            Lost::Alive => Err(SpoolError::Malformed("reassign: alive".to_owned())),
+            Lost::Alive => {
+                Err(SpoolError::Malformed("reassign: answer of another function: alive".to_owned()))
+            }
         }
     }
 
@@ -444,7 +446,7 @@ impl Spool {
                 Slice::Moved(moved, false) => return Ok(Lost::Resent(total + moved)),
                 Slice::Moved(0, true) => {
                     return Err(SpoolError::Malformed(
-                        "nothing moves, and there is more".to_owned(),
+                        "a function moved no message, though more are left".to_owned(),
                     ));
                 }
                 Slice::Moved(moved, true) => total += moved,

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_says_more_than_a_server_that_is_down() {
+    fn the_error_of_a_replica_precedes_that_of_a_dead_server() {
         let down = || SpoolError::Unavailable("down".to_owned());
         let replica = || SpoolError::NotMaster {
             server: "127.0.0.1:1".to_owned(),

@@ -96,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_answers_of_redis() {
+    fn answers_of_each_kind_are_read() {
         let parsed = |bytes| parse(bytes).unwrap().unwrap();
         assert_eq!(parsed(b"+OK\r\n"), (Reply::Text("OK".to_owned()), 5));
         assert_eq!(parsed(b":17\r\n"), (Reply::Number(17), 5));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_is_an_error_at_once() {
+    fn bytes_of_another_protocol_are_an_error_at_once() {
         let deep = b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n";
         let not_redis =
             [b"220 mx ESMTP\r\n".as_slice(), b"$-1\r\n", b":x\r\n", b"*99999\r\n", b"\r\n", deep];
