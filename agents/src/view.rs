@@ -32,7 +32,7 @@ pub struct Node {
     pub agent: Agent,
     /// Number of lots assigned to the node.
     pub lots: usize,
-    /// Number of messages in these lots that are not committed.
+    /// Number of uncommitted messages in the node's lots.
     pub pending: u64,
     /// Number of messages committed to the node and not settled.
     pub committed: u64,

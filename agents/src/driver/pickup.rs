@@ -171,8 +171,8 @@ pub fn mismatch(
     }
 }
 
-/// Sends requests until the link drops its end or the connection breaks, which the reading half
-/// notices, too.
+/// Sends requests until the link drops its sender or the connection breaks. The reading half also
+/// notices a broken connection.
 async fn write(mut requests: Requests, mut queue: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = queue.recv().await {
         if let Err(error) = requests.send(&request).await {

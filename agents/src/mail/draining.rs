@@ -53,7 +53,7 @@ impl Mail {
         }
     }
 
-    /// Gives up finishing, or leaving, when that takes too long.
+    /// Leaves when the drain's limit has passed, and ends when the limit for leaving has.
     pub(super) fn look_for_end(&mut self, now: Instant) {
         match self.phase {
             // Redis is away: the lease will run out, and a Scheduler will reassign the lots.

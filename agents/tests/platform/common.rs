@@ -18,7 +18,7 @@ use spool::acl::{self, Proof};
 use spool::keys;
 use testbed::{Delivery, Postfix, PostfixBuilder, Redis, Sink, Tally, until, until_some};
 
-/// Limit of all waits, far more than anything here takes.
+/// Limit of all waits, far more than any step takes.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Platform {
@@ -29,8 +29,8 @@ pub(crate) struct Platform {
     submitted: Vec<String>,
 }
 
-/// Settings of a platform. With `redis` it has its own Redis; else it uses the one of `optimus
-/// run`.
+/// Settings of a platform. With `redis` the platform has its own Redis; else it uses the one of
+/// `optimus run`.
 pub(crate) struct Plan {
     pub(crate) settings: &'static str,
     pub(crate) redis: bool,
@@ -44,7 +44,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Starts everything but the agents.
+    /// Starts Redis, the sink, Postfix and pickup-rs, but no agent.
     pub(crate) fn start(self) -> Platform {
         self.start_with_redis_of(None)
     }
@@ -80,8 +80,8 @@ impl Plan {
 
 const SECRET: Proof<'_> = Proof::Password("secret");
 
-/// Returns the settings for two logins, each with no more rights than it needs. Tests themselves
-/// are the default user, who may do all.
+/// Returns the settings for two logins, each with the rights it needs alone. Tests use Redis's
+/// default user, which may do all.
 fn logins(url: &str) -> String {
     let login = |user: &str| format!("user = {user:?}\npassword_file = \"secret\"\n");
     format!("[redis]\nurl = {url:?}\n{}[submit]\n{}", login("agent"), login("mail"))
@@ -123,7 +123,7 @@ impl Platform {
         child.wait().unwrap();
     }
 
-    /// Asks an agent to end and waits until it has.
+    /// Asks an agent to end, and waits for its exit status.
     pub(crate) fn terminate(&mut self, name: &str) -> ExitStatus {
         kill(self.pid(name), Signal::SIGTERM).unwrap();
         self.wait_for_end(name)
@@ -174,7 +174,7 @@ impl Platform {
         (0..count).for_each(|_| self.submit_of(0));
     }
 
-    /// Submits a message of so many bytes or a few more.
+    /// Submits a message of `bytes` bytes or a few more.
     pub(crate) fn submit_of(&mut self, bytes: usize) {
         let id = format!("m{}", self.submitted.len());
         let body = "x".repeat(99) + "\n";
@@ -243,7 +243,7 @@ impl Platform {
 
     /// Whether Redis keeps no message. False while Redis does not answer.
     pub(crate) fn is_at_rest(&self) -> bool {
-        // In the order in which messages move.
+        // The order is that in which messages move.
         self.redis_cli(&["EXISTS", keys::INBOX]) == "0" && self.kept_in_redis() == Some(0)
     }
 
@@ -310,7 +310,7 @@ impl Drop for Platform {
     }
 }
 
-/// Errors in a log, besides that of a pickup-rs that took longer to start than a lease lasts.
+/// Returns the errors in a log, except for a pickup-rs that started later than a lease lasts.
 pub(crate) fn errors(log: &str) -> Vec<&str> {
     let is_of_start = |line: &&str| line.contains("pickup-rs: can't be reached");
     log.lines().filter(|line| line.contains("ERROR") && !is_of_start(line)).collect()

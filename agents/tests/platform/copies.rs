@@ -1,5 +1,6 @@
-//! Copies of a queue directory: one of them is the node, and no other one settles or sends anything
-//! of that node's. Each server has its own Postfix, sink and Mail Agent; Redis is the first one's.
+//! Tests of copies of a queue directory: one of them is the node, and no other one settles or sends
+//! that node's mail. Each server has its own Postfix, sink and Mail Agent, and both use the first
+//! server's Redis.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -62,7 +63,7 @@ impl Two {
         let maildrop = self.beside.postfix.queue_dir().join("maildrop");
         let path = maildrop.join(format!("4C1B21A0.{}.in-doubt", MessageId::new().unwrap()));
         std::fs::write(&path, "").unwrap();
-        // A finished file has this mode.
+        // Mode 0700 marks a finished file.
         std::fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
         let owner = std::fs::metadata(&maildrop).unwrap();
         std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
@@ -75,7 +76,7 @@ impl Two {
         self.beside.start("mail-agent");
     }
 
-    /// Waits until the copy logs that it is refused as one.
+    /// Waits until the copy logs its refusal as a copy.
     fn copy_is_refused(&self) {
         until(LONG, "the copy to be refused", || self.beside.log("mail-agent").contains(COPY))
             .unwrap_or_else(|error| panic!("{error}: {}", self.beside.postfix.log()));
@@ -147,7 +148,7 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     let status = two.original.until_status("the copy to be named", |it| !it["copies"][0].is_null());
     let place = two.beside.postfix.queue_dir().display().to_string();
     assert!(status["copies"][0]["host"].as_str().unwrap().contains(&place), "{status:#}");
-    // In words, on the original's host.
+    // The original's host also names the copy in text.
     let (is_well, told) = two.original.optimus(&["status"]);
     let node = identity(&two.original);
     let words = format!(
@@ -156,7 +157,7 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     );
     let remedy = "stop Postfix there, or run `optimus node new` there";
     assert!(!is_well && told.contains(&words) && told.contains(remedy), "{told}");
-    // Mail that was in the queue when it was copied is Postfix's to send.
+    // The copy's Postfix sends the mail that was in the queue when it was copied.
     deliver(&two.beside);
     assert!(tally(&two.beside.sink.received(), ROUND).is_clean());
     two.submit_to_original(3 * ROUND);
@@ -173,7 +174,7 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     );
 }
 
-/// The copy is made a node of its own at the operator's word.
+/// Checks that `optimus node new` makes a copy with mail a node of its own.
 #[test]
 fn a_copy_with_mail_becomes_a_node_of_its_own_when_it_must() {
     let mut two = two();
@@ -199,7 +200,7 @@ fn a_copy_with_mail_becomes_a_node_of_its_own_when_it_must() {
     assert!(tally.is_clean(), "{tally:?}");
 }
 
-/// Deletes all files of its deferred queue by OPTIMUS's postsuper.
+/// Deletes all files of this server's deferred queue by OPTIMUS's postsuper.
 fn delete_deferred(platform: &Platform) {
     let files = platform.postfix.queue_files("deferred").into_iter();
     let names = files.flat_map(|it| ["-d".into(), it.file_name().unwrap().to_owned()]);
@@ -208,7 +209,7 @@ fn delete_deferred(platform: &Platform) {
     assert_eq!(deferred(platform), 0);
 }
 
-/// The remedy for every refused directory: its copies are given up, and no other mail.
+/// Checks the remedy for a refused directory, which gives up its copies and no other mail.
 #[test]
 fn mail_deleted_on_a_refused_copy_is_deleted_there_alone_and_the_copy_becomes_another_node() {
     let mut two = two();
@@ -227,7 +228,8 @@ fn mail_deleted_on_a_refused_copy_is_deleted_there_alone_and_the_copy_becomes_an
     assert!(tally.is_clean(), "{tally:?}");
 }
 
-/// The copy was started first. The original gives up its files, which are the copy's now.
+/// Checks the case of a copy that starts first. The original gives up its files, which are the
+/// copy's now.
 #[test]
 fn an_original_that_is_refused_gives_its_copies_up_and_serves_as_another_node() {
     let mut two = two();
@@ -250,7 +252,8 @@ fn an_original_that_is_refused_gives_its_copies_up_and_serves_as_another_node() 
     assert_eq!(two.original.counted("resent"), 0);
 }
 
-/// Redis may name a place that was this one's own before a crash.
+/// Checks that a fresh refusal doesn't make a copy, as Redis may name this directory's place before
+/// a crash.
 #[test]
 fn a_copy_becomes_a_node_of_its_own_no_sooner_than_it_is_certainly_a_copy() {
     let mut two = two();
@@ -305,7 +308,7 @@ fn a_copy_without_mail_takes_a_name_of_its_own_and_both_serve() {
     two.original.expect_rest();
     two.copy();
     two.original.postfix.start().unwrap();
-    // The server that attends first is the node, and the other one's Mail Agent ends.
+    // The server that attends first is the node; the Mail Agent of the other server ends.
     two.original.submit(ROUND);
     two.original.expect_rest();
     two.start_copy();
@@ -319,7 +322,7 @@ fn a_copy_without_mail_takes_a_name_of_its_own_and_both_serve() {
     assert!(tally.is_clean(), "{tally:?}");
 }
 
-/// The identity is removed alone, and the queue carries nothing.
+/// Checks the case in which the identity alone is removed while the queue is empty.
 #[test]
 fn a_node_whose_identity_is_removed_is_the_same_node() {
     let mut two = two();

@@ -13,9 +13,9 @@ use testbed::{processes_under, until};
 
 use super::common::{LONG, Plan, Platform, errors};
 
-/// Line in redis-server's own log after it was asked to end.
+/// Line in redis-server's own log after a request to end.
 const GOODBYE: &str = "bye bye";
-/// Line about that in the log of `optimus run`.
+/// Line about the end of Redis in the log of `optimus run`.
 const ENDED: &str = "redis-server ended";
 
 fn folder(platform: &Platform) -> PathBuf {
@@ -38,7 +38,7 @@ fn until_all_serve(platform: &Platform) {
     });
 }
 
-/// A thread that counts the servers in one folder, until it is asked for the highest count.
+/// A thread that counts the servers in one folder, until a test asks for the highest count.
 struct Watch {
     enough: Arc<AtomicBool>,
     looking: Option<JoinHandle<usize>>,
@@ -70,7 +70,7 @@ fn when_one_agent_fails_the_others_drain_and_redis_ends_last() {
     platform.start("optimus");
     until_all_serve(&platform);
     platform.submit(20);
-    // This agent takes the place of the one in `optimus run`.
+    // This Mail Agent takes the place of the one in `optimus run`.
     let mut usurper = platform.command("mail-agent").spawn().unwrap();
     let status = platform.wait_for_end("optimus");
     usurper.kill().unwrap();
@@ -87,7 +87,7 @@ fn when_one_agent_fails_the_others_drain_and_redis_ends_last() {
     platform.expect_all_once();
 }
 
-/// Ctrl-C reaches every process of the terminal's group.
+/// Sends SIGINT to the whole process group, as Ctrl-C does.
 #[test]
 fn ctrl_c_drains_the_agents_before_redis_ends() {
     let mut platform = Plan::default().start();
@@ -117,7 +117,7 @@ fn a_second_signal_ends_the_agents_at_once_and_redis_writes_out_what_it_has() {
     until_all_serve(&platform);
     platform.submit(20);
     let server = processes_under(&folder(&platform))[0].pid;
-    // Without its Redis nothing can drain.
+    // Without its Redis no agent can drain.
     kill(Pid::from_raw(server), Signal::SIGSTOP).unwrap();
     for what in ["SIGTERM, draining", "second signal"] {
         kill(platform.pid("optimus"), Signal::SIGTERM).unwrap();
@@ -157,7 +157,7 @@ fn two_runs_and_kills_never_make_two_servers_of_one_folder() {
     assert_eq!(watch.most(), 1);
 }
 
-/// Checks a socket that is removed, as by programs that clean up forgotten files.
+/// Removes Redis's socket, as programs that clean up forgotten files may do.
 #[test]
 fn a_removed_socket_is_noticed_and_made_again() {
     let mut platform = Plan::default().start();

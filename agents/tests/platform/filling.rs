@@ -1,5 +1,5 @@
-//! Limits by which nobody fills Redis for good: of the quarantine, and of the embedded Redis's
-//! memory. And a disk that is full.
+//! Tests of the limits that keep users from filling Redis: of the quarantine, and of the embedded
+//! Redis's memory. Also tests of a full disk.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,9 +1,9 @@
-//! `optimus status` as a monitoring plugin: its exit status and its first line, in each state.
+//! Tests of `optimus status` as a monitoring plugin: exit status and first line in each state.
 
 use super::common::{LONG, Plan, Platform};
 use testbed::until;
 
-/// Returns the exit status and the first line.
+/// Returns the exit status and the first line of `optimus status`.
 fn status(platform: &Platform, words: &[&str]) -> (i32, String) {
     let output = platform.command("optimus").arg("status").args(words).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -102,7 +102,7 @@ fn a_state_that_cannot_be_judged_is_unknown() {
         "{line}"
     );
     assert_eq!(status(&platform, &["--no-such-option"]).0, 3);
-    // Other commands keep their own: 1 for a failure, 2 for a command line that makes no sense.
+    // Other commands exit with 1 for a failure, and with 2 for a command line that makes no sense.
     let code =
         |words: &[&str]| platform.command("optimus").args(words).output().unwrap().status.code();
     assert_eq!(

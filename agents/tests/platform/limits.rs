@@ -1,4 +1,5 @@
-//! Real limits, through an agent's log, `optimus run` and `optimus check`, and a bare container.
+//! Tests of real limits, by an agent's log, `optimus run` and `optimus check`, and a bare
+//! container.
 
 use std::process::{Child, Command};
 
@@ -48,7 +49,7 @@ fn too_few_open_files_are_named_with_their_remedy() {
     assert!(line.contains("; raise the open files of this process"), "{line}");
 }
 
-/// mail_owner may have one process, and has others already.
+/// Limits mail_owner to one process while it has others already.
 #[test]
 fn a_limit_of_processes_is_named_when_redis_cannot_be_started() {
     let platform = Plan::default().start();

@@ -1,4 +1,4 @@
-//! Mail in the maildrop of a host that only submits: no agent and no Postfix runs.
+//! Tests of mail in the maildrop of a host that only submits: no agent and no Postfix runs.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,7 +11,7 @@ use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
 
-/// A process of `optimus maildrop`, which is killed with this value.
+/// A process of `optimus maildrop`, which is killed when this value is dropped.
 struct Keeper(Child);
 
 impl Keeper {
@@ -24,7 +24,7 @@ impl Keeper {
 }
 
 impl Drop for Keeper {
-    /// Kills it, as `kill -9` does.
+    /// Kills the process, as `kill -9` does.
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -50,7 +50,7 @@ fn records(id: MessageId) -> Vec<u8> {
     bytes
 }
 
-/// Leaves a submission in doubt as postdrop does: some user's file, readable and finished.
+/// Leaves a submission in doubt as postdrop does: a finished file of some user.
 pub(crate) fn leave_in_doubt(platform: &Platform, id: MessageId) -> QueueId {
     let maildrop = platform.postfix.queue_dir().join("maildrop");
     let temporary = maildrop.join("0.0");
@@ -82,8 +82,7 @@ fn files_in_doubt(platform: &Platform) -> usize {
     platform.postfix.queue_files("maildrop").iter().filter(|it| is_in_doubt(it)).count()
 }
 
-/// A message that Redis has is deleted there, and one that Redis lacks is disowned: nobody sends
-/// either.
+/// Checks that a message that Redis has is deleted there, and one that Redis lacks is disowned.
 #[test]
 fn mail_in_doubt_is_deleted_with_the_rest_and_by_its_id() {
     let platform = Plan { redis: true, ..Plan::default() }.start();
@@ -140,8 +139,8 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
     assert!(status.contains("in doubt   2 messages"), "{status}");
     drop(first);
 
-    // Two at once: one resolves, and the other does no harm. Redis never had the message, and no
-    // pickup service will take it from the maildrop, so it is submitted again.
+    // Of two processes at once, one resolves the doubt, and the other does no harm. Redis never had
+    // the message, and no pickup service will take it, so it is submitted again.
     let _keepers = [Keeper::start(&platform), Keeper::start(&platform)];
     platform.redis.as_mut().unwrap().restart().unwrap();
     until(LONG, "an empty maildrop", || maildrop(&platform).is_empty()).unwrap();
@@ -164,7 +163,7 @@ fn maildrop(platform: &Platform) -> Vec<String> {
         .collect()
 }
 
-/// The keeper dies again and again, and Postfix comes up in the middle of it.
+/// Kills `optimus maildrop` again and again, and starts Postfix meanwhile.
 #[test]
 fn mail_that_fell_to_the_maildrop_is_submitted_once_redis_is_back() {
     const COUNT: usize = 60;
@@ -210,7 +209,8 @@ fn status_tells_what_is_stranded_without_redis(platform: &Platform, count: usize
     assert_eq!(told, (&"critical".into(), &false.into(), &count.into()));
 }
 
-/// Queue files that an administrator requeues while Postfix is down are not submissions.
+/// Checks that files which an administrator requeues while Postfix is down are not taken for
+/// submissions.
 #[test]
 fn requeued_files_stay_in_the_maildrop_for_stock_pickup() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
@@ -221,7 +221,7 @@ fn requeued_files_stay_in_the_maildrop_for_stock_pickup() {
     platform.submit(1);
     until(LONG, "a deferred file", || platform.postfix.queue_files("deferred").len() == 1).unwrap();
     platform.postfix.stop().unwrap();
-    // Without postlogd, postsuper can't open the log file; by then it has done its work.
+    // Without postlogd, postsuper fails to open the log file after its work.
     platform.postfix.command("/usr/sbin/postsuper").args(["-r", "ALL"]).output().unwrap();
     let before = maildrop(&platform);
     assert_eq!(before.len(), 1);

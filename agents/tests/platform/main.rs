@@ -1,6 +1,6 @@
-//! The agents as real processes over real Redis, Postfix and pickup-rs.
+//! Tests of the agents as real processes over real Redis, Postfix and pickup-rs.
 //!
-//! Needs root (Postfix's master does) and this build's programs:
+//! The tests need root, as Postfix's master does, and this build's programs:
 //! `cargo build --workspace --all-features --bins`.
 
 #![allow(clippy::unwrap_used)]
@@ -85,7 +85,8 @@ fn optimus_run_killed_and_started_again_goes_on() {
         platform.wait_for_redis();
         platform.submit(40);
         platform.kill_9("optimus");
-        // This mail goes into the maildrop, or into a Redis that is just ending; both count.
+        // This mail goes into the maildrop, or into a Redis that is just ending; either way it
+        // arrives.
         platform.submit(10);
         platform.start("optimus");
     }
@@ -116,7 +117,7 @@ fn the_embedded_redis_killed_is_started_again() {
     assert!(log.contains("redis-server died") && log.contains("optimus-redis/log"), "{log}");
 }
 
-/// While an agent is missing, mail waits in Redis, and `optimus status` says why.
+/// Checks that mail waits in Redis while an agent is missing, and that `optimus status` says why.
 #[test]
 fn mail_waits_while_an_agent_is_missing() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
@@ -142,7 +143,7 @@ fn mail_waits_while_an_agent_is_missing() {
     assert_eq!(platform.sink.count(), 0);
     platform.start("mail-agent");
     platform.expect_all_once();
-    // And the other way round: the Scheduler last.
+    // Now the Scheduler starts last.
     assert!(platform.terminate("scheduler-agent").success());
     platform.submit(10);
     why(&platform, "no scheduler agent is alive");
@@ -150,7 +151,7 @@ fn mail_waits_while_an_agent_is_missing() {
     platform.expect_all_once();
 }
 
-/// Two Info Agents share lots; when one dies, the other assigns its lots.
+/// Checks that of two Info Agents one assigns the lots of the other after its death.
 #[test]
 fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
     let mut platform = Plan {
@@ -173,7 +174,7 @@ fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
     platform.expect_all_once();
 }
 
-/// Postfix can't be reached, so the node gives its lots back, and takes them again later.
+/// Checks that a Mail Agent hands its lots back while Postfix is down, and serves again later.
 #[test]
 fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
@@ -183,7 +184,7 @@ fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
     platform.postfix.stop().unwrap();
     platform.until_status("it withdraws", |status| status["nodes"][0]["window"] == 0);
     platform.submit(5);
-    // An Info Agent that doesn't know yet may still assign a lot, which the node gives back.
+    // An Info Agent with an older view may still assign a lot, which the node hands back.
     let waits = |status: &serde_json::Value| {
         status["waiting"].to_string().contains("pickup-rs")
             && (&status["backlog"], &status["lots"]["assigned_total"]) == (&5.into(), &0.into())

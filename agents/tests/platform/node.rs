@@ -1,5 +1,5 @@
-//! Queue directories that are put back to an earlier state. Nothing is lost, and mail that is
-//! settled in Redis is not given to a node again.
+//! Tests of queue directories that are put back to an earlier state. No mail is lost, and no
+//! settled mail goes to a node again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -59,8 +59,8 @@ fn put_back(platform: &Platform, backup: &Path) {
         .unwrap();
 }
 
-/// Runs what `postfix start` runs before master. Its complaint about the log, which postsuper can't
-/// write here, doesn't matter.
+/// Runs the check of the queue that `postfix start` runs before master. postsuper can't write its
+/// log here, which does no harm.
 fn as_postfix_starts(platform: &Platform) {
     platform.postfix.command("/usr/sbin/postsuper").status().unwrap();
 }
@@ -116,7 +116,7 @@ fn files_that_postfix_renames_are_sent_once() {
     };
     let before = names();
     let backup = platform.postfix.path().join("backup");
-    // The old files keep their inodes, so that no new file has one of them.
+    // The old files stay, so that no new file gets one of their inodes.
     std::fs::rename(platform.postfix.queue_dir(), &backup).unwrap();
     copy(&backup, platform.postfix.queue_dir());
     as_postfix_starts(&platform);
@@ -137,8 +137,8 @@ fn a_queue_directory_with_short_queue_ids_that_is_put_back_loses_nothing_either(
     what_came_since_is_sent(&mut platform);
 }
 
-/// The folder with the node's identity and its mark is deleted. The queue files name the node, and
-/// the mail in them is kept.
+/// Deletes the folder with the node's identity and its mark. The queue files still name the node,
+/// so their mail stays committed.
 #[test]
 fn a_node_whose_folder_is_deleted_keeps_its_mail() {
     let mut platform = running(|it| it.main(DEFERS).main("enable_long_queue_ids = yes"));
@@ -153,7 +153,8 @@ fn a_node_whose_folder_is_deleted_keeps_its_mail() {
     assert_eq!(platform.counted("resent"), 0);
 }
 
-/// Mail that was delivered while nobody looked is settled by its absence: the mark covers it.
+/// Checks that mail delivered while the agents are away is settled by its absence, since the mark
+/// covers it.
 #[test]
 fn mail_delivered_while_the_agents_are_away_is_not_sent_again() {
     let mut platform = running(|it| it.main(DEFERS));

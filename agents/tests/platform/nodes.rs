@@ -1,4 +1,5 @@
-//! Orders of operators on one server for mail that waits in another server's Postfix.
+//! Tests of operators' orders, given on one server, for mail that waits in another server's
+//! Postfix.
 
 use spool::keys;
 use testbed::{PostfixBuilder, until};
@@ -8,8 +9,8 @@ use super::common::{LONG, Plan, Platform};
 
 const COUNT: usize = 5;
 
-/// The first server has all agents but a Mail Agent. The second one has that, and its Postfix
-/// defers all mail.
+/// Two servers: the first one has the other agents, and the second one the Mail Agent and a Postfix
+/// that defers all mail.
 struct Two {
     first: Platform,
     second: Platform,
@@ -106,7 +107,8 @@ fn mail_that_another_node_has_deferred_is_requeued_there() {
     assert_eq!(two.second.sink.received().len(), COUNT);
 }
 
-/// No Mail Agent is there to carry the order out. The command says so, and the next agent does it.
+/// Checks that the command reports an order that no Mail Agent can carry out, and that the next
+/// agent does so.
 #[test]
 fn an_order_waits_for_a_mail_agent_that_is_away() {
     let mut two = deferring();
@@ -139,7 +141,7 @@ fn an_order_waits_for_a_mail_agent_that_is_away() {
     two.expect_rest();
 }
 
-/// The order comes too late, and ends with the message.
+/// Checks that an order that comes too late ends with the message's settlement.
 #[test]
 fn an_order_for_mail_that_was_sent_meanwhile_ends() {
     let mut two = deferring();
@@ -171,7 +173,8 @@ fn a_node_whose_postfix_runs_is_not_lost_without_a_mail_agent() {
     assert_eq!(two.second.sink.received().len(), COUNT);
 }
 
-/// The order is carried out in Redis when the node is given up, and nobody sends the mail again.
+/// Checks that Redis carries the order out when the node is given up, so that the mail is not sent
+/// again.
 #[test]
 fn an_order_ends_with_a_node_that_is_lost() {
     let mut two = deferring_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 3\n");

@@ -1,4 +1,4 @@
-//! Operators' acts on mail: `optimus delete`, `hold`, `release`, and OPTIMUS's postsuper.
+//! Tests of operators' acts on mail: `optimus delete`, `hold`, `release`, and OPTIMUS's postsuper.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -30,7 +30,7 @@ fn stuck() -> Platform {
 
 fn stop(platform: &Platform) {
     platform.postfix.stop().unwrap();
-    // Stock postsuper runs as mail_owner, and without a postlogd it writes the log itself.
+    // Without a postlogd, stock postsuper writes the log itself, as mail_owner.
     for (name, mode) in [("log", 0o777), ("log/maillog", 0o666)] {
         let path = platform.postfix.path().join(name);
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
@@ -86,7 +86,7 @@ fn postsuper_deletes_all_accepted_mail_and_no_later_mail() {
 fn nothing_is_sent_after_everything_was_deleted_while_it_is_fed() {
     let mut platform = stuck();
     platform.submit(60);
-    // The feeding begins, and the command comes into it.
+    // The command comes while messages are being fed.
     platform.postfix.start().unwrap();
     let output = postsuper(&platform, &["-d", "ALL"], "");
     assert!(output.status.success(), "{}", said(&output));
@@ -98,7 +98,7 @@ fn nothing_is_sent_after_everything_was_deleted_while_it_is_fed() {
             && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_idle))
     });
     until(LONG, "the later one", || platform.sink.received().len() > sent).unwrap();
-    // Stock removes files that a delivery agent has open as well; of these some are being sent.
+    // Stock postsuper also removes files that a delivery agent is sending, some of which arrive.
     let later = platform.sink.received().len() - sent;
     assert!(later <= 3, "{later} were sent later, {sent} before");
 }
@@ -118,7 +118,7 @@ fn held_mail_is_marked_waits_and_survives_restarts_until_it_is_released() {
         .until_status("held", |status| status["standing"]["held"] == 3 && status["backlog"] == 0);
     let (_, text) = platform.optimus(&["status"]);
     assert!(text.contains("on hold    3 messages in Redis, the longest for "), "{text}");
-    // Held mail stops nobody else's.
+    // Held mail must not delay other mail.
     platform.submit(1);
     until(LONG, "other mail", || platform.sink.received().len() == 1).unwrap();
     let (is_fine, text) = platform.optimus(&["release", "--to", "TO@example.org"]);
@@ -201,7 +201,7 @@ fn everything_else_is_stock_s_own_work() {
     }
 }
 
-/// Other users get the words that stock has for them, and nothing is changed.
+/// Checks that other users get stock's error, and that no mail is changed.
 #[test]
 fn postsuper_is_for_root_alone() {
     let mut platform = stuck();
@@ -265,7 +265,7 @@ impl Mixture {
         (output.status.code(), said(&output))
     }
 
-    /// Runs stock's on the `n`th id of Postfix's, and on an unknown one.
+    /// Runs stock's postsuper on the `n`th id in Postfix, and on an unknown one.
     fn stocks(&self, option: &str, n: usize) -> (Option<i32>, String) {
         let mut command = self.platform.command("/usr/sbin/postsuper");
         command.args([option, &self.in_postfix[n], option, "ABC123"]);
@@ -276,8 +276,8 @@ impl Mixture {
 
 const NOBODYS: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
-/// An unknown id is no failure, as with stock. An id in doubt is named, and is a failure unless it
-/// is deleted.
+/// Checks that an unknown id is no failure, as with stock. An id in doubt is named, and is a
+/// failure unless it is deleted.
 #[test]
 fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
     let mixture = Mixture::new();

@@ -1,4 +1,4 @@
-//! The operator's view: `optimus status`, `check`, `config`, and clear errors.
+//! Tests of `optimus status`, `check`, `config` and `quarantine`, and of their errors.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -44,11 +44,11 @@ fn status_without_redis_says_so() {
 fn looking_leaves_the_functions_in_redis_as_they_are() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     let functions = |platform: &Platform| platform.redis_cli(&["FUNCTION", "LIST"]);
-    // pickup-rs, which the first look has started, loads them.
+    // The first look has started pickup-rs, which loads the functions.
     platform.status();
     until(LONG, "pickup-rs to load them", || !functions(&platform).is_empty()).unwrap();
     assert_eq!(platform.status()["queue"]["handoff"], "hold");
-    // pickup-rs would load them again whenever it is asked for its files.
+    // A running pickup-rs would load the functions again.
     platform.postfix.stop().unwrap();
     platform.redis_cli(&["FUNCTION", "FLUSH"]);
     for words in [&["status"][..], &["quarantine"]] {
@@ -78,7 +78,7 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     );
     assert_eq!(platform.redis_cli(&["FCALL", "optimus_version", "0"]), "1.00000000");
 
-    // The answers of this library can't be read.
+    // The commands can't read the answers of this library.
     platform.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &another_library()]);
     let (is_fine, text) = platform.optimus(&["status"]);
     assert!(!is_fine && text.contains("pickup-rs  ") && text.contains("another OPTIMUS"), "{text}");
@@ -147,7 +147,7 @@ fn quarantined_mail_is_listed_shown_retried_and_dropped() {
         "{text}"
     );
 
-    // A mended message is sent; a damaged one would come back.
+    // A mended message is sent, but a damaged one would come back.
     mend(&platform, first);
     let (is_fine, text) = platform.optimus(&["quarantine", "retry", first]);
     assert!(is_fine && text.contains("waits in a lot"), "{text}");
@@ -246,7 +246,7 @@ fn check_finds_nothing_wrong_with_a_good_platform() {
     let mut platform = Plan::default().start();
     platform.start("optimus");
     platform.wait_for_redis();
-    // Stock programs are not replaced in a private instance. That is a warning, and the only line.
+    // Stock programs are not replaced in a private instance, which is the only warning.
     let fine = || {
         let (is_fine, text) = platform.optimus(&["check"]);
         is_fine && text.lines().all(|line| line.contains("not OPTIMUS's"))
@@ -302,7 +302,7 @@ fn a_broken_optimus_toml_is_named_with_its_line() {
         assert!(!is_fine, "{words:?}: {text}");
         let about_it: Vec<&str> =
             text.lines().filter(|line| !line.contains("not OPTIMUS's")).collect();
-        // One line, without a stack, whatever the environment asks for.
+        // The error is one line, even where the environment asks for a backtrace.
         let [line] = about_it[..] else { panic!("{words:?}: {text}") };
         assert!(line.contains("optimus.toml:2:1: ") && line.contains("siez"), "{words:?}: {text}");
     }

@@ -1,4 +1,4 @@
-//! The queue as one list: mail in Redis and in this host's Postfix.
+//! Tests of the queue as one list of mail in Redis and in this host's Postfix.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -74,7 +74,7 @@ fn the_queue_shows_a_deferred_message_once_and_with_its_reason() {
     assert!(reason.contains("Connection refused"), "{reason}");
 }
 
-/// Checks the list that users get, over the Mail Agent's socket.
+/// Checks the list that users get over the Mail Agent's socket.
 #[test]
 fn mailq_shows_the_same_list() {
     let mut platform = stuck();
@@ -82,13 +82,13 @@ fn mailq_shows_the_same_list() {
     stock_submit(&platform, &["bob@example.org"]);
     let mailq = |platform: &Platform| platform.command("sendmail").arg("-bp").output().unwrap();
     let both = || (mailq(&platform), platform.optimus(&["queue"]).1);
-    // Lots that come back from the node may move between the two lists, and then their order does.
+    // Lots that come back from the node may move between the two listings, which changes the order.
     until(LONG, "both lists to be the same", || {
         let (output, expected) = both();
         output.status.success() && expected.ends_with(&*String::from_utf8_lossy(&output.stdout))
     })
     .unwrap_or_else(|error| panic!("{error}: {:?}", both()));
-    // The socket is there. When no Mail Agent answers, mailq says so.
+    // The socket exists, but no Mail Agent answers.
     assert!(UnixStream::connect(platform.postfix.queue_dir().join("public/optimus-showq")).is_ok());
     platform.kill_9("optimus");
     let output = mailq(&platform);
@@ -105,7 +105,7 @@ fn mailq_shows_the_same_list() {
 #[test]
 fn a_reader_that_stops_keeps_nobody_from_the_list() {
     let platform = stuck();
-    // The list is longer than what a socket holds.
+    // The list is longer than a socket's buffer.
     let recipients: Vec<String> =
         (0..4_000).map(|n| format!("{n}.{}@example.org", "x".repeat(60))).collect();
     let mut arguments = vec!["-i", "-f", "from@example.org"];

@@ -1,5 +1,5 @@
-//! One part of a platform can't reach Redis, and the others can. All waits, the reason is named,
-//! and it heals by itself.
+//! Tests of one part of a platform that can't reach Redis, while the others can. Mail waits, the
+//! reason is named, and the platform recovers by itself.
 
 use spool::{SpoolId, keys};
 use testbed::{MovingAddress, Redis, until};
@@ -14,13 +14,13 @@ fn arrived(platform: &mut Platform, redis: &Redis, count: usize) {
     platform.expect_rest_of(redis);
 }
 
-/// Checks that the inbox or a lot keeps all, and that nothing was put aside.
+/// Checks that the inbox or a lot keeps all messages, and that none is in quarantine.
 fn waits(platform: &Platform, redis: &Redis, count: usize) {
     assert_eq!(redis.cli(&["ZCARD", keys::QUARANTINE]).unwrap(), "0");
     assert_eq!(platform.sink.distinct(), count, "something was sent");
 }
 
-/// The parts that lose Redis, and the words of these commands then.
+/// Parts that lose Redis, each with the words of the commands in that case.
 struct Case {
     agents: bool,
     pickup_rs: bool,
@@ -77,7 +77,7 @@ fn replace_pickup_rs(platform: &Platform) {
     .unwrap();
 }
 
-/// Another platform's Redis, with an identity of its own.
+/// Leads a platform to another platform's Redis, whose spool has another identity.
 #[test]
 fn a_redis_of_another_spool_is_named_by_the_commands_with_both_spools_and_the_remedy() {
     let (redis, other) = (server(), server());

@@ -1,4 +1,4 @@
-//! A platform whose Redis is not, or is no longer, the one that it should be.
+//! Tests of a platform whose Redis is not, or is no longer, the right one.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub(crate) fn gone() -> Redis {
     redis
 }
 
-/// Starts everything but the agents; nothing has connected to Redis yet.
+/// Starts a platform without agents, from which no process has connected to Redis yet.
 pub(crate) fn platform_at(at: SocketAddr) -> Platform {
     let platform = Plan::default().start();
     lead_to(&platform, at);
@@ -110,7 +110,7 @@ impl Failover {
         Self { platform, old, new, name }
     }
 
-    /// Leaves the replica without news of what follows.
+    /// Stops the replication, so that the replica lacks later changes.
     fn lose_sight(&self) {
         self.new.wait_for_step(&self.old).unwrap();
         self.new.lose_sight().unwrap();
@@ -142,7 +142,7 @@ fn deferred(count: u64) -> impl Fn(&serde_json::Value) -> bool {
     move |status| status["deferred"]["total"] == count
 }
 
-/// Has Postfix try all mail now.
+/// Has Postfix try all deferred mail now.
 fn deliver(platform: &Platform) {
     platform.postfix.set_main(&["defer_transports ="]).unwrap();
     platform.postfix.reload().unwrap();
@@ -159,7 +159,7 @@ fn after_a_failover_mail_that_only_the_old_master_has_as_settled_is_settled_agai
     failover.fail_over().expect_all_once();
 }
 
-/// pickup-rs is stopped while all is assigned, so that the replica has the lots and not the
+/// Stops pickup-rs until all mail is assigned, so that the replica has the lots and lacks the
 /// commits.
 fn failover_without_commits(settings: &str) -> Failover {
     let mut failover = Failover::prepare(settings);
@@ -208,7 +208,7 @@ fn after_a_failover_that_outlasts_the_lease_mail_is_committed_again_as_well() {
     expect_all_committed_again(failover.fail_over());
 }
 
-/// A replica has the same spool, and lacks mail that came after it stopped following.
+/// Leads pickup-rs to a stale replica, which has the same spool but lacks later mail.
 #[test]
 fn a_pickup_rs_that_reads_from_a_stale_replica_is_named_and_nothing_is_put_aside() {
     let (master, replica) = (server(), server());
@@ -288,10 +288,10 @@ fn a_redis_restored_from_an_older_copy_is_reported_and_goes_on() {
     platform.sink_has(4);
     platform.expect_rest_of(&redis);
     redis.restore(&copy).unwrap();
-    // Each client that had seen a later lot counts one.
+    // The counter rises by one for each client that had seen a later lot.
     let is_counted = |status: &serde_json::Value| status["counts"]["rewound"].as_u64() >= Some(1);
     platform.until_status("it is counted", is_counted);
-    // Redis counts before the client that told it logs.
+    // The client logs after Redis has counted.
     let words = "an earlier state of this spool";
     let is_said = || (platform.log("optimus") + &platform.postfix.log()).contains(words);
     until(LONG, "the log to say so", is_said).unwrap();

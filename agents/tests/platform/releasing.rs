@@ -41,7 +41,7 @@ fn slow(postfix: Site) -> Platform {
     platform
 }
 
-/// Waits until all has arrived. Postfix tries what it has deferred whenever it is told to.
+/// Waits until all mail has arrived, and has Postfix try deferred mail meanwhile.
 fn flushed(platform: &Platform) {
     let flush = || platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
     until(LONG, "all mail to arrive", || {
@@ -96,7 +96,7 @@ fn done(platform: &Platform, option: &str) -> Output {
     output
 }
 
-/// Without a Mail Agent, the command acts by itself.
+/// Without a Mail Agent, the command acts on the files itself.
 #[test]
 fn postsuper_holds_and_releases_mail_that_waits_in_the_queue_manager() {
     for postfix in [two_phase as Site, direct] {
@@ -178,8 +178,8 @@ fn a_release_that_was_ordered_before_redis_died_is_carried_out_when_it_is_back()
     flushed(&platform);
 }
 
-/// Redis doesn't know in which of its queues a Postfix has a message. While a Mail Agent is there,
-/// it releases the mail: a file that another process renames is found later, by its absence.
+/// Checks that a running Mail Agent releases the mail in hold. Redis doesn't know in which queue of
+/// Postfix a message is.
 #[test]
 fn postsuper_orders_the_release_of_all_in_hold_from_the_mail_agent() {
     let platform = slow(two_phase);

@@ -1,4 +1,4 @@
-//! Mail that Postfix can't send now stops nobody else's mail.
+//! Tests that mail which Postfix can't send now delays no other mail.
 
 use std::net::TcpListener;
 
@@ -54,7 +54,7 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
     for _ in 0..HELD {
         submit_to(&platform, "to@slow.example");
     }
-    // Each time some are on hold, there is room for more.
+    // Each message that is put on hold makes room for another one.
     platform.until_status("all on hold", |status| {
         postsuper(&platform, "-h");
         status["on_hold"] == HELD
@@ -70,8 +70,7 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
     );
 
     postsuper(&platform, "-H");
-    // Released mail waits in the deferred queue, and Postfix passes over a message that it just
-    // delivers.
+    // Released mail waits in the deferred queue, and a flush skips a message under delivery.
     expect_the_rest(&platform, black_hole, HELD + 3);
     platform.until_status("none on hold", |status| status["on_hold"] == 0);
 }
@@ -101,7 +100,7 @@ fn a_destination_that_takes_for_ever_delays_nobody_else_s_mail() {
     };
     platform.until_status("pickup-rs to tell where mail goes", in_flight);
     assert!(platform.optimus(&["status"]).1.contains("in flight  slow.example 2500"));
-    // The queue files tell it, and they outlive pickup-rs.
+    // The counts come from the queue files, which outlive pickup-rs.
     platform.postfix.reload().unwrap();
     platform.until_status("a new pickup-rs to tell the same", in_flight);
 }
@@ -109,8 +108,8 @@ fn a_destination_that_takes_for_ever_delays_nobody_else_s_mail() {
 const BLACK_HOLED: u64 = 40;
 
 /// Starts a platform with a window of 20, and submits twice as many messages to a black hole. Also
-/// returns how many are parked. Half of the window is theirs, and as many more as were under way
-/// when the limit was reached.
+/// returns the number of parked messages. In flight are half a window, and the messages that were
+/// under way when the limit was reached.
 fn with_a_full_window() -> (Platform, BlackHole, u64) {
     let platform = with_window("[agents]\nlease_ms = 1000\n[mail]\nwindow = 20\n");
     let black_hole = BlackHole::in_the_way_of(&platform);
@@ -133,7 +132,7 @@ fn shares(status: &serde_json::Value, parked: u64) -> bool {
         == (&parked.into(), &(BLACK_HOLED - parked).into())
 }
 
-/// Opens the way, has Postfix try its deferred mail again, and expects all mail to arrive.
+/// Removes the black hole, has Postfix try deferred mail, and expects all mail to arrive.
 fn expect_the_rest(platform: &Platform, black_hole: BlackHole, count: usize) {
     drop(black_hole);
     platform.postfix.set_main(&["transport_maps ="]).unwrap();
@@ -155,7 +154,7 @@ fn a_destination_takes_no_more_than_its_share_of_the_window() {
         platform.submit(1);
         until(LONG, "an urgent message to arrive", || platform.sink.distinct() == n).unwrap();
     }
-    // A message to several destinations goes out, too, if one of them has room.
+    // A message to several destinations also goes out if one of them has room.
     submit_to(&platform, "one@slow.example,other@example.org");
     until(LONG, "half of a message to arrive", || platform.sink.count() == 6).unwrap();
     let (_, text) = platform.optimus(&["status"]);
@@ -198,7 +197,7 @@ fn operators_reach_parked_mail() {
 const SHARED: &str = "[agents]\nlease_ms = 1000\n[mail]\nwindow = 20\nwindow_shared = 10\n";
 const URGENT: usize = 10;
 
-/// Each node keeps room for others, and what is parked is in neither's hands.
+/// Checks that each node keeps room for others, and that no node has the parked messages.
 #[test]
 fn of_two_nodes_none_is_filled_by_a_destination() {
     let mut first = Plan { redis: true, settings: SHARED, ..Plan::default() }.start();

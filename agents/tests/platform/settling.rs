@@ -24,7 +24,7 @@ fn plan() -> Plan {
     }
 }
 
-/// A loop of `postsuper` with some words, until it is dropped.
+/// A loop that runs `postsuper` with some words until it is dropped.
 struct Postsuper(Child);
 
 impl Postsuper {
@@ -55,7 +55,7 @@ fn postsuper(platform: &Platform, words: &[&str]) {
     );
 }
 
-/// Waits until Redis and Postfix keep no mail. Returns the ids of all that has arrived.
+/// Waits until Redis and Postfix keep no mail. Returns the ids of the mail that has arrived.
 fn arrived(platform: &Platform) -> BTreeSet<String> {
     // The last `postsuper` outlives its loop. Mail that was released from hold, or has failed,
     // waits in deferred for its time.
@@ -129,7 +129,7 @@ fn requeuing_all_mail_loses_nothing() {
     assert_eq!(arrived(&platform), all());
 }
 
-/// Mail that the administrator deletes after its release is theirs to delete.
+/// Checks that an administrator's deletion removes released mail alone.
 #[test]
 fn deleting_all_mail_deletes_only_what_was_released() {
     let mut platform = running();
@@ -138,14 +138,14 @@ fn deleting_all_mail_deletes_only_what_was_released() {
     until(LONG, "redis to be empty", || platform.is_at_rest()).unwrap();
     drop(postsuper);
     let arrived = arrived(&platform).len();
-    // The log daemon may lag behind.
+    // Postfix's log may lag behind the deletions.
     let accounted = || arrived + deleted_unsent(&platform.postfix.log());
     until(LONG, "each message to be sent or deleted", || accounted() >= COUNT)
         .unwrap_or_else(|error| panic!("{error}: {arrived} sent, {} accounted for", accounted()));
 }
 
-/// Counts the messages that `postsuper` has deleted, by the mail log: without those that were fed
-/// again, and without those whose delivery went on.
+/// Counts the messages in the mail log that `postsuper` has deleted, except those that were fed
+/// again or delivered.
 fn deleted_unsent(log: &str) -> usize {
     let counts =
         log.lines().filter_map(|line| line.split_once("]: Deleted: ")?.1.split(' ').next());
@@ -172,7 +172,7 @@ fn a_committed_file_that_is_deleted_before_its_release_is_sent_by_another_file()
     platform.expect_all_once();
 }
 
-/// Something deletes prepared files without end: the operator is told, and no message is given up.
+/// Deletes prepared files again and again. The log must report it, and no message may be given up.
 #[test]
 fn prepared_files_deleted_again_and_again_are_reported_and_lose_nothing() {
     let mut platform = running();

@@ -1,11 +1,11 @@
-//! Connections to Redis over which nothing comes, and logs that nobody reads.
+//! Tests of silent connections to Redis, and of logs that nobody reads.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 
 use super::common::{LONG, Plan};
 
-/// Returns when the server has closed a connection over which nothing came.
+/// Waits until the server closes a silent connection.
 fn until_closed(mut connection: UnixStream) {
     connection.set_read_timeout(Some(LONG)).unwrap();
     let heard = connection.read(&mut [0; 64]);
@@ -21,7 +21,7 @@ fn the_embedded_redis_closes_silent_connections_and_agents_keep_theirs() {
     platform.expect_all_once();
     let log = platform.log("optimus");
     until_closed(UnixStream::connect(platform.redis_socket()).unwrap());
-    // The agents' connections are older than the one that was closed, and still the first ones.
+    // The agents' connections are older than the closed one, and were never closed.
     let (whole, later) = (platform.log("optimus"), platform.log("optimus").split_off(log.len()));
     assert!(!whole.contains("connection=2"), "{whole}");
     assert!(!later.contains("WARN") && !later.contains("ERROR"), "{whole}");
@@ -29,7 +29,7 @@ fn the_embedded_redis_closes_silent_connections_and_agents_keep_theirs() {
     platform.expect_all_once();
 }
 
-/// redis-server warns when it starts, and would wait for a reader of the same pipe for ever.
+/// Checks that redis-server's warning at its start doesn't block on a full pipe.
 #[test]
 fn a_log_that_nobody_reads_stops_neither_redis_nor_the_agents() {
     let mut platform = Plan::default().start();

@@ -1,4 +1,4 @@
-//! `optimus trace`: where a message is or was.
+//! Tests of `optimus trace`, which shows where a message is or was.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

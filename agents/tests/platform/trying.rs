@@ -1,4 +1,5 @@
-//! `optimus check`, run by root, finds problems that only users, agents or pickup-rs have.
+//! Tests that `optimus check`, run by root, finds problems that only users, agents or pickup-rs
+//! have.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use super::common::{LONG, Plan, Platform};
 use spool::keys;
 use testbed::until;
 
-/// A file with another mode or owner, which gets its own back when this value is dropped.
+/// A file with another mode or owner, whose own is restored when this value is dropped.
 struct Changed {
     path: PathBuf,
     mode: u32,
@@ -54,7 +55,7 @@ fn check_tries_as_users_agents_and_pickup() {
     let config = platform.postfix.config_dir().to_owned();
     let queue = platform.postfix.queue_dir().to_owned();
     let group = queue.join("maildrop").metadata().unwrap().gid();
-    // Root and the group, as optimus.toml(5) says.
+    // The owner and the group are those that optimus.toml(5) demands.
     chown(config.join("secret"), None, Some(group)).unwrap();
     until(LONG, "nothing to complain of", || complaints(&platform).is_empty())
         .unwrap_or_else(|error| panic!("{error}: {:?}", complaints(&platform)));

@@ -174,7 +174,7 @@ pub struct NodeStatus {
     pub credit: u64,
     /// Number of lots assigned to the node.
     pub lots: usize,
-    /// Number of messages in these lots that are not committed.
+    /// Number of uncommitted messages in the node's lots.
     pub pending: u64,
     /// Number of messages committed to the node and not settled.
     pub committed: u64,
