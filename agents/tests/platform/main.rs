@@ -8,6 +8,7 @@
 mod common;
 mod copies;
 mod ending;
+mod exits;
 mod filling;
 mod health;
 mod limits;

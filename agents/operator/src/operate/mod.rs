@@ -40,8 +40,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[group(id = "which", required = true, multiple = true)]
 pub(crate) struct Selection {
     /// Messages' ids; the marks that `mailq` puts behind an id may stay
-    #[arg(group = "which", conflicts_with = "all")]
-    ids: Vec<String>,
+    #[arg(group = "which", conflicts_with = "all", value_parser = message_id)]
+    ids: Vec<MessageId>,
     /// All mail but the quarantine
     #[arg(long, group = "which")]
     all: bool,
@@ -85,25 +85,24 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
+fn message_id(text: &str) -> Result<MessageId, &'static str> {
+    without_mark(text).parse().map_err(|_| "not the id of a message")
+}
+
 /// Returns an id without the mark that `mailq` shows behind it.
 pub(crate) fn without_mark(id: &str) -> &str {
     id.trim().trim_end_matches(['*', '!', '#'])
 }
 
 impl Selection {
-    fn which(&self) -> Result<Which> {
+    fn which(&self) -> Which {
         if !self.ids.is_empty() {
-            let parsed = self.ids.iter().map(|id| {
-                without_mark(id)
-                    .parse::<MessageId>()
-                    .with_context(|| format!("{id:?}: not the id of a message"))
-            });
-            return Ok(Which::Ids(parsed.collect::<Result<_>>()?));
+            return Which::Ids(self.ids.iter().copied().collect());
         }
         let before_ms = self.older_than.map(|age| now_ms().saturating_sub(age.as_millis() as u64));
         let Self { from, to, domain, .. } = self;
         let (from, to, domain) = (from.clone(), to.clone(), domain.clone());
-        Ok(Which::Matching(Filter { from, to, domain, before_ms, queues: Vec::new() }))
+        Which::Matching(Filter { from, to, domain, before_ms, queues: Vec::new() })
     }
 }
 
@@ -142,7 +141,7 @@ pub(crate) fn done(act: Act) -> Operated {
 }
 
 pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<ExitCode> {
-    let (instance, which) = (Instance::open(options)?, selection.which()?);
+    let (instance, which) = (Instance::open(options)?, selection.which());
     let server = instance.server.address.to_string();
     let about = || format!("redis at {server}");
     if selection.dry_run {
