@@ -24,6 +24,7 @@ mod releasing;
 mod resting;
 mod settling;
 mod silence;
+mod sizes;
 mod trace;
 mod trying;
 
