@@ -35,8 +35,12 @@ fn plan(redis: bool) -> Plan {
 const DEFERS: &str = "defer_transports = smtp relay";
 
 fn two() -> Two {
-    let mut original = plan(true).start();
-    let beside = plan(false).start_beside(&original);
+    two_with(Plan::default().settings)
+}
+
+fn two_with(settings: &'static str) -> Two {
+    let mut original = Plan { settings, ..plan(true) }.start();
+    let beside = Plan { settings, ..plan(false) }.start_beside(&original);
     beside.postfix.stop().unwrap();
     DAEMONS.iter().for_each(|name| original.start(name));
     Two { original, beside }
@@ -117,6 +121,22 @@ fn tally(deliveries: &[Delivery], count: usize) -> Tally {
     Tally::of(names.iter().map(String::as_str), deliveries)
 }
 
+const MANUAL: &str = include_str!("../../../docs/man/optimus.1.in");
+const DECISION: &str =
+    include_str!("../../../docs/decisions/0030-no-word-makes-a-copy-the-node.md");
+
+/// Checks that a text names the remedies for a refused copy. In status, check, man page and
+/// decision record they are the same.
+fn names_the_remedies(text: &str) {
+    let plain = text.replace('\\', "").to_lowercase();
+    for remedy in ["stop postfix", "postsuper -d -", "optimus node new --even-with-mail"] {
+        assert!(plain.contains(remedy), "{remedy}: {text}");
+    }
+    // Nor does any of them name the command without the option, which is refused.
+    let commands = plain.matches("optimus node new").count();
+    assert_eq!(commands, plain.matches("optimus node new --even-with-mail").count(), "{text}");
+}
+
 /// Counts the files of messages that were never released.
 fn prepared(platform: &Platform) -> usize {
     std::fs::read_dir(platform.postfix.queue_dir().join("optimus/prepared"))
@@ -135,12 +155,11 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     two.copy_is_refused();
     std::fs::remove_file(in_doubt).expect("a submission in doubt is the original's to decide");
     let (is_well, told) = two.beside.optimus(&["check"]);
-    let says = |told: &str| {
-        told.contains(COPY)
-            && told.contains("sends the 20 messages")
-            && told.contains("`optimus node new`")
-    };
+    let says = |told: &str| told.contains(COPY) && told.contains("sends the 20 messages");
     assert!(!is_well && says(&told), "{told}");
+    names_the_remedies(told.lines().find(|line| line.contains(COPY)).unwrap());
+    names_the_remedies(MANUAL.split(".SH ").find(|it| it.starts_with("COPIED SERVERS")).unwrap());
+    names_the_remedies(DECISION);
     let status = two.beside.status();
     assert!(status["state"] == "critical" && says(&status.to_string()), "{status:#}");
     let pause = &status["queue"]["pause"];
@@ -155,8 +174,8 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
         "{place}: not served: a copy of node {}, which is served by ",
         node.split_whitespace().next().unwrap()
     );
-    let remedy = "stop Postfix there, or run `optimus node new` there";
-    assert!(!is_well && told.contains(&words) && told.contains(remedy), "{told}");
+    assert!(!is_well && told.contains(&words), "{told}");
+    names_the_remedies(told.lines().find(|line| line.contains(&words)).unwrap());
     // The copy's Postfix sends the mail that was in the queue when it was copied.
     deliver(&two.beside);
     assert!(tally(&two.beside.sink.received(), ROUND).is_clean());
@@ -298,6 +317,80 @@ fn a_queue_directory_may_move_and_the_original_that_comes_back_is_refused() {
     assert!(tally.is_clean(), "{tally:?}");
     assert_eq!([two.original.counted("settled"), two.original.counted("resent")], [2 * ROUND, 0]);
     assert_eq!(deferred(&two.original), ROUND, "it goes on serving nothing");
+}
+
+/// The node must serve from the refused place: its latest state moves there.
+#[test]
+fn a_node_that_moves_to_the_place_of_its_refused_copy_goes_on_there() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    two.copy();
+    two.original.postfix.start().unwrap();
+    two.submit_to_original(2 * ROUND);
+    two.start_copy();
+    two.copy_is_refused();
+    two.beside.postfix.stop().unwrap();
+    two.copy();
+    two.beside.postfix.start().unwrap();
+    two.original.submit(ROUND);
+    until(LONG, "mail to reach the place", || deferred(&two.beside) == 3 * ROUND).unwrap();
+    assert_eq!(identity(&two.beside), identity(&two.original));
+    deliver(&two.beside);
+    two.original.expect_rest();
+    let tally = tally(&two.received(), 3 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!([two.original.counted("settled"), two.original.counted("resent")], [3 * ROUND, 0]);
+}
+
+/// Returns a server that was restored at another place, refused, and the latest state is gone.
+fn restored() -> Two {
+    let mut two = two_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 15\n");
+    two.submit_to_original(ROUND);
+    two.copy();
+    two.original.postfix.start().unwrap();
+    two.submit_to_original(2 * ROUND);
+    two.original.kill_9("mail-agent");
+    two.original.postfix.kill9_master();
+    two.start_copy();
+    two.copy_is_refused();
+    two
+}
+
+/// Waits until others have all that the former node had committed.
+fn resent(two: &Two) {
+    until(LONG, "mail to be sent again", || two.original.counted("resent") == 2 * ROUND).unwrap();
+    let log = two.original.log("scheduler-agent");
+    assert!(log.contains("took over from dead nodes"), "{log}");
+}
+
+#[test]
+fn a_restored_original_gives_its_copies_up_and_what_the_former_node_had_is_sent_again() {
+    let two = restored();
+    let former = identity(&two.beside);
+    delete_deferred(&two.beside);
+    until(LONG, "another name", || identity(&two.beside) != former).unwrap();
+    resent(&two);
+    until(LONG, "mail to be here", || deferred(&two.beside) == 2 * ROUND).unwrap();
+    deliver(&two.beside);
+    two.original.expect_rest();
+    let tally = tally(&two.beside.sink.received(), 2 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+}
+
+#[test]
+fn a_restored_original_that_sends_its_mail_at_once_has_it_sent_again_after_the_grace() {
+    let two = restored();
+    let (is_done, told) = two.beside.optimus(&["node", "new"]);
+    assert!(!is_done && told.contains("its queue carries 20 messages of node"), "{told}");
+    let (is_done, told) = two.beside.optimus(&["node", "new", "--even-with-mail"]);
+    assert!(is_done, "{told}");
+    deliver(&two.beside);
+    two.beside.sink_has(ROUND);
+    resent(&two);
+    two.beside.sink_has(2 * ROUND);
+    two.original.expect_rest();
+    let all = tally(&two.beside.sink.received(), 2 * ROUND);
+    assert_eq!((all.lost, two.beside.sink.count()), (0, 3 * ROUND), "{all:?}");
 }
 
 #[test]

@@ -164,7 +164,8 @@ fn nodes(status: &Status) -> Found {
         (State::Warning, format!("node {} is gone with {messages} messages", it.node))
     }));
     found.extend(status.copies.iter().map(|NodeCopy { node, host, served_by }| {
-        let remedy = "stop Postfix there, or run `optimus node new` there";
+        let remedy = "there, stop Postfix; or delete the copied mail with `postsuper -d -`; or \
+            have it sent twice with `optimus node new --even-with-mail`";
         let text = format!(
             "{host}: not served: a copy of node {node}, which is served by {served_by}; {remedy}"
         );

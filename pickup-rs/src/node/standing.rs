@@ -78,8 +78,9 @@ impl Standing {
         let remedy = match carried.ours + carried.unclear {
             0 => "this server takes another name by itself within seconds".to_owned(),
             files => format!(
-                "this Postfix sends the {files} messages in its queue as well: stop Postfix here, \
-                    or make this server a node of its own with `optimus node new`"
+                "this Postfix sends the {files} messages in its queue as well: stop Postfix here; \
+                    or delete them with `postsuper -d -`, and it takes a name of its own; or have \
+                    them sent twice with `optimus node new --even-with-mail`"
             ),
         };
         Some(format!("queue directory: not served: a copy, node {node} {other} {host}; {remedy}"))
