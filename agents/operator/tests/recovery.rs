@@ -23,8 +23,8 @@ const STEPS_MAX: u32 = 1_000;
 const STRIDE: u32 = 3;
 
 fn steps() -> impl Iterator<Item = u32> {
-    let given = std::env::var("OPTIMUS_SEED").ok().and_then(|it| it.parse::<u64>().ok());
-    let seed = given.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs());
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let seed = simulation::given_seed().unwrap_or_else(now);
     let first = (seed % u64::from(STRIDE)) as u32;
     eprintln!("from step {first} on, one of {STRIDE}");
     (first..STEPS_MAX).step_by(STRIDE as usize)

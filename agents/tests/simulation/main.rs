@@ -6,13 +6,11 @@
 //! drained and started again, Redis goes away, and questions and notices get lost. At every moment
 //! a test checks that each released file is committed as this file. At the end the faults stop.
 //! Then each message must be delivered exactly once, or be consumed, in quarantine, or deleted. No
-//! mail may be left, and every agent must end when asked to. A failure prints its seed;
-//! `OPTIMUS_SEED=n` runs this seed alone, `OPTIMUS_SEEDS=n` runs n seeds, and `OPTIMUS_TRACE=1`
-//! prints every event.
+//! mail may be left, and every agent must end when asked to. A failure prints its seed; crate
+//! `simulation` has the variables that choose seeds. `OPTIMUS_TRACE=1` prints every event.
 
 mod machines;
 mod postfix;
-mod random;
 mod redis;
 mod world;
 
@@ -34,17 +32,8 @@ const CHAOS_MS: u64 = 3_000;
 const REST_MS: u64 = 200_000;
 
 fn for_each_seed(default: u64, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("OPTIMUS_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("OPTIMUS_SEEDS").unwrap_or(default),
-    };
-    for seed in seeds {
-        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!("OPTIMUS_SEED={seed} brings this back");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    // The message of a panic has the trace.
+    simulation::for_each_seed(default, run, |_| ());
 }
 
 /// Agents that should run: kind, place, and number of the current process.
@@ -156,7 +145,7 @@ fn whatever_operators_decide_and_whatever_dies_each_message_ends_once() {
         ordered.fetch_add(deletions.len() - world.redis.deleted().len(), Relaxed);
     });
     // Messages were deleted in Redis and at nodes; one seed alone may lack either.
-    let is_one_alone = std::env::var_os("OPTIMUS_SEED").is_some();
+    let is_one_alone = simulation::given_seed().is_some();
     assert!(is_one_alone || deleted.into_inner() > 0 && ordered.into_inner() > 0);
 }
 
@@ -254,7 +243,7 @@ fn a_disk_that_is_put_back_loses_nothing() {
                 world.postfixes[0].keep();
                 let until = world.now_ms() + world.random.between(1, 500);
                 world.run_until(until, |_| false);
-                if world.random.chance(50) {
+                if world.random.chance(500) {
                     let victim = crew.0.iter().find(|it| it.0 == AgentKind::Mail && it.1 == 0);
                     world.kill(victim.expect("one of the crew").2);
                 }

@@ -15,23 +15,23 @@ use agents::machine::{End, Input, Ticket};
 use agents::mail::LinkEvent;
 use handoff::protocol::{Reply, Request};
 use notices::Notice;
+use simulation::{Random, Timeline};
 use spool::{Act, MessageId, NodeId};
 
 use crate::machines::{Answer, Question};
 use crate::postfix::{Fate, Postfix, destination, destinations};
-use crate::random::Random;
 use crate::redis::Redis;
 
 use processes::Process;
 
-/// Probabilities of faults, in percent.
+/// Probabilities of faults, in thousandths.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weather {
     pub lost_questions: u64,
     pub lost_notices: u64,
 }
 
-pub(crate) const STORM: Weather = Weather { lost_questions: 6, lost_notices: 30 };
+pub(crate) const STORM: Weather = Weather { lost_questions: 60, lost_notices: 300 };
 pub(crate) const CALM: Weather = Weather { lost_questions: 0, lost_notices: 0 };
 
 pub(crate) const LEASE_MS: u64 = 300;
@@ -69,8 +69,7 @@ pub(crate) struct World {
     draining: BTreeSet<usize>,
     origin: Instant,
     now_ms: u64,
-    events: BTreeMap<(u64, u64), Event>,
-    sequence: u64,
+    events: Timeline<Event>,
     pub submitted: BTreeSet<MessageId>,
     grace: Duration,
     /// Whether operators delete, hold, release and requeue mail.
@@ -102,8 +101,7 @@ impl World {
             draining: BTreeSet::new(),
             origin: Instant::now(),
             now_ms: 0,
-            events: BTreeMap::new(),
-            sequence: 0,
+            events: Timeline::default(),
             submitted: BTreeSet::new(),
             grace,
             has_operators: false,
@@ -132,13 +130,12 @@ impl World {
     }
 
     fn at(&mut self, when_ms: u64, event: Event) {
-        self.sequence += 1;
-        self.events.insert((when_ms, self.sequence), event);
+        self.events.insert(when_ms, event);
     }
 
     pub(crate) fn submit_within(&mut self, ms: u64) -> MessageId {
         let when_ms = self.now_ms + self.random.between(0, ms);
-        let id = MessageId::from_parts(ORIGIN_MS + when_ms, u128::from(self.random.next()));
+        let id = MessageId::from_parts(ORIGIN_MS + when_ms, u128::from(self.random.number()));
         self.submit_this(id, when_ms);
         id
     }
@@ -147,7 +144,7 @@ impl World {
     pub(crate) fn submit_to(&mut self, to: u64, ms: u64) -> MessageId {
         let when_ms = self.now_ms + self.random.between(0, ms);
         let id = loop {
-            let id = MessageId::from_parts(ORIGIN_MS + when_ms, u128::from(self.random.next()));
+            let id = MessageId::from_parts(ORIGIN_MS + when_ms, u128::from(self.random.number()));
             if destinations(id) == [destination(to)] {
                 break id;
             }
@@ -216,14 +213,14 @@ impl World {
     /// Lets time pass up to `ms`, or until `enough` holds. Returns whether it holds.
     pub(crate) fn run_until(&mut self, ms: u64, mut enough: impl FnMut(&Self) -> bool) -> bool {
         while !enough(self) {
-            let Some((&(when, sequence), _)) = self.events.first_key_value() else { return false };
+            let Some(when) = self.events.next_time() else { return false };
             if when > ms {
                 self.now_ms = ms;
                 return false;
             }
             self.now_ms = when;
             self.redis.spool.now_ms = ORIGIN_MS + when;
-            let event = self.events.remove(&(when, sequence)).expect("it is the first");
+            let event = self.events.pop().expect("it is the next");
             if self.is_loud {
                 self.note(&format!("{event:?}"));
             }
@@ -250,14 +247,14 @@ impl World {
             Event::FromPickup(number, connection, reply) => self.reply(number, connection, reply),
             Event::Wake(number) => self.wake(number),
             Event::CleanupStep(place) => {
-                let choice = self.random.next();
+                let choice = self.random.number();
                 let can_read = self.redis_is_up;
                 self.postfixes[place].step(choice, can_read);
                 self.carry_replies(place);
                 self.later(1, 8, Event::CleanupStep(place));
             }
             Event::QueueManagerStep(place) => {
-                let choice = self.random.next();
+                let choice = self.random.number();
                 self.postfixes[place].manage(choice);
                 self.carry_replies(place);
                 self.later(1, 20, Event::QueueManagerStep(place));

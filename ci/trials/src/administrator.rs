@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
+use simulation::Random;
 use spool::keys;
 use testbed::{Redis, processes_under, until};
 
-use crate::Random;
 use crate::away::{REACHED, stay_away};
 use crate::notes::Notes;
 use crate::platform::Platform;

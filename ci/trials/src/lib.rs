@@ -29,6 +29,5 @@ pub use patience::Patience;
 pub use platform::{AGENTS, Platform, PlatformBuilder, require_root};
 pub use report::{Output, Progress, end, seconds, table};
 pub use rewind::{may_lose, may_repeat};
-pub use testbed::Random;
 pub use victim::{Aftermath, Victim};
 pub use window::{InWindow, Strike};

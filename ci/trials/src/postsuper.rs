@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use simulation::Random;
 
-use crate::Random;
 use crate::away::stay_away;
 use crate::notes::Notes;
 use crate::platform::Platform;
@@ -106,7 +106,7 @@ fn choose(platform: &Platform, random: &mut Random) -> Vec<QueueFile> {
         QUEUES.iter().flat_map(|queue| platform.postfix.queue_files(queue)).collect();
     let mut chosen = Vec::new();
     while chosen.len() < FILES && !files.is_empty() {
-        let at = random.within(0..files.len() as u64);
+        let at = random.between(0, files.len() as u64);
         chosen.extend(QueueFile::open(&files.swap_remove(usize::try_from(at).unwrap_or_default())));
     }
     chosen

@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use simulation::Random;
 use testbed::{kill_9, until};
 
-use crate::Random;
 use crate::administrator::{DEEDS, Deed};
 use crate::away::{REACHED, stay_away};
 use crate::notes::Notes;
@@ -260,7 +260,7 @@ fn strike_submitters(platform: &Platform, random: &mut Random) -> Result<()> {
             break;
         }
         ours.iter().for_each(|it| kill_9(it.pid));
-        std::thread::sleep(Duration::from_millis(random.within(0..20)));
+        std::thread::sleep(Duration::from_millis(random.between(0, 20)));
     }
     Ok(())
 }

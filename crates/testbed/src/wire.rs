@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
+use simulation::Random;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use crate::Random;
 use crate::link::{Link, MTU, QUEUE, ip};
 
 /// Time within which the threads notice the link's end.
@@ -142,7 +142,7 @@ impl Direction {
     }
 
     fn happens(&mut self, percent: u8) -> bool {
-        self.random.within(0..100) < u64::from(percent)
+        self.random.chance(10 * u64::from(percent))
     }
 
     fn deliver(&mut self) {

@@ -135,8 +135,7 @@ impl World {
                 "{number} wants to be called again at once, though it has nothing to do"
             );
             let ms = (when - self.origin).as_nanos().div_ceil(1_000_000) as u64;
-            self.sequence += 1;
-            self.events.insert((ms, self.sequence), Event::Wake(number));
+            self.events.insert(ms, Event::Wake(number));
         }
     }
 
@@ -146,7 +145,7 @@ impl World {
                 if self.random.chance(self.weather.lost_questions) {
                     self.later(1, 30, Event::Input(number, Input::Failed(ticket)));
                     // Half of the failed questions still arrive, late.
-                    if self.random.chance(50) {
+                    if self.random.chance(500) {
                         self.later(10, 100, Event::Arrive(number, ticket, question));
                     }
                 } else {

@@ -8,8 +8,8 @@ use super::tree::File;
 
 /// The layers, the lowest first. Packages of one layer don't depend on each other.
 const LAYERS: [&[&str]; 11] = [
-    &["host", "sansio", "spans", "testbed"],
-    &["durable"],
+    &["host", "sansio", "simulation", "spans"],
+    &["durable", "testbed"],
     &["names", "postfix-wire", "rpc"],
     &["settings"],
     &["spool"],

@@ -3,9 +3,6 @@
 //! client and server come among the forged ones, which so find state to damage.
 #![no_main]
 
-#[path = "../../tests/simulation/random.rs"]
-mod random;
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,8 +17,7 @@ use rpc::{
     Address, ClientGeneration, ClientId, Epoch, Identity, Key, PacketNumber, Port, Sequence, Ticket,
     Time,
 };
-
-use random::Random;
+use simulation::Random;
 
 const PORT: Port = Port(1);
 const LONGEST: Duration = Duration::from_secs(60);
@@ -191,8 +187,8 @@ impl Pair {
             0 => header.epoch = Epoch(self.small()),
             1 => header.client.generation = ClientGeneration(self.small()),
             2 => header.client.id = ClientId(self.small()),
-            3 => header.ticket.issued_us = self.random.next(),
-            4 => header.number = PacketNumber(self.random.next()),
+            3 => header.ticket.issued_us = self.random.number(),
+            4 => header.number = PacketNumber(self.random.number()),
             5 => {
                 header.number =
                     PacketNumber(header.number.0.wrapping_add(self.small()).wrapping_sub(2))

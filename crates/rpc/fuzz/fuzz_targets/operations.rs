@@ -10,8 +10,6 @@ mod ledger;
 mod network;
 #[path = "../../tests/simulation/plan.rs"]
 mod plan;
-#[path = "../../tests/simulation/random.rs"]
-mod random;
 #[path = "../../tests/simulation/schedule.rs"]
 mod schedule;
 #[path = "../../tests/simulation/trace.rs"]
@@ -22,9 +20,9 @@ mod troubles;
 mod world;
 
 use libfuzzer_sys::fuzz_target;
+use simulation::Random;
 
 use plan::Plan;
-use random::Random;
 use trace::Trace;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -5,8 +5,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use rpc::{CallError, Execution, Identity, Port, Progress};
-
-use crate::random::Random;
+use simulation::Random;
 
 /// A violation of the protocol's promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,5 +310,5 @@ fn number_of(message: &[u8]) -> Option<CallNumber> {
 
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut random = Random::new(0);
-    (0..1 << 17).flat_map(|_| random.next().to_be_bytes()).collect()
+    (0..1 << 17).flat_map(|_| random.number().to_be_bytes()).collect()
 });

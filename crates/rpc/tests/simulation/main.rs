@@ -7,8 +7,8 @@
 //! All calls end in time. When the troubles are over, every client reaches every server, and then
 //! every table is empty.
 //!
-//! A failure prints its seed and the events. `OPTIMUS_SEED=n` runs this seed alone,
-//! `OPTIMUS_SEEDS=n` runs n seeds, `FUZZ_SECONDS=n` runs new seeds for n seconds.
+//! A failure prints its seed and the events. Crate `simulation` has the variables that choose
+//! seeds.
 
 mod host;
 mod ledger;
@@ -16,42 +16,21 @@ mod ledger;
 mod mutations;
 mod network;
 mod plan;
-mod random;
 mod schedule;
 mod trace;
 mod troubles;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{RefUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledger::Call;
 use plan::Plan;
-use random::Random;
 use schedule::{Outcome, run};
+use simulation::Random;
 use trace::Trace;
 use world::World;
-
-/// Returns the seeds to run: a number of them, a single one, or, in `ci/fuzz`, new ones for some
-/// seconds.
-fn seeds(default: u64) -> Box<dyn Iterator<Item = u64>> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(seconds) = number("FUZZ_SECONDS") {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        return Box::new((fresh_seed()..).take_while(move |_| Instant::now() < until));
-    }
-    match number("OPTIMUS_SEED") {
-        Some(seed) => Box::new(std::iter::once(seed)),
-        None => Box::new(0..number("OPTIMUS_SEEDS").unwrap_or(default)),
-    }
-}
-
-fn fresh_seed() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    Random::new(since_1970.as_nanos() as u64).next() >> 1
-}
 
 fn outcome(
     seed: u64,
@@ -69,23 +48,13 @@ fn for_each_seed(
     plan: fn(&mut Random) -> Plan,
     check: impl Fn(&Outcome) + RefUnwindSafe,
 ) {
-    let mut schedules = 0_u64;
-    for seed in seeds(default) {
-        schedules += 1;
-        let attempt = catch_unwind(|| {
-            let outcome = outcome(seed, plan, Trace::quiet(), |_| ());
-            outcome.result.as_ref().unwrap_or_else(|finding| panic!("{finding}"));
-            check(&outcome);
-        });
-        if let Err(panic) = attempt {
-            let _ = catch_unwind(|| outcome(seed, plan, Trace::loud(), |_| ()));
-            eprintln!("OPTIMUS_SEED={seed} brings this back");
-            resume_unwind(panic);
-        }
-    }
-    if std::env::var_os("FUZZ_SECONDS").is_some() {
-        eprintln!("schedules: {schedules}");
-    }
+    let run = |seed| {
+        let outcome = outcome(seed, plan, Trace::quiet(), |_| ());
+        outcome.result.as_ref().unwrap_or_else(|finding| panic!("{finding}"));
+        check(&outcome);
+    };
+    let explain = |seed| _ = catch_unwind(|| outcome(seed, plan, Trace::loud(), |_| ()));
+    simulation::for_each_seed(default, run, explain);
 }
 
 #[test]

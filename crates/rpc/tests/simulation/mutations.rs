@@ -1,11 +1,11 @@
 //! Rules of the protocol, each broken on purpose: the simulation must find the right violation.
 
 use rpc::Rule;
+use simulation::Random;
 
 use crate::ledger::Violation;
 use crate::outcome;
 use crate::plan::{MINUTE, Plan, SECOND, Trouble};
-use crate::random::Random;
 use crate::trace::Trace;
 
 /// Number of seeds, some ten times as many as needed.

@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rpc::Address;
-
-use crate::random::Random;
+use simulation::Random;
 
 /// Probabilities of packets' fates, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use rpc::{client, server};
+use simulation::Random;
 
 use crate::host::duration;
 use crate::network::Conditions;
-use crate::random::Random;
 
 pub(crate) const MS: u64 = 1_000;
 pub(crate) const SECOND: u64 = 1_000 * MS;

@@ -1,9 +1,10 @@
 //! A schedule from its beginning to its end: troubles, then calls that must succeed, then quiet.
 
+use simulation::Random;
+
 use crate::host::Host;
 use crate::ledger::{Call, End, Finding, Violation};
 use crate::plan::{HOUR, MINUTE, Pace, Plan, SECOND, Trouble};
-use crate::random::Random;
 use crate::trace::Trace;
 use crate::world::{Event, Tally, World};
 

@@ -12,7 +12,7 @@ impl World {
         if self.hosts[host].is_alive() {
             return;
         }
-        let first_number = self.random.next() >> 1;
+        let first_number = self.random.number() >> 1;
         self.hosts[host].start(self.now_us, &self.equipment, first_number);
         let (generation, address) = (self.hosts[host].generation, self.hosts[host].address.clone());
         self.trace.line(self.now_us, &|| {

@@ -4,16 +4,14 @@
 #[path = "world/programs.rs"]
 mod programs;
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use rpc::{Address, CallError, ClientId, Key, Port, Transmit};
+use simulation::{Random, Timeline};
 
 use crate::host::{Dealings, Equipment, Host, Process, Role};
 use crate::ledger::{CallNumber, End, Finding, Ledger, Violation};
 use crate::network::{Flight, Network, udp};
 use crate::plan::Plan;
-use crate::random::Random;
 use crate::trace::Trace;
 
 /// An event of the world. The timers of hosts are in their alarms instead.
@@ -88,8 +86,7 @@ pub(crate) struct World {
     pub found: Option<Finding>,
     pub trace: Trace,
     pub equipment: Equipment,
-    events: BTreeMap<(u64, u64), Event>,
-    scheduled: u64,
+    events: Timeline<Event>,
     at_once: usize,
 }
 
@@ -124,15 +121,13 @@ impl World {
             found: None,
             trace,
             equipment,
-            events: BTreeMap::new(),
-            scheduled: 0,
+            events: Timeline::default(),
             at_once: 0,
         }
     }
 
     pub(crate) fn later(&mut self, after_us: u64, event: Event) {
-        self.scheduled += 1;
-        self.events.insert((self.now_us + after_us, self.scheduled), event);
+        self.events.insert(self.now_us + after_us, event);
     }
 
     pub(crate) fn clients(&self) -> std::ops::Range<usize> {
@@ -185,8 +180,7 @@ impl World {
     fn next_us(&self) -> Option<u64> {
         let alarms =
             self.hosts.iter().filter(|host| !host.is_paused).filter_map(|host| host.wake_us);
-        let event = self.events.first_key_value().map(|((at_us, _), _)| *at_us);
-        alarms.chain(event).min()
+        alarms.chain(self.events.next_time()).min()
     }
 
     fn pass_time(&mut self, next_us: u64) {
@@ -204,13 +198,12 @@ impl World {
         let is_due =
             |host: &Host| !host.is_paused && host.wake_us.is_some_and(|at_us| at_us <= now_us);
         let due = (0..self.hosts.len()).find(|host| is_due(&self.hosts[*host]));
-        let has_event =
-            self.events.first_key_value().is_some_and(|((at_us, _), _)| *at_us <= now_us);
+        let has_event = self.events.next_time().is_some_and(|at_us| at_us <= now_us);
         match due {
             // At the same instant either may come first.
             Some(host) if !has_event || self.random.chance(500) => self.wake(host),
             _ => {
-                if let Some((_, event)) = self.events.pop_first() {
+                if let Some(event) = self.events.pop() {
                     self.apply(event);
                 }
             }

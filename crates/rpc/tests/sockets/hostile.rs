@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use rpc::driver::{Client, Server, Table};
 use rpc::packet::MAX_ENDED;
 use rpc::{Address, Epoch, Key, Port};
+use simulation::Random;
 
 use crate::world::{LONG, address, echo, until, v4};
 
@@ -21,9 +22,9 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
     let Address::Udp(at) = address(&server) else { panic!("UDP") };
     let flood = tokio::task::spawn_blocking(move || {
         let attacker = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut seed = 1_u64;
+        let mut random = Random::new(1);
         for _ in 0..PACKETS {
-            attacker.send_to(&garbage(&mut seed), at).unwrap();
+            attacker.send_to(&garbage(&mut random), at).unwrap();
         }
         attacker
     });
@@ -59,16 +60,11 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
 }
 
 /// Returns an empty packet, noise, or a packet that begins rightly.
-fn garbage(seed: &mut u64) -> Vec<u8> {
-    let mut next = || {
-        *seed =
-            seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        *seed >> 33
-    };
-    let length = next() % 300;
-    let mut packet: Vec<u8> = (0..length).map(|_| next() as u8).collect();
-    if packet.len() >= 12 && next() % 2 == 0 {
-        packet[..4].copy_from_slice(&[b'O', b'R', 1, (next() % 5) as u8]);
+fn garbage(random: &mut Random) -> Vec<u8> {
+    let length = random.between(0, 300);
+    let mut packet: Vec<u8> = (0..length).map(|_| random.number() as u8).collect();
+    if packet.len() >= 12 && random.chance(500) {
+        packet[..4].copy_from_slice(&[b'O', b'R', 1, random.between(0, 5) as u8]);
         packet[4..12].copy_from_slice(&PORT.0.to_be_bytes());
     }
     packet

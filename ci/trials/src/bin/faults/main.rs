@@ -35,9 +35,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use simulation::Random;
 use trials::{
-    Aftermath, Case, Mailer, Notes, Output, Patience, Platform, Random, Strike, Victim, end,
-    seconds,
+    Aftermath, Case, Mailer, Notes, Output, Patience, Platform, Strike, Victim, end, seconds,
 };
 
 use crate::account::Account;
@@ -294,7 +294,7 @@ impl<'a> Trial<'a> {
 /// end.
 fn moments(random: &mut Random, messages: u64, count: usize) -> Vec<u64> {
     let (first, last) = (messages / 20, messages * 3 / 4);
-    let mut moments: Vec<u64> = (0..count).map(|_| random.within(first..last)).collect();
+    let mut moments: Vec<u64> = (0..count).map(|_| random.between(first, last)).collect();
     moments.sort_unstable();
     moments
 }
