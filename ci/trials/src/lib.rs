@@ -1,5 +1,5 @@
-//! Trials of the whole platform with real programs: the parts that `ci/quickstart`, `ci/faults` and
-//! `ci/bench` share.
+//! Trials of the whole platform with real programs: the parts that `ci/quickstart` and `ci/faults`
+//! share. `ci/bench` (`ci/benchmarks`) measures the same platform.
 //!
 //! A trial has a [`Platform`] (a private Postfix with pickup-rs, a Redis, the agents, a sink), and
 //! a [`Mailer`] that pipes messages into `sendmail` from a shell loop. In the end a

@@ -7,7 +7,7 @@ use super::Offence;
 use super::tree::File;
 
 /// The layers, the lowest first. Packages of one layer don't depend on each other.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["host", "sansio", "simulation", "spans"],
     &["durable", "testbed"],
     &["names", "postfix-wire", "rpc"],
@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 11] = [
     &["agents"],
     &["optimus"],
     &["trials", "xtask"],
+    &["bench"],
 ];
 
 /// Finds arrows that don't point down, and packages without a layer.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::Result;
 use comfy_table::Table;
 use serde::Serialize;
-use trials::{Platform, table};
+use trials::Platform;
 
-use crate::rounds::{Medians, STOCK_SENDMAIL, Submitted, Times, message_file};
+use crate::rounds::{Medians, STOCK_SENDMAIL, Submitted, Times, message_file, table_of};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -65,11 +65,9 @@ fn one(platform: &Platform, program: &Path, message: &Path, times: &mut Times) -
 }
 
 pub(crate) fn draw(report: &Report) -> Table {
-    let mut table = table(&["", "ms from start to delivery", "from exit", "longest from start"]);
-    for (name, it) in [("stock", &report.stock), ("optimus", &report.optimus)] {
+    let rows = [("stock", &report.stock), ("optimus", &report.optimus)].map(|(name, it)| {
         let figures = [it.from_start_ms, it.from_exit_ms, it.longest_from_start_ms];
-        let figures = figures.map(|figure| format!("{figure:.2}"));
-        table.add_row(std::iter::once(name.to_owned()).chain(figures));
-    }
-    table
+        ([name.to_owned()], figures)
+    });
+    table_of(&["", "ms from start to delivery", "from exit", "longest from start"], rows)
 }

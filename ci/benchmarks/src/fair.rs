@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use comfy_table::Table;
 use serde::Serialize;
-use trials::{Platform, Progress, table};
+use trials::{Platform, Progress};
 
 use crate::rounds::{
-    Bell, Medians, STOCK_SENDMAIL, Submitted, Times, message_file, rounded, run_once_to,
+    Bell, Medians, STOCK_SENDMAIL, Submitted, Times, message_file, rounded, run_once_to, table_of,
 };
 
 /// Limit of a message's time. A slower one counts as this.
@@ -146,24 +146,13 @@ fn fill(platform: &Platform, contestant: &Contestant, arguments: &Arguments) -> 
 }
 
 pub(crate) fn draw(report: &Report) -> Table {
-    let mut table = table(&[
-        "",
-        "ms from start",
-        "times stock's",
-        "ms from exit",
-        "times stock's",
-        "longest ms",
-    ]);
-    for row in &report.rows {
-        let figures = [
-            row.times.from_start_ms,
-            row.ratio_from_start,
-            row.times.from_exit_ms,
-            row.ratio_from_exit,
-            row.times.longest_from_start_ms,
-        ];
-        let figures = figures.map(|figure| format!("{figure:.2}"));
-        table.add_row(std::iter::once(row.contestant.clone()).chain(figures));
-    }
-    table
+    let heads =
+        ["", "ms from start", "times stock's", "ms from exit", "times stock's", "longest ms"];
+    let rows = report.rows.iter().map(|row| {
+        let Medians { from_start_ms, from_exit_ms, longest_from_start_ms } = row.times;
+        let (start, exit) = (row.ratio_from_start, row.ratio_from_exit);
+        let figures = [from_start_ms, start, from_exit_ms, exit, longest_from_start_ms];
+        ([row.contestant.clone()], figures)
+    });
+    table_of(&heads, rows)
 }

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use comfy_table::Table;
 use serde::Serialize;
-use trials::{Platform, table};
+use trials::Platform;
 
-use crate::rounds::{Bell, STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
+use crate::rounds::{
+    Bell, STOCK_SENDMAIL, median, message_file, order, rounded, run_once, table_of,
+};
 use crate::smtp::Smtpd;
 
 /// Options of `insert`.
@@ -213,7 +215,7 @@ impl Track {
 }
 
 pub(crate) fn draw(report: &Report) -> Table {
-    let mut table = table(&[
+    let heads = [
         "messages",
         "at once",
         "empty program ms",
@@ -223,15 +225,14 @@ pub(crate) fn draw(report: &Report) -> Table {
         "times faster",
         "than SMTP",
         "over empty ms",
-    ]);
-    for row in &report.rows {
-        let times = [row.empty_program_ms, row.stock_ms, row.smtp_ms, row.optimus_ms];
-        let figures =
-            times.into_iter().chain([row.ratio, row.ratio_to_smtp, row.over_empty_program_ms]);
-        let cells = [row.messages, row.senders].map(|count| count.to_string()).into_iter();
-        table.add_row(cells.chain(figures.map(|figure| format!("{figure:.2}"))));
-    }
-    table
+    ];
+    let rows = report.rows.iter().map(|row| {
+        let [empty, stock, smtp] = [row.empty_program_ms, row.stock_ms, row.smtp_ms];
+        let [optimus, over] = [row.optimus_ms, row.over_empty_program_ms];
+        let figures = [empty, stock, smtp, optimus, row.ratio, row.ratio_to_smtp, over];
+        ([row.messages, row.senders].map(|count| count.to_string()), figures)
+    });
+    table_of(&heads, rows)
 }
 
 #[cfg(test)]

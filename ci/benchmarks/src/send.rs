@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use comfy_table::Table;
 use serde::Serialize;
-use trials::{Platform, Progress, seconds, table};
+use trials::{Platform, Progress, seconds};
 
-use crate::rounds::{Bell, STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
+use crate::rounds::{
+    Bell, STOCK_SENDMAIL, median, message_file, order, rounded, run_once, table_of,
+};
 
 /// Longest time without a delivery; then the trial fails.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -146,17 +148,10 @@ fn fill(platform: &Platform, contestant: Contestant, messages: u64, bytes: usize
 pub(crate) fn draw(report: &Report) -> Table {
     let heads =
         ["messages", "stock s", "optimus s", "times faster", "stock ms each", "optimus ms each"];
-    let mut table = table(&heads);
-    for row in &report.rows {
-        let figures = [
-            row.stock_s,
-            row.optimus_s,
-            row.ratio,
-            row.stock_ms_per_message,
-            row.optimus_ms_per_message,
-        ];
-        let cells = std::iter::once(row.messages.to_string());
-        table.add_row(cells.chain(figures.map(|figure| format!("{figure:.2}"))));
-    }
-    table
+    let rows = report.rows.iter().map(|row| {
+        let each = (row.stock_ms_per_message, row.optimus_ms_per_message);
+        let figures = [row.stock_s, row.optimus_s, row.ratio, each.0, each.1];
+        ([row.messages.to_string()], figures)
+    });
+    table_of(&heads, rows)
 }

@@ -9,8 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use comfy_table::Table;
 use serde::Serialize;
 use testbed::Postfix;
+use trials::table;
 
 /// Path of Postfix's own sendmail in Debian.
 pub(crate) const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
@@ -33,6 +35,18 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 /// Rounds to a thousandth.
 pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+/// Returns a table of rows that begin with names and go on with figures, of two decimals.
+pub(crate) fn table_of<const N: usize, const M: usize>(
+    heads: &[&str],
+    rows: impl IntoIterator<Item = ([String; N], [f64; M])>,
+) -> Table {
+    let mut table = table(heads);
+    for (names, figures) in rows {
+        table.add_row(names.into_iter().chain(figures.map(|figure| format!("{figure:.2}"))));
+    }
+    table
 }
 
 /// Moments of one message: when its `sendmail` started and exited.
