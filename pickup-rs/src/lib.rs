@@ -14,7 +14,7 @@
 //! | `feeder`, `message`, `cleanup` | one message from Redis into cleanup |
 //! | `configuration`, `handoff` | the site's settings, and the hand-off they need |
 //! | `queue` | find, release, discard |
-//! | `watch`, `scan`, `tracker` | file events, scans of the queue, changes since the last report |
+//! | `inotify`, `watch`, `scan`, `tracker` | file events, scans of the queue, changes since the last report |
 //! | [`held`] | release of mail on hold, for operators' commands |
 //! | `node` | the node that this queue directory belongs to |
 //! | [`log`] | log lines beside Postfix's own |
@@ -25,6 +25,7 @@ pub mod daemon;
 mod feeder;
 mod handoff;
 pub mod held;
+mod inotify;
 pub mod log;
 mod message;
 mod node;

@@ -15,12 +15,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use handoff::protocol::{Handoff, Place};
-use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::AddWatchFlags;
 use postfix_wire::QueueId;
 use spool::NodeId;
 use tracing::warn;
 
+use crate::inotify::{Directory, Inotify};
 use crate::message::Origin;
 use crate::queue::{Examined, Folder, Queue, Whereabouts, folders};
 
@@ -161,50 +161,26 @@ struct Arrivals {
 
 impl Arrivals {
     fn watch(queue: &Queue) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let mut this = Self { inotify, directories: Vec::new() };
+        let (inotify, mut directories) = (Inotify::new()?, Vec::new());
+        let flags = |_: &Directory| AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE;
         for folder in folders() {
-            this.add(queue.directory(folder), queue.depth(folder))?;
+            let folder = Directory::of(queue, folder);
+            inotify.add(folder, flags, &mut |_, directory| directories.push(directory.path))?;
         }
-        Ok(this)
-    }
-
-    fn add(&mut self, directory: PathBuf, levels: usize) -> io::Result<()> {
-        let flags =
-            AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONLYDIR;
-        match self.inotify.add_watch(&directory, flags) {
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(error) => return Err(error.into()),
-            Ok(_) => {}
-        }
-        if levels > 0 {
-            for entry in fs::read_dir(&directory)? {
-                let entry = entry?;
-                if entry.file_name().len() == 1 && entry.file_type()?.is_dir() {
-                    self.add(entry.path(), levels - 1)?;
-                }
-            }
-        }
-        self.directories.push(directory);
-        Ok(())
+        Ok(Self { inotify, directories })
     }
 
     /// Adds the names that have arrived. Returns false if the kernel lost events, or a directory
     /// appeared.
     fn complete(&self, names: &mut HashSet<QueueId>) -> io::Result<bool> {
-        loop {
-            let events = match self.inotify.read_events() {
-                Ok(events) => events,
-                Err(Errno::EAGAIN) => return Ok(true),
-                Err(error) => return Err(error.into()),
-            };
-            let missed = AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_ISDIR;
-            if events.iter().any(|event| event.mask.intersects(missed)) {
-                return Ok(false);
-            }
-            let arrived = events.into_iter().filter_map(|event| event.name);
-            names.extend(arrived.filter_map(|name| name.to_str()?.parse().ok()));
+        let events = self.inotify.events()?;
+        let missed = AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_ISDIR;
+        if events.iter().any(|event| event.mask.intersects(missed)) {
+            return Ok(false);
         }
+        let arrived = events.into_iter().filter_map(|event| event.name);
+        names.extend(arrived.filter_map(|name| name.to_str()?.parse().ok()));
+        Ok(true)
     }
 }
 

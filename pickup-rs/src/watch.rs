@@ -11,24 +11,22 @@
 //! `rename`, so an unlinked name is gone. The kernel drops changes that are not read in time, and
 //! reports the loss. Then the queue must be scanned.
 //!
-//! Hashed queues have a directory per hash value, which Postfix makes and removes at any time. So
-//! their parents are watched for new directories.
+//! Hash directories come and go (see [`crate::inotify`]). So their parents are watched for new
+//! ones.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use host::limit::watching;
-use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
 use postfix_wire::{QueueId, QueueName};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
-use crate::queue::{QUEUES, Queue};
+use crate::inotify::{Directory, Inotify};
+use crate::queue::{Folder, QUEUES, Queue};
 use crate::readiness;
 
 /// Change of one queue file, or of many.
@@ -52,28 +50,15 @@ pub(crate) struct Watch {
     directories: HashMap<WatchDescriptor, Directory>,
 }
 
-#[derive(Debug)]
-struct Directory {
-    queue: QueueName,
-    path: PathBuf,
-    /// Number of levels of subdirectories below.
-    levels: usize,
-}
-
 impl Watch {
     /// Starts to watch the directories of a queue. The error for a limit of inotify names the
     /// remedy.
     pub(crate) fn new(queue: &Queue) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
-            .map_err(|error| context("queue", error))?;
+        let inotify = Inotify::new()?;
         let readiness = readiness::of(&inotify, Interest::READABLE)?;
         let mut watch = Self { inotify, readiness, directories: HashMap::new() };
         for name in QUEUES {
-            watch.add(Directory {
-                queue: name,
-                path: queue.directory(name),
-                levels: queue.depth(name),
-            })?;
+            watch.add(Directory::of(queue, name.into()))?;
         }
         Ok(watch)
     }
@@ -93,16 +78,9 @@ impl Watch {
     /// Returns the changes up to now, without waiting.
     pub(crate) fn pending(&mut self) -> io::Result<Vec<Change>> {
         let mut changes = Vec::new();
-        loop {
-            match self.inotify.read_events() {
-                Ok(events) => {
-                    events.into_iter().for_each(|event| self.understand(event, &mut changes));
-                }
-                Err(Errno::EAGAIN) => return Ok(changes),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let events = self.inotify.events()?;
+        events.into_iter().for_each(|event| self.understand(event, &mut changes));
+        Ok(changes)
     }
 
     fn understand(&mut self, event: InotifyEvent, changes: &mut Vec<Change>) {
@@ -133,70 +111,43 @@ impl Watch {
         }
         let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { return };
         if event.mask.contains(AddWatchFlags::IN_DELETE) {
-            changes.push(Change::Deleted(directory.queue, id));
+            if let Folder::Queue(queue) = directory.folder {
+                changes.push(Change::Deleted(queue, id));
+            }
         } else if event.mask.intersects(AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_MOVED_TO) {
             changes.push(Change::Moved(id));
         }
     }
 
-    /// Watches a directory and all below it. A directory that has vanished needs no watch.
+    /// Watches a directory and all below it.
     fn add(&mut self, directory: Directory) -> io::Result<()> {
-        match self.inotify.add_watch(&directory.path, directory.flags()) {
-            Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(context(&directory.path.display().to_string(), error)),
-            Ok(descriptor) => {
-                let below = directory.subdirectories()?;
-                self.directories.insert(descriptor, directory);
-                below.into_iter().try_for_each(|below| self.add(below))
-            }
-        }
-    }
-}
-
-fn context(object: &str, error: Errno) -> io::Error {
-    io::Error::other(format!("{object}: can't be watched: {}", watching(error)))
-}
-
-impl Directory {
-    fn flags(&self) -> AddWatchFlags {
-        let mut flags = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR;
-        match self.queue {
-            QueueName::Active => flags |= AddWatchFlags::IN_MOVED_FROM,
-            QueueName::Hold => flags |= AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_MOVED_TO,
-            _ => (),
-        }
-        if self.levels > 0 {
-            flags |= AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        }
-        flags
-    }
-
-    /// Returns the hash directory `name` below this directory. Hash directories have names of one
-    /// character; other names give `None`.
-    fn below(&self, name: &Path) -> Option<Self> {
-        let levels = self.levels.checked_sub(1)?;
-        (name.as_os_str().len() == 1).then(|| Self {
-            queue: self.queue,
-            path: self.path.join(name),
-            levels,
+        let directories = &mut self.directories;
+        self.inotify.add(directory, flags, &mut |descriptor, directory| {
+            directories.insert(descriptor, directory);
         })
     }
+}
 
-    fn subdirectories(&self) -> io::Result<Vec<Self>> {
-        if self.levels == 0 {
-            return Ok(Vec::new());
+fn flags(directory: &Directory) -> AddWatchFlags {
+    let mut flags = AddWatchFlags::IN_DELETE;
+    match directory.folder {
+        Folder::Queue(QueueName::Active) => flags |= AddWatchFlags::IN_MOVED_FROM,
+        Folder::Queue(QueueName::Hold) => {
+            flags |= AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_MOVED_TO;
         }
-        let names = fs::read_dir(&self.path)?.map(|entry| entry.map(|entry| entry.file_name()));
-        let names: Vec<_> = names.collect::<io::Result<_>>()?;
-        Ok(names.iter().filter_map(|name| self.below(Path::new(name))).collect())
+        _ => (),
     }
+    if directory.levels > 0 {
+        flags |= AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+    }
+    flags
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use postfix_wire::QueueLayout;
-    use std::fs::{create_dir, create_dir_all, remove_file, rename, write};
+    use std::fs::{self, create_dir, create_dir_all, remove_file, rename, write};
     use tempfile::TempDir;
 
     fn spool() -> (TempDir, Queue) {
@@ -259,6 +210,13 @@ mod tests {
         remove_file(parent.join("4C1B21A0")).unwrap();
         let seen = watch.changes().await.unwrap();
         assert!(seen.contains(&Change::Deleted(QueueName::Deferred, id())), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_with_the_name_of_a_hash_directory_is_not_watched() {
+        let (directory, queue) = spool();
+        write(directory.path().join("deferred/4"), "").unwrap();
+        assert_eq!(Watch::new(&queue).unwrap().pending().unwrap(), []);
     }
 
     #[tokio::test]
