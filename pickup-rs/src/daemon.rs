@@ -16,6 +16,7 @@ use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use postfix_wire::maillog::MailLog;
 use postfix_wire::master::Inherited;
 use postfix_wire::{MainCf, MasterArgs};
+use queue::{Folder, Queue};
 use spool::{NodeId, Spool};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +25,6 @@ use tracing::{error, info};
 
 use crate::configuration::Configuration;
 use crate::feeder::Feeder;
-use crate::queue::{Folder, Queue};
 use crate::{log, node, service};
 
 /// Stock pickup's name in the log, which log analysers know.

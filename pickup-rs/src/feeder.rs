@@ -29,13 +29,13 @@ use std::time::Duration;
 
 use handoff::protocol::Handoff;
 use postfix_wire::{CleanupFlags, CleanupStatus, QueueId};
+use queue::{Origin, Queue};
 use spool::{Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Spool, SpoolError};
 use tokio::time::{Instant, sleep};
 use tracing::{Span, info, warn};
 
 use crate::cleanup::{Answer, CleanupError, Conversation};
-use crate::message::{Draft, Fault as SubmitterFault, Malformed, Origin, Site, Stored, for_log};
-use crate::queue::Queue;
+use crate::message::{Draft, Fault as SubmitterFault, Malformed, Site, Stored, for_log};
 
 /// Longest wait of a message for Redis to come back, before it is refused.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);

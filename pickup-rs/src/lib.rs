@@ -13,9 +13,7 @@
 //! | `session` | one connection |
 //! | `feeder`, `message`, `cleanup` | one message from Redis into cleanup |
 //! | `configuration`, `handoff` | the site's settings, and the hand-off they need |
-//! | `queue` | find, release, discard |
-//! | `inotify`, `watch`, `scan`, `tracker` | file events, scans of the queue, changes since the last report |
-//! | [`held`] | release of mail on hold, for operators' commands |
+//! | `watch`, `tracker` | file events, changes since the last report |
 //! | `node` | the node that this queue directory belongs to |
 //! | [`log`] | log lines beside Postfix's own |
 
@@ -24,17 +22,11 @@ mod configuration;
 pub mod daemon;
 mod feeder;
 mod handoff;
-pub mod held;
-mod inotify;
 pub mod log;
 mod message;
 mod node;
-mod queue;
 mod readiness;
-mod scan;
 mod service;
 mod session;
 mod tracker;
 mod watch;
-
-pub use node::{MarkError, is_latest};

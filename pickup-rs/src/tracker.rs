@@ -18,8 +18,7 @@ use std::collections::HashMap;
 
 use handoff::protocol::Place;
 use postfix_wire::{QueueId, QueueName};
-
-use crate::queue::Whereabouts;
+use queue::Whereabouts;
 
 /// Last known state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

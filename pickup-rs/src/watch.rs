@@ -11,7 +11,7 @@
 //! `rename`, so an unlinked name is gone. The kernel drops changes that are not read in time, and
 //! reports the loss. Then the queue must be scanned.
 //!
-//! Hash directories come and go (see [`crate::inotify`]). So their parents are watched for new
+//! Hash directories come and go (see [`queue::inotify`]). So their parents are watched for new
 //! ones.
 
 use std::collections::HashMap;
@@ -21,12 +21,12 @@ use std::path::Path;
 
 use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
 use postfix_wire::{QueueId, QueueName};
+use queue::inotify::{Directory, Inotify};
+use queue::{Folder, QUEUES, Queue};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
-use crate::inotify::{Directory, Inotify};
-use crate::queue::{Folder, QUEUES, Queue};
 use crate::readiness;
 
 /// Change of one queue file, or of many.

@@ -19,8 +19,8 @@ use agents::daemon::{self, Instance, Options};
 use anyhow::{Context, Result};
 use handoff::protocol::NewName;
 use nix::unistd::Uid;
-use pickup_rs::held::Released;
 use postdrop_rs::log::{Log, Severity};
+use queue::held::Released;
 use spool::{Act, MessageId, Operated, Spool};
 
 use crate::operate::{

@@ -23,11 +23,9 @@ mod destinations;
 mod draft;
 mod fault;
 mod headers;
-mod origin;
 mod received;
 mod sender;
 
 pub(crate) use draft::{Draft, ForCleanup, Malformed, Site, Stored};
 pub(crate) use fault::Fault;
-pub(crate) use origin::{Origin, READ_BYTES, Whose};
 pub(crate) use sender::for_log;

@@ -27,6 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::Flock;
+use queue::Queue;
+use queue::mark::{Line, Mark, MarkError};
 use settings::Places;
 use spool::{CommitNumber, Generation, NodeId, Spool, SpoolError};
 use tokio::sync::Notify;
@@ -35,10 +37,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::identity::{self, Carried, IdentityError};
-use super::mark::{Line, Mark, MarkError};
 use super::place::Place;
 use super::standing::{LIVE, Standing};
-use crate::queue::Queue;
 
 /// Pause between two calls while a ring (a request to attend) or a higher mark waits.
 const BEAT: Duration = Duration::from_secs(1);

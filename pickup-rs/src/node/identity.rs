@@ -11,14 +11,13 @@ use std::io;
 use std::path::PathBuf;
 
 use durable::TextFile;
+use queue::mark::{self, MarkError};
+use queue::{Queue, scan};
 use settings::Places;
 use spool::{Generation, NodeId};
 use tracing::{info, warn};
 
 use super::FILE_MODE;
-use super::mark::{self, MarkError};
-use crate::queue::Queue;
-use crate::scan;
 
 /// Reason for which the node has no identity. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -158,8 +157,8 @@ fn take_back(kept: &TextFile, queue: &Queue) -> Result<Option<NodeId>, IdentityE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::testing::{Sample, plain};
     use postfix_wire::QueueName;
+    use queue::testing::{Sample, plain};
     use std::path::Path;
 
     fn places(sample: &Sample) -> Places {

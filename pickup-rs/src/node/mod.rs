@@ -15,7 +15,6 @@
 mod attendance;
 pub(crate) mod folder;
 mod identity;
-mod mark;
 mod place;
 mod standing;
 
@@ -25,7 +24,6 @@ pub(crate) use attendance::unwritable;
 #[cfg(test)]
 pub(crate) use identity::Carried;
 pub(crate) use identity::find as find_identity;
-pub use mark::{MarkError, is_latest};
 pub(crate) use standing::Standing;
 
 /// Mode of the files: mail_owner's alone.

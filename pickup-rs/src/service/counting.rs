@@ -12,15 +12,14 @@ use handoff::protocol::{
     Handoff, INVENTORY_FILES_PER_LINE, NewName, Place, Proof, QueuedFile, Reply,
 };
 use postfix_wire::{QueueId, QueueName};
+use queue::scan::{self, Ours, Scan};
+use queue::{Folder, Origin, Whereabouts};
 use spool::Act;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{Event, Service};
-use crate::message::Origin;
 use crate::node::Standing;
-use crate::queue::{Folder, Whereabouts};
-use crate::scan::{self, Ours, Scan};
 use crate::session::SessionId;
 use crate::tracker::{FileEvent, State};
 use crate::watch::Change;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use handoff::protocol::{Handoff, Reply};
 use postfix_wire::{QueueId, QueueName};
+use queue::Preparation;
 use spool::{Domain, Epoch, LotNumber, MessageId};
 use tokio::time::sleep;
 use tracing::field::Empty;
@@ -14,7 +15,6 @@ use tracing::{Instrument, Span, error_span, info, warn};
 use super::disk::{Follows, Relief};
 use super::{Event, Service};
 use crate::feeder::{Fault, Fed, Job};
-use crate::queue::Preparation;
 use crate::session::SessionId;
 use crate::tracker::{FileEvent, State};
 

@@ -36,6 +36,8 @@ use std::sync::Arc;
 
 use handoff::protocol::{Handoff, Reply, Request};
 use postfix_wire::{QueueId, QueueName};
+use queue::Queue;
+use queue::scan::Scan;
 use spool::{Domain, NodeId, SpoolError};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
@@ -45,8 +47,6 @@ use tracing::{debug, warn};
 use crate::configuration::Configuration;
 use crate::feeder::{Fed, Feeder};
 use crate::node::{Attendance, Standing};
-use crate::queue::Queue;
-use crate::scan::Scan;
 use crate::session::{Listener, Said, Session, SessionId};
 use crate::tracker::{FileEvent, State, Tracker};
 use crate::watch::{Change, Watch};

@@ -5,11 +5,11 @@ use std::io;
 use handoff::protocol::Reply;
 use maildrop::trigger::{SCAN_INCOMING, wake};
 use postfix_wire::QueueId;
+use queue::{Discard, Examined, Folder, Release};
 use spool::CommitNumber;
 use tracing::warn;
 
 use super::{Event, Service};
-use crate::queue::{Discard, Examined, Folder, Release};
 use crate::session::SessionId;
 use crate::tracker::{FileEvent, State};
 

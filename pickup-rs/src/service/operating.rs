@@ -2,12 +2,12 @@
 
 use handoff::protocol::{NewName, Ordered, Reply};
 use postfix_wire::QueueId;
+use queue::Operation;
 use spool::Act;
 use tracing::{error_span, info, warn};
 
 use super::Service;
 use super::moving::NotMoved;
-use crate::queue::Operation;
 use crate::session::SessionId;
 
 /// Returns stock postsuper's log words for an act.

@@ -92,7 +92,7 @@ async fn refuse_a_copy(instance: &Instance, spool: &Spool, node: &NodeId) -> Res
     };
     let host = host.unwrap_or_default();
     ensure!(
-        pickup_rs::is_latest(&instance.places.mark_file(), nonce)?,
+        queue::mark::is_latest(&instance.places.mark_file(), nonce)?,
         "queue directory: nothing given over: a copy, while the mail of node {node} is with \
             {host}, which served that node last; add --force to uninstall without giving mail over"
     );

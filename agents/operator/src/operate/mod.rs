@@ -20,8 +20,8 @@ use handoff::protocol::NewName;
 use maildrop::Maildrop;
 use maildrop::in_doubt::{self, DeletionError};
 use nix::unistd::Uid;
-use pickup_rs::held::{self, Released};
 use postfix_wire::QueueId;
+use queue::held::{self, Released};
 use serde_json::json;
 use spool::{Act, MessageId, NodeId, Operated};
 
@@ -242,7 +242,7 @@ pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
     let Some(nonce) = instance.with_least_rights(last).ok()?.ok()?.ok()?.nonce else {
         return Some(node);
     };
-    let is_latest = || pickup_rs::is_latest(&instance.places.mark_file(), nonce);
+    let is_latest = || queue::mark::is_latest(&instance.places.mark_file(), nonce);
     instance.with_least_rights(is_latest).ok()?.ok()?.then_some(node)
 }
 

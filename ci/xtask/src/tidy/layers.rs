@@ -7,17 +7,16 @@ use super::Offence;
 use super::tree::File;
 
 /// The layers, the lowest first. Packages of one layer don't depend on each other.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 11] = [
     &["host", "sansio", "simulation", "spans"],
     &["durable", "testbed"],
     &["names", "postfix-wire", "rpc"],
     &["settings"],
     &["spool"],
     &["handoff", "maildrop", "notices"],
-    &["status"],
-    &["postdrop-rs", "pickup-rs"],
-    &["agents"],
-    &["optimus"],
+    &["queue", "status"],
+    &["agents", "postdrop-rs"],
+    &["optimus", "pickup-rs"],
     &["trials", "xtask"],
     &["bench"],
 ];
@@ -103,6 +102,8 @@ mod tests {
         let text = manifest("spool", "[dependencies]\nhost.workspace = true\nagents = \"1\"\n");
         assert_eq!(fires_at(check, PATH, &text), [5]);
         let text = manifest("names", "[dev-dependencies]\nrpc = { workspace = true }\n");
+        assert_eq!(fires_at(check, PATH, &text), [4]);
+        let text = manifest("optimus", "[dependencies]\npickup-rs.workspace = true\n");
         assert_eq!(fires_at(check, PATH, &text), [4]);
         let text = manifest("spool", "[target.x.dependencies.pickup-rs]\nworkspace = true\n");
         assert_eq!(fires_at(check, PATH, &text), [3]);

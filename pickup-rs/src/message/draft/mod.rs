@@ -5,12 +5,12 @@ use std::ops::Range;
 use handoff::refusal::TOO_LONG;
 use postfix_wire::record::{Segment, put};
 use postfix_wire::{Record, RecordError, RecordType, Records};
+use queue::{Origin, PREFIX};
 use spool::{Domain, MessageId};
 
 use super::destinations::Destinations;
 use super::fault::{self, Fault};
 use super::headers::{HeaderScan, MissingId};
-use super::origin::{Origin, PREFIX};
 use super::received;
 
 /// Settings of the site that shape a message.

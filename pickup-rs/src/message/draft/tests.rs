@@ -1,9 +1,9 @@
-use super::super::origin::Whose;
 use super::*;
 use RecordType::{Attr, Cont, End, Erto, From, Mesg, Norm, Rcpt, Rdr, Rrto, Time, Xtra};
 use handoff::protocol::Handoff;
 use handoff::refusal::is_worthless;
 use proptest::prelude::*;
+use queue::Whose;
 use spool::{Damage, Epoch, LotNumber};
 
 type Listed = (RecordType, String);

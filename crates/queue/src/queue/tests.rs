@@ -1,5 +1,8 @@
-use super::testing::{id, plain, sample};
+//! Finding, preparing, releasing and discarding one file.
+
 use super::*;
+use crate::operating::{OnHold, Operation};
+use crate::testing::{self, id, plain, sample};
 use handoff::protocol::Place;
 use spool::Act;
 use std::collections::BTreeSet;

@@ -12,7 +12,7 @@ const PREPARED: &str = "optimus/prepared";
 
 /// A folder in which a file of OPTIMUS can lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Folder {
+pub enum Folder {
     /// Folder of OPTIMUS, for undecided files, and for committed ones until their release.
     Prepared,
     /// One of Postfix's queues.
@@ -21,7 +21,7 @@ pub(crate) enum Folder {
 
 impl Folder {
     /// Returns the path below the queue directory.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Prepared => PREPARED,
             Self::Queue(queue) => queue.as_str(),

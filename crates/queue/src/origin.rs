@@ -23,29 +23,34 @@ use postfix_wire::{QueueId, RecordType, Records};
 use spool::{Domain, Epoch, LotNumber, MessageId, NodeId};
 
 /// Prefix of all attributes of OPTIMUS. A submitted message loses attributes with this prefix.
-pub(super) const PREFIX: &[u8] = b"optimus_";
+pub const PREFIX: &[u8] = b"optimus_";
 
 /// Number of bytes at the start of a queue file that are searched for the attributes, which come
 /// right after cleanup's first record.
-pub(crate) const READ_BYTES: usize = 1024;
+pub const READ_BYTES: usize = 1024;
 
 /// Origin of a queue file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// Node; `None` in files of an earlier version.
-    pub(crate) node: Option<NodeId>,
-    pub(crate) id: MessageId,
-    pub(crate) lot: LotNumber,
-    pub(crate) epoch: Epoch,
-    pub(crate) handoff: Handoff,
-    pub(crate) queue_id: QueueId,
+    pub node: Option<NodeId>,
+    /// Message id.
+    pub id: MessageId,
+    /// Lot from which the message was fed.
+    pub lot: LotNumber,
+    /// Epoch of the lot at that time.
+    pub epoch: Epoch,
+    /// Hand-off by which the file was made.
+    pub handoff: Handoff,
+    /// Name that the file was made under.
+    pub queue_id: QueueId,
     /// Destinations; empty in files of an earlier version.
-    pub(crate) to: Vec<Domain>,
+    pub to: Vec<Domain>,
 }
 
 impl Origin {
     /// Appends the attributes as records.
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
+    pub fn put(&self, out: &mut Vec<u8>) {
         let handoff = match self.handoff {
             Handoff::Hold => "hold",
             Handoff::Direct => "direct",
@@ -67,7 +72,7 @@ impl Origin {
 
 /// Owner of a queue file, by its first bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub enum Whose {
     /// OPTIMUS handed this message over.
     Ours(Origin),
     /// An envelope without any attribute of OPTIMUS.
@@ -78,7 +83,7 @@ pub(crate) enum Whose {
 
 impl Whose {
     /// Finds the owner from the first [`READ_BYTES`] of a file, or from all bytes of a shorter one.
-    pub(crate) fn find(start: &[u8]) -> Self {
+    pub fn find(start: &[u8]) -> Self {
         let mut found = Found::default();
         let mut records = Records::new(start);
         let sound = loop {

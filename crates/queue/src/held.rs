@@ -2,7 +2,7 @@
 //!
 //! While no Mail Agent runs, or Redis is away, an operator's command acts on this host's queue
 //! directly. Stock postsuper would let released files keep their names, which is not safe: see
-//! `queue::operating`. A Mail Agent that starts later learns the new names from the files.
+//! `operating`. A Mail Agent that starts later learns the new names from the files.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +12,8 @@ use handoff::protocol::NewName;
 use postfix_wire::{MainCf, MainCfError, QueueId, QueueLayout};
 use spool::MessageId;
 
-use crate::queue::{OnHold, Queue};
+use crate::operating::OnHold;
+use crate::queue::Queue;
 use crate::scan;
 
 /// Failure to release mail on hold. Some files may have been released.

@@ -2,20 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::*;
 use postfix_wire::RecordType;
 use postfix_wire::record::put;
+use postfix_wire::{QueueId, QueueLayout, QueueName};
 use tempfile::TempDir;
 
-pub(crate) struct Sample {
-    pub(crate) queue: Queue,
+use crate::folder::Folder;
+use crate::queue::Queue;
+
+/// A queue directory, gone when dropped.
+#[derive(Debug)]
+pub struct Sample {
+    /// The queue in it.
+    pub queue: Queue,
     _directory: TempDir,
 }
 
-pub(crate) fn sample(layout: QueueLayout) -> Sample {
+/// Makes a queue directory.
+pub fn sample(layout: QueueLayout) -> Sample {
     let directory = tempfile::tempdir().unwrap();
     for queue in QueueName::ALL {
         fs::create_dir(directory.path().join(queue.as_str())).unwrap();
@@ -24,21 +31,24 @@ pub(crate) fn sample(layout: QueueLayout) -> Sample {
     Sample { queue: Queue::new(directory.path(), layout), _directory: directory }
 }
 
-pub(crate) fn plain() -> Sample {
+/// Makes a queue directory with one level of subdirectories in deferred.
+pub fn plain() -> Sample {
     sample(QueueLayout::new([QueueName::Deferred], 1))
 }
 
-pub(crate) fn id() -> QueueId {
+/// Returns the queue id of the one file.
+pub fn id() -> QueueId {
     "4C1B21A0".parse().unwrap()
 }
 
 impl Sample {
-    pub(crate) fn write(&self, folder: impl Into<Folder>, mode: u32, written_as: &str) {
+    /// Writes the file, of the node `node`.
+    pub fn write(&self, folder: impl Into<Folder>, mode: u32, written_as: &str) {
         self.write_of(Some("node"), folder, mode, written_as);
     }
 
     /// Writes a file of the given node.
-    pub(crate) fn write_of(
+    pub fn write_of(
         &self,
         node: Option<&str>,
         folder: impl Into<Folder>,
@@ -49,7 +59,7 @@ impl Sample {
     }
 
     /// Writes a file with the given name, of the given node.
-    pub(crate) fn write_named(&self, name: &str, node: &str, folder: impl Into<Folder>) {
+    pub fn write_named(&self, name: &str, node: &str, folder: impl Into<Folder>) {
         self.write_as(&name.parse().unwrap(), Some(node), folder.into(), 0o700, name);
     }
 
@@ -79,7 +89,7 @@ impl Sample {
     }
 
     /// Rewrites the file in `queue` as one that was handed over directly.
-    pub(crate) fn hand_over_directly(&self, queue: QueueName) {
+    pub fn hand_over_directly(&self, queue: QueueName) {
         let path = self.queue.path(queue, &id());
         let (mode, mut bytes) = (fs::metadata(&path).unwrap().permissions(), Vec::new());
         for attribute in [
@@ -96,7 +106,7 @@ impl Sample {
     }
 
     /// Writes a file of a message that is not one of OPTIMUS.
-    pub(crate) fn write_foreign(&self, queue: QueueName) {
+    pub fn write_foreign(&self, queue: QueueName) {
         let mut bytes = Vec::new();
         put(&mut bytes, RecordType::Size, &[b' '; 95]);
         put(&mut bytes, RecordType::Time, b"1 2");
@@ -104,7 +114,8 @@ impl Sample {
         fs::write(self.queue.path(queue, &id()), bytes).unwrap();
     }
 
-    pub(crate) fn mode(&self, folder: impl Into<Folder>) -> u32 {
+    /// Returns the file's mode.
+    pub fn mode(&self, folder: impl Into<Folder>) -> u32 {
         fs::metadata(self.queue.path(folder, &id())).unwrap().mode() & 0o777
     }
 }

@@ -12,23 +12,27 @@ use host::limit::watching;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, InotifyEvent, WatchDescriptor};
 
-use crate::queue::{Folder, Queue};
+use crate::folder::Folder;
+use crate::queue::Queue;
 
 /// A folder of the queue, or a hash directory in it.
 #[derive(Debug)]
-pub(crate) struct Directory {
-    pub(crate) folder: Folder,
-    pub(crate) path: PathBuf,
+pub struct Directory {
+    /// The folder.
+    pub folder: Folder,
+    /// Path of the directory.
+    pub path: PathBuf,
     /// Number of levels of subdirectories below.
-    pub(crate) levels: usize,
+    pub levels: usize,
 }
 
 /// Watches of directories, and their events.
 #[derive(Debug)]
-pub(crate) struct Inotify(nix::sys::inotify::Inotify);
+pub struct Inotify(nix::sys::inotify::Inotify);
 
 impl Inotify {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Makes an instance without watches.
+    pub fn new() -> io::Result<Self> {
         nix::sys::inotify::Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .map(Self)
             .map_err(|error| context("queue", error))
@@ -36,7 +40,7 @@ impl Inotify {
 
     /// Watches a directory and all below it, and gives each to `watched`, the upper ones first. A
     /// directory that has vanished needs no watch.
-    pub(crate) fn add(
+    pub fn add(
         &self,
         directory: Directory,
         flags: fn(&Directory) -> AddWatchFlags,
@@ -54,7 +58,7 @@ impl Inotify {
     }
 
     /// Returns the events up to now, without waiting.
-    pub(crate) fn events(&self) -> io::Result<Vec<InotifyEvent>> {
+    pub fn events(&self) -> io::Result<Vec<InotifyEvent>> {
         let mut all = Vec::new();
         loop {
             match self.0.read_events() {
@@ -74,12 +78,13 @@ impl AsFd for Inotify {
 }
 
 impl Directory {
-    pub(crate) fn of(queue: &Queue, folder: Folder) -> Self {
+    /// Returns the directory of a folder.
+    pub fn of(queue: &Queue, folder: Folder) -> Self {
         Self { folder, path: queue.directory(folder), levels: queue.depth(folder) }
     }
 
     /// Returns the hash directory of this name in this one, if it can be one.
-    pub(crate) fn below(&self, name: &Path) -> Option<Self> {
+    pub fn below(&self, name: &Path) -> Option<Self> {
         let levels = self.levels.checked_sub(1)?;
         (name.as_os_str().len() == 1).then(|| Self {
             folder: self.folder,

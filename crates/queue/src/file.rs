@@ -9,8 +9,8 @@ use handoff::protocol::Place;
 use postfix_wire::{QueueId, QueueName};
 use spool::MessageId;
 
-use super::folder::Folder;
-use crate::message::{Origin, READ_BYTES, Whose};
+use crate::folder::Folder;
+use crate::origin::{Origin, READ_BYTES, Whose};
 
 /// Mode of a file that cleanup is writing (`mail_queue_enter`). Such a file lies in incoming, or in
 /// hold if the hold flag is set.
@@ -31,19 +31,20 @@ const SUBDIRECTORY_MODE: u32 = 0o700;
 
 /// Folder and state of a finished queue file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Whereabouts {
-    pub(crate) folder: Folder,
+pub struct Whereabouts {
+    /// Folder of the file.
+    pub folder: Folder,
     /// Whether a release has marked the file.
-    pub(crate) released: bool,
+    pub released: bool,
     /// Whether cleanup has finished the file, wherever `postsuper` has moved it since.
-    pub(crate) finished: bool,
+    pub finished: bool,
     /// Time of the last change or of the next attempt, in Unix seconds.
-    pub(crate) mtime_s: u64,
+    pub mtime_s: u64,
 }
 
 impl Whereabouts {
     /// Returns the place that the protocol names for this folder.
-    pub(crate) fn place(&self) -> Place {
+    pub fn place(&self) -> Place {
         match self.folder {
             Folder::Prepared => Place::Prepared,
             Folder::Queue(QueueName::Deferred) => Place::Deferred,
@@ -56,7 +57,7 @@ impl Whereabouts {
 
     /// Returns `None` if there is no file, or cleanup hasn't finished it. A file with a mode that
     /// Postfix never gives still counts, even if it can't be read: its message is not gone.
-    pub(super) fn of(folder: Folder, metadata: &fs::Metadata) -> Option<Self> {
+    pub(crate) fn of(folder: Folder, metadata: &fs::Metadata) -> Option<Self> {
         let mode = metadata.mode() & 0o777;
         let is_written_here =
             folder == QueueName::Incoming.into() || folder == QueueName::Hold.into();
@@ -77,12 +78,12 @@ impl Whereabouts {
 
 /// Opens a file. Only mail_owner writes to these directories. Nevertheless a link is never
 /// followed, and a FIFO never blocks.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
 /// Reads the owner from the file's first bytes.
-pub(super) fn whose(file: &File) -> io::Result<Whose> {
+pub(crate) fn whose(file: &File) -> io::Result<Whose> {
     let mut start = Vec::with_capacity(READ_BYTES);
     file.take(READ_BYTES as u64).read_to_end(&mut start)?;
     Ok(Whose::find(&start))
@@ -90,7 +91,7 @@ pub(super) fn whose(file: &File) -> io::Result<Whose> {
 
 /// Whether a dead cleanup process left this file of the message, in a folder that cleanup writes
 /// to. An unfinished file may not name its owner yet, and then counts as left.
-pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
+pub(crate) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
     let unfinished = !is_finished(file)?;
     Ok(match whose(file)? {
         Whose::Ours(origin) => origin.id == message && origin.queue_id == *id,
@@ -100,7 +101,7 @@ pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::R
 
 /// Whether a file is an unfinished one of this message, in any folder that `postsuper` can move it
 /// to.
-pub(super) fn is_unfinished_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
+pub(crate) fn is_unfinished_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
     let is_it = |origin: &Origin| origin.id == message && origin.queue_id == *id;
     Ok(!is_finished(file)? && matches!(whose(file)?, Whose::Ours(origin) if is_it(&origin)))
 }
@@ -110,12 +111,12 @@ fn is_finished(file: &File) -> io::Result<bool> {
 }
 
 /// Marks a file as released. The caller must make sure that the path is no link.
-pub(super) fn mark(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) fn mark(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & 0o777 | RELEASED_BIT))
 }
 
 /// Removes a file; a missing one is no error.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
@@ -123,12 +124,12 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Renames a file, and makes missing subdirectories of a hashed queue.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     with_directory(to, || fs::rename(from, to))
 }
 
 /// Links a file to another name, and makes missing subdirectories of a hashed queue.
-pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
     fs::symlink_metadata(from)?;
     with_directory(to, || fs::hard_link(from, to))
 }

@@ -18,11 +18,6 @@
 //! back meanwhile could be missed. [`Queue::find`] looks twice, so a file would have to move back
 //! twice, within microseconds.
 
-mod file;
-mod folder;
-mod operating;
-#[cfg(test)]
-pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -37,14 +32,12 @@ use postfix_wire::{QueueId, QueueLayout, QueueName};
 use spool::MessageId;
 use tracing::{info, warn};
 
-pub(crate) use self::file::Whereabouts;
-use self::file::{is_left_of, is_unfinished_of, mark, open, remove, rename, whose};
-pub(crate) use self::folder::Folder;
-pub(crate) use self::operating::{OnHold, Operation};
-use crate::message::{Origin, Whose};
+use crate::file::{Whereabouts, is_left_of, is_unfinished_of, mark, open, remove, rename, whose};
+use crate::folder::Folder;
+use crate::origin::{Origin, Whose};
 
 /// Most attempts to open a file that moves before it can be opened.
-const EXAMINE_ATTEMPTS: usize = 10;
+pub(crate) const EXAMINE_ATTEMPTS: usize = 10;
 
 /// Folders through which a message passes, in this order.
 const ON_ITS_WAY: [Folder; 5] = [
@@ -64,7 +57,7 @@ const WRITTEN_OR_MOVED_TO: [QueueName; 4] =
 
 /// Outcome of preparing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Preparation {
+pub enum Preparation {
     /// The file lies in the folder for undecided mail.
     Prepared,
     /// The queue manager has the file: `postsuper -H` came before the rename.
@@ -75,7 +68,7 @@ pub(crate) enum Preparation {
 
 /// Outcome of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Release {
+pub enum Release {
     /// The file was moved to incoming, and the caller must wake the queue manager.
     Moved,
     /// The file was in incoming or further on, or the administrator has put it on hold since.
@@ -86,7 +79,7 @@ pub(crate) enum Release {
 
 /// Outcome of a discard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Discard {
+pub enum Discard {
     /// No prepared file has this name.
     Gone,
     /// The prepared file of this name is not one of OPTIMUS and was left alone.
@@ -95,7 +88,7 @@ pub(crate) enum Discard {
 
 /// Result of examining a queue file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Examined {
+pub enum Examined {
     /// The file has left the queue, or cleanup hasn't finished it.
     Absent,
     /// The file is not one of OPTIMUS.
@@ -119,7 +112,7 @@ impl Examined {
 }
 
 /// Queues of Postfix in which a file of OPTIMUS can be, on its way or not.
-pub(crate) const QUEUES: [QueueName; 5] = [
+pub const QUEUES: [QueueName; 5] = [
     QueueName::Hold,
     QueueName::Incoming,
     QueueName::Active,
@@ -128,36 +121,37 @@ pub(crate) const QUEUES: [QueueName; 5] = [
 ];
 
 /// Returns all folders in which a file of OPTIMUS can be.
-pub(crate) fn folders() -> impl Iterator<Item = Folder> {
+pub fn folders() -> impl Iterator<Item = Folder> {
     QUEUES.into_iter().map(Folder::Queue).chain([Folder::Prepared])
 }
 
 /// The queue directory of a Postfix instance.
 #[derive(Debug, Clone)]
-pub(crate) struct Queue {
+pub struct Queue {
     directory: PathBuf,
     layout: QueueLayout,
 }
 
 impl Queue {
-    pub(crate) fn new(directory: &Path, layout: QueueLayout) -> Self {
+    /// Returns the queue in this directory.
+    pub fn new(directory: &Path, layout: QueueLayout) -> Self {
         Self { directory: directory.to_owned(), layout }
     }
 
     /// Returns a folder's path.
-    pub(crate) fn directory(&self, folder: impl Into<Folder>) -> PathBuf {
+    pub fn directory(&self, folder: impl Into<Folder>) -> PathBuf {
         self.directory.join(folder.into().name())
     }
 
     /// Returns the number of levels of subdirectories in a folder.
-    pub(crate) fn depth(&self, folder: impl Into<Folder>) -> usize {
+    pub fn depth(&self, folder: impl Into<Folder>) -> usize {
         match folder.into() {
             Folder::Prepared => 0,
             Folder::Queue(queue) => self.layout.depth(queue),
         }
     }
 
-    fn path(&self, folder: impl Into<Folder>, id: &QueueId) -> PathBuf {
+    pub(crate) fn path(&self, folder: impl Into<Folder>, id: &QueueId) -> PathBuf {
         match folder.into() {
             Folder::Prepared => self.directory(Folder::Prepared).join(id.as_str()),
             Folder::Queue(queue) => self.directory.join(self.layout.path(queue, id)),
@@ -165,7 +159,7 @@ impl Queue {
     }
 
     /// Checks that files in hold can be renamed to the folder for undecided mail.
-    pub(crate) fn check_file_system(&self) -> io::Result<()> {
+    pub fn check_file_system(&self) -> io::Result<()> {
         let device = |folder| {
             let path = self.directory(folder);
             let failed =
@@ -184,7 +178,7 @@ impl Queue {
 
     /// Finds a message on its way. Returns `None` if it has left the queue, or cleanup hasn't
     /// finished it.
-    pub(crate) fn find(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
+    pub fn find(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         for folder in ON_ITS_WAY.into_iter().chain(ON_ITS_WAY) {
             if let Some(whereabouts) = self.look(folder, id)? {
                 return Ok(Some(whereabouts));
@@ -195,21 +189,17 @@ impl Queue {
 
     /// Finds a file that Postfix has moved to `corrupt/`. Such a file is neither on its way nor
     /// gone, until an administrator has decided.
-    pub(crate) fn find_corrupt(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
+    pub fn find_corrupt(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         self.look(QueueName::Corrupt, id)
     }
 
     /// Finds a file on its way or corrupt.
-    pub(crate) fn find_anywhere(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
+    pub fn find_anywhere(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         Ok(self.find(id)?.or(self.find_corrupt(id)?))
     }
 
     /// Returns the whereabouts of a finished file, if `folder` has one of this name.
-    pub(crate) fn look(
-        &self,
-        folder: impl Into<Folder>,
-        id: &QueueId,
-    ) -> io::Result<Option<Whereabouts>> {
+    pub fn look(&self, folder: impl Into<Folder>, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         let folder = folder.into();
         match fs::symlink_metadata(self.path(folder, id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -220,7 +210,7 @@ impl Queue {
 
     /// Moves a file that cleanup has just finished out of hold, so that `postsuper` can't touch it.
     /// Returns false if the file is no longer in hold, or the folder for undecided mail is gone.
-    pub(crate) fn prepare(&self, id: &QueueId) -> io::Result<bool> {
+    pub fn prepare(&self, id: &QueueId) -> io::Result<bool> {
         match fs::rename(self.path(QueueName::Hold, id), self.path(Folder::Prepared, id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             result => result.map(|()| true),
@@ -228,7 +218,7 @@ impl Queue {
     }
 
     /// Prepares a file that may no longer be in hold, because `postsuper` may have moved it.
-    pub(crate) fn retrieve(&self, id: &QueueId, message: MessageId) -> io::Result<Preparation> {
+    pub fn retrieve(&self, id: &QueueId, message: MessageId) -> io::Result<Preparation> {
         let prepared = self.path(Folder::Prepared, id);
         if prepared.symlink_metadata().is_ok() {
             return Ok(Preparation::Prepared);
@@ -268,7 +258,7 @@ impl Queue {
     ///
     /// The mark comes first. So after a crash or a power failure, every file that Postfix has is
     /// marked.
-    pub(crate) fn release(&self, id: &QueueId) -> io::Result<Release> {
+    pub fn release(&self, id: &QueueId) -> io::Result<Release> {
         let (prepared, incoming) =
             (self.path(Folder::Prepared, id), self.path(QueueName::Incoming, id));
         let metadata = match fs::symlink_metadata(&prepared) {
@@ -296,7 +286,7 @@ impl Queue {
     }
 
     /// Deletes an undecided file of OPTIMUS.
-    pub(crate) fn discard(&self, id: &QueueId) -> io::Result<Discard> {
+    pub fn discard(&self, id: &QueueId) -> io::Result<Discard> {
         let prepared = self.path(Folder::Prepared, id);
         let file = match open(&prepared) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Discard::Gone),
@@ -314,7 +304,7 @@ impl Queue {
     ///
     /// The administrator may have moved an unfinished file, and may move it again meanwhile. So all
     /// folders are looked through twice.
-    pub(crate) fn sweep(&self, id: &QueueId, message: MessageId) -> io::Result<()> {
+    pub fn sweep(&self, id: &QueueId, message: MessageId) -> io::Result<()> {
         for queue in WRITTEN_OR_MOVED_TO.into_iter().chain(WRITTEN_OR_MOVED_TO) {
             let path = self.path(queue, id);
             let file = match open(&path) {
@@ -337,12 +327,12 @@ impl Queue {
 
     /// Syncs a finished file, for a cleanup process that died before it said that the file is
     /// durable.
-    pub(crate) fn sync(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
+    pub fn sync(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
         open(&self.path(folder, id))?.sync_all()
     }
 
     /// Reads the owner of a finished file that is on its way or corrupt.
-    pub(crate) fn examine(&self, id: &QueueId) -> io::Result<Examined> {
+    pub fn examine(&self, id: &QueueId) -> io::Result<Examined> {
         // The file may move between being found and being opened, but not again and again.
         for _ in 0..EXAMINE_ATTEMPTS {
             let Some(whereabouts) = self.find_anywhere(id)? else { return Ok(Examined::Absent) };
@@ -355,7 +345,7 @@ impl Queue {
     }
 
     /// Examines a file, and prepares it first if a dead pickup-rs left it in hold.
-    pub(crate) fn examine_prepared(&self, id: &QueueId) -> io::Result<Examined> {
+    pub fn examine_prepared(&self, id: &QueueId) -> io::Result<Examined> {
         for _ in 0..EXAMINE_ATTEMPTS {
             match self.examine(id)? {
                 Examined::Ours(origin, whereabouts)
@@ -372,7 +362,7 @@ impl Queue {
     }
 
     /// Marks a file that the administrator released before it was prepared.
-    pub(crate) fn mark(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
+    pub fn mark(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
         let path = self.path(folder, id);
         match fs::symlink_metadata(&path).and_then(|metadata| mark(&path, metadata.mode())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -388,6 +378,6 @@ fn is_left_in_hold(id: &QueueId, origin: &Origin, whereabouts: &Whereabouts) -> 
     is_in_hold && origin.handoff == Handoff::Hold && origin.queue_id == *id
 }
 
-fn never_at_rest(id: &QueueId) -> io::Error {
+pub(crate) fn never_at_rest(id: &QueueId) -> io::Error {
     io::Error::other(format!("{id}: can't be opened: moved at each attempt"))
 }

@@ -21,7 +21,8 @@ use nix::fcntl::{Flock, FlockArg};
 use spool::{CommitNumber, Generation, NodeId};
 use tracing::warn;
 
-use super::FILE_MODE;
+/// Mode of the file: mail_owner's alone.
+const FILE_MODE: u32 = 0o600;
 
 /// Failure to open the mark. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +41,18 @@ pub enum MarkError {
 
 /// Content of the file, except for the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) mark: CommitNumber,
+pub struct Line {
+    /// Number up to which all commits are released.
+    pub mark: CommitNumber,
     /// Nonce before the last one.
-    pub(crate) last: Generation,
+    pub last: Generation,
     /// Last nonce. Redis may not have it yet.
-    pub(crate) nonce: Generation,
+    pub nonce: Generation,
 }
 
 /// The mark of one node, open for writing.
 #[derive(Debug)]
-pub(crate) struct Mark {
+pub struct Mark {
     path: PathBuf,
     node: NodeId,
     file: File,
@@ -60,7 +62,7 @@ pub(crate) struct Mark {
 }
 
 /// Returns the node that the mark names. A mark of the first version names none.
-pub(crate) fn node_of(path: &Path) -> Result<Option<NodeId>, MarkError> {
+pub fn node_of(path: &Path) -> Result<Option<NodeId>, MarkError> {
     Ok(read(path)?.and_then(|(_, node)| node))
 }
 
@@ -82,7 +84,7 @@ fn read(path: &Path) -> Result<Option<(Line, Option<NodeId>)>, MarkError> {
 
 impl Mark {
     /// Opens the file. Makes a missing one with mark 0: this disk knows of no release.
-    pub(crate) fn open(path: PathBuf, node: NodeId) -> Result<Self, MarkError> {
+    pub fn open(path: PathBuf, node: NodeId) -> Result<Self, MarkError> {
         let failed = |source| MarkError::File { path: path.clone(), source };
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
@@ -104,7 +106,7 @@ impl Mark {
 
     /// Locks the file for this process until the lock is dropped. Returns `None` while another
     /// process has it.
-    pub(crate) fn lock(&self) -> Result<Option<Flock<File>>, MarkError> {
+    pub fn lock(&self) -> Result<Option<Flock<File>>, MarkError> {
         let failed = |source| MarkError::File { path: self.path.clone(), source };
         // The lock has a descriptor of its own, which no child inherits.
         let file = File::open(&self.path).map_err(failed)?;
@@ -131,16 +133,17 @@ impl Mark {
     }
 
     /// Returns the mark that the disk has, or will have after a sync.
-    pub(crate) fn get(&self) -> CommitNumber {
+    pub fn get(&self) -> CommitNumber {
         self.line().mark
     }
 
-    pub(crate) fn line(&self) -> Line {
+    /// Returns the line that the disk has, or will have after a sync.
+    pub fn line(&self) -> Line {
         *self.locked()
     }
 
     /// Writes a higher mark.
-    pub(crate) fn raise(&self, mark: CommitNumber) -> io::Result<()> {
+    pub fn raise(&self, mark: CommitNumber) -> io::Result<()> {
         let mut written = self.locked();
         if mark > written.mark {
             self.write(Line { mark, ..*written })?;
@@ -150,7 +153,7 @@ impl Mark {
     }
 
     /// Writes a new nonce. The nonce before becomes [`Line::last`].
-    pub(crate) fn turn(&self, nonce: Generation) -> io::Result<()> {
+    pub fn turn(&self, nonce: Generation) -> io::Result<()> {
         let mut written = self.locked();
         let line = Line { last: written.nonce, nonce, ..*written };
         self.write(line)?;
@@ -163,7 +166,7 @@ impl Mark {
     }
 
     /// Syncs the file, and returns the line that the disk has safely. Blocks.
-    pub(crate) fn sync(&self) -> io::Result<Line> {
+    pub fn sync(&self) -> io::Result<Line> {
         let written = self.locked();
         let line = *written;
         if self.is_lost.load(Ordering::Relaxed) {
@@ -181,7 +184,8 @@ impl Mark {
 }
 
 impl Line {
-    pub(crate) const NONE: Self =
+    /// Line of a disk that knows of no release.
+    pub const NONE: Self =
         Self { mark: CommitNumber(0), last: Generation::NONE, nonce: Generation::NONE };
 
     /// Formats the line, with the same length for all lines of a node, so that it can be written in

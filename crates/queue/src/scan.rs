@@ -20,41 +20,48 @@ use postfix_wire::QueueId;
 use spool::NodeId;
 use tracing::warn;
 
+use crate::file::Whereabouts;
+use crate::folder::Folder;
 use crate::inotify::{Directory, Inotify};
-use crate::message::Origin;
-use crate::queue::{Examined, Folder, Queue, Whereabouts, folders};
+use crate::origin::Origin;
+use crate::queue::{Examined, Queue, folders};
 
 /// Most attempts to list the directories. An attempt fails only in a burst of thousands of moves.
 const ATTEMPTS: usize = 5;
 
 /// Queue file of OPTIMUS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ours {
-    pub(crate) origin: Origin,
-    pub(crate) whereabouts: Whereabouts,
+pub struct Ours {
+    /// Attributes in the file.
+    pub origin: Origin,
+    /// Folder and state of the file.
+    pub whereabouts: Whereabouts,
 }
 
 impl Ours {
-    pub(crate) fn place(&self) -> Place {
+    /// Returns the place that the protocol names.
+    pub fn place(&self) -> Place {
         self.whereabouts.place()
     }
 }
 
 /// Outcome of a scan.
 #[derive(Debug, Default)]
-pub(crate) struct Scan {
-    pub(crate) ours: HashMap<QueueId, Ours>,
+pub struct Scan {
+    /// Files of this node.
+    pub ours: HashMap<QueueId, Ours>,
     /// Files with attributes of OPTIMUS that name another queue id.
-    pub(crate) renamed: HashMap<QueueId, Ours>,
-    pub(crate) foreign: HashSet<QueueId>,
+    pub renamed: HashMap<QueueId, Ours>,
+    /// Files that are not of OPTIMUS, or of another node.
+    pub foreign: HashSet<QueueId>,
     /// Files whose owner is unclear, with the reason. OPTIMUS may have made any of them, so the
     /// next scan opens them again.
-    pub(crate) unreadable: HashMap<QueueId, io::Error>,
+    pub unreadable: HashMap<QueueId, io::Error>,
 }
 
 /// Scans the queue for the files of `node`, without opening the `foreign` ones. Blocks. Lists a
 /// file that can't be read as unreadable; only an unreadable directory is an error.
-pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> io::Result<Scan> {
+pub fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> io::Result<Scan> {
     let mut scan = Scan::default();
     for id in names(queue)? {
         if foreign.contains(&id) {
@@ -79,7 +86,7 @@ pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> 
 
 /// Counts the files of OPTIMUS by node, and those whose owner is unclear. Files of earlier versions
 /// name no node. Blocks.
-pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usize>, usize)> {
+pub fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usize>, usize)> {
     let (mut owners, mut unclear) = (BTreeMap::new(), 0);
     for id in names(queue)? {
         match queue.examine(&id) {
@@ -128,7 +135,7 @@ impl Scan {
 
 /// Returns the names of all files that stay in the queue during the call, and some of those that
 /// come or go meanwhile.
-pub(crate) fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
+pub fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
     for _ in 0..ATTEMPTS {
         let arrivals = Arrivals::watch(queue)?;
         let mut names = HashSet::new();
@@ -187,7 +194,7 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::testing::{Sample, id, plain};
+    use crate::testing::{Sample, id, plain};
     use postfix_wire::QueueName;
     use std::os::unix::fs::PermissionsExt;
 

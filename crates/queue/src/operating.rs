@@ -22,9 +22,10 @@ use handoff::protocol::Handoff;
 use postfix_wire::{QueueId, QueueName};
 use spool::{Act, MessageId};
 
-use super::file::{link, open, remove, rename, whose};
-use super::{EXAMINE_ATTEMPTS, Examined, Folder, Queue, never_at_rest};
-use crate::message::Whose;
+use crate::file::{link, open, remove, rename, whose};
+use crate::folder::Folder;
+use crate::origin::Whose;
+use crate::queue::{EXAMINE_ATTEMPTS, Examined, Queue, never_at_rest};
 
 /// Queues in which Postfix keeps its notes on a message's deliveries.
 const LOGS: [QueueName; 3] = [QueueName::Bounce, QueueName::Defer, QueueName::Trace];
@@ -34,7 +35,7 @@ const NAME_ATTEMPTS: u64 = 10;
 
 /// Outcome of an operator's act.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
     /// The act was carried out.
     Done,
     /// The file was released from hold, and has this name since.
@@ -51,7 +52,7 @@ pub(crate) enum Operation {
 
 /// Outcome for a file on hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum OnHold {
+pub enum OnHold {
     /// The file was released, and has this name since.
     Released(QueueId),
     /// The file was left on hold, because Redis can't be asked whether the queue manager had it.
@@ -64,12 +65,7 @@ pub(crate) enum OnHold {
 
 impl Queue {
     /// Carries out `act` on the file `id` of `message`, in any of Postfix's queues.
-    pub(crate) fn operate(
-        &self,
-        act: Act,
-        id: &QueueId,
-        message: MessageId,
-    ) -> io::Result<Operation> {
+    pub fn operate(&self, act: Act, id: &QueueId, message: MessageId) -> io::Result<Operation> {
         for _ in 0..EXAMINE_ATTEMPTS {
             let folder = match self.examine(id)? {
                 // The file may name an earlier queue id, after a release or after Postfix has
@@ -144,7 +140,7 @@ impl Queue {
     /// Releases a file of OPTIMUS from hold if the queue manager had the file before, as a mark
     /// shows. A file that was handed over directly has no mark, so its message must be in
     /// `committed`. `None` means that Redis can't be asked.
-    pub(crate) fn release_ours(
+    pub fn release_ours(
         &self,
         id: &QueueId,
         committed: Option<&BTreeSet<MessageId>>,
