@@ -199,7 +199,7 @@ fn a_copy_with_mail_becomes_a_node_of_its_own_when_it_must() {
     let mut two = two();
     two.submit_to_original(ROUND);
     let (is_done, told) = two.original.optimus(&["node", "new", "--even-with-mail"]);
-    assert!(!is_done && told.contains("it serves node"), "{told}");
+    assert!(!is_done && told.contains("no other server serves node"), "{told}");
     two.copy();
     two.original.postfix.start().unwrap();
     two.submit_to_original(2 * ROUND);

@@ -90,7 +90,7 @@ fn a_redis_of_another_spool_is_named_by_the_commands_with_both_spools_and_the_re
     lead_to(&platform, other.address().unwrap());
     platform.postfix.reload().unwrap();
     named(&platform, &format!("Redis holds spool {theirs}, and this instance serves spool {ours}"));
-    named(&platform, "or `optimus accept-spool` takes this one");
+    named(&platform, "or take the other one by `optimus accept-spool`");
     lead_to(&platform, redis.address().unwrap());
     platform.postfix.reload().unwrap();
     healed(&platform);

@@ -189,25 +189,6 @@ fn after_a_failover_mail_that_only_the_old_master_has_as_committed_is_committed_
     expect_all_committed_again(failover_without_commits(LONG_LEASE).fail_over());
 }
 
-/// Whether the lease of the node that has mail is over, by this server's clock.
-fn is_lease_over(redis: &Redis) -> bool {
-    let key = format!("{}leases", keys::SHARD);
-    let ends_ms = redis.cli(&["ZSCORE", &key, &node_of(redis)]).unwrap();
-    let now_s = redis.cli(&["TIME"]).unwrap();
-    let seconds = |text: &str| text.lines().next().and_then(|it| it.parse::<u64>().ok());
-    ends_ms.is_empty() || seconds(&now_s) > seconds(&ends_ms).map(|ends| ends / 1000)
-}
-
-/// A Scheduler that comes to the new master finds the lease of the node over.
-#[test]
-fn after_a_failover_that_outlasts_the_lease_mail_is_committed_again_as_well() {
-    let (failover, gone) = (failover_without_commits(LEASE), gone());
-    failover.name.move_to(&gone).unwrap();
-    failover.name.cut();
-    until(LONG, "the lease to be over", || is_lease_over(&failover.old)).unwrap();
-    expect_all_committed_again(failover.fail_over());
-}
-
 /// Leads pickup-rs to a stale replica, which has the same spool but lacks later mail.
 #[test]
 fn a_pickup_rs_that_reads_from_a_stale_replica_is_named_and_nothing_is_put_aside() {
