@@ -62,7 +62,7 @@ pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
         let wire = PickupWire::new(instance.places.pickup_socket(), instance.spool());
         let bus = RedisNotices::new(instance.spool());
         match Driver::new(machine, wire, bus, executor(&instance)).run(drain.clone()).await {
-            End::OtherNode => tracing::warn!("Mail Agent started again, as another node's"),
+            End::OtherNode => tracing::warn!("Mail Agent started again for another node"),
             end => return ended(AgentKind::Mail, end),
         }
     }
@@ -74,8 +74,12 @@ fn ended(kind: AgentKind, end: End) -> Result<()> {
             tracing::info!(%kind, "drained");
             Ok(())
         }
-        End::Superseded => bail!("another {kind} agent of this name has started"),
-        End::OtherNode => bail!("the {kind} agent's queue directory is another node's now"),
+        End::Superseded => {
+            bail!("superseded: another {kind} agent of this name has started; stop one of them")
+        }
+        End::OtherNode => {
+            bail!("queue directory: belongs to another node now; start the {kind} agent again")
+        }
     }
 }
 
@@ -91,7 +95,7 @@ fn executor(instance: &Instance) -> Rc<SpoolExecutor> {
 }
 
 fn generation() -> Result<Generation> {
-    Generation::new().context("no random numbers")
+    Generation::new().context("generation: no random numbers")
 }
 
 /// Returns the identity of an Info Agent or a Scheduler. The name is the operator's (`--name`), or

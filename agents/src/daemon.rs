@@ -106,13 +106,15 @@ impl Instance {
     /// Returns the user that owns Postfix's queue.
     pub fn mail_owner(&self) -> Result<User> {
         let name = self.main_cf.get("mail_owner").unwrap_or_default();
-        User::from_name(&name)?.with_context(|| format!("mail_owner: no user {name:?}"))
+        User::from_name(&name)?
+            .with_context(|| format!("mail_owner: no user {name:?}; correct main.cf"))
     }
 
     /// Returns the group of `postdrop`.
     pub fn setgid_group(&self) -> Result<Group> {
         let name = self.main_cf.get("setgid_group").unwrap_or_default();
-        Group::from_name(&name)?.with_context(|| format!("setgid_group: no group {name:?}"))
+        Group::from_name(&name)?
+            .with_context(|| format!("setgid_group: no group {name:?}; correct main.cf"))
     }
 
     /// Becomes `mail_owner`, if the process is root. Must be called while it has one thread.
@@ -126,7 +128,7 @@ impl Instance {
         setgid(owner.gid).with_context(|| failed("setgid"))?;
         setuid(owner.uid).with_context(|| failed("setuid"))?;
         if setuid(Uid::from_raw(0)).is_ok() || Gid::effective() != owner.gid {
-            bail!("still root after becoming {}", owner.name);
+            bail!(failed("still root"));
         }
         Ok(())
     }
@@ -206,11 +208,11 @@ pub fn run<F: Future<Output = Result<()>>>(
         for _ in 0..2 {
             tokio::select! {
                 result = &mut service => return result,
-                _ = terminate.recv() => tracing::info!("SIGTERM, draining"),
-                _ = interrupt.recv() => tracing::info!("SIGINT, draining"),
+                _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "drain began"),
+                _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "drain began"),
             }
             drain.send_replace(true);
         }
-        bail!("ended by a second signal")
+        bail!("drain: cut short by a second signal; the next start recovers the mail")
     })
 }

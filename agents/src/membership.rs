@@ -67,7 +67,7 @@ impl Membership {
             }
             Change::Continues => (),
             Change::Lapsed => tracing::warn!(%kind, %agent, "lease lapsed"),
-            Change::Waits => tracing::warn!(%kind, %agent, "another one of this name is alive"),
+            Change::Waits => tracing::warn!(%kind, %agent, "name held by another live agent"),
             Change::Superseded => self.ended = Some(End::Superseded),
             Change::Left => self.tell = Some(Notice::Left(*kind, agent.clone())),
         }

@@ -124,7 +124,7 @@ impl Keeper {
     async fn run(mut self) {
         loop {
             if let Err(error) = self.look().await {
-                tracing::debug!(%error, "limits of the quarantine not looked at");
+                tracing::debug!(%error, "limits of the quarantine not checked");
             }
             sleep(LOOK).await;
         }

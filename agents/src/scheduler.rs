@@ -118,7 +118,7 @@ impl Scheduler {
             Answer::Rescued(rescued)
                 if self.work.close(ticket) && rescued != Rescued::default() =>
             {
-                tracing::warn!(rescued.lots, rescued.resent, "took over from dead nodes");
+                tracing::warn!(rescued.lots, rescued.resent, "mail of dead nodes reassigned");
                 // One call moves a limited number of messages, so more may be left.
                 self.must_look = true;
             }

@@ -54,8 +54,8 @@ impl Service {
                 tasks.spawn_local(serve(listener, instance.clone()));
             }
             Err(error) => {
-                tracing::warn!(socket = %path.display(), %error, "mailq can't show what is in \
-                    Redis");
+                tracing::warn!(socket = %path.display(), %error, "listings for mailq not \
+                    served");
             }
         }
         Self { _tasks: tasks }
@@ -90,7 +90,7 @@ async fn serve(listener: UnixListener, instance: Instance) {
                 }
                 // The process may have run out of descriptors, for a moment.
                 Err(error) => {
-                    tracing::warn!(%error, "queue listing: accept");
+                    tracing::warn!(%error, "connection for a queue listing not accepted");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -119,7 +119,7 @@ where
     fn act(&mut self) -> Option<End> {
         let now = Instant::now();
         while let Some(action) = self.machine.poll(now) {
-            tracing::trace!(?action);
+            tracing::trace!(?action, "action taken");
             match action {
                 Action::Ask(ticket, question) => {
                     let answer = M::ask(self.executor.clone(), question);
@@ -138,7 +138,7 @@ where
         let servers = self.executor.spool.servers();
         let before = std::mem::replace(&mut self.servers, servers);
         if before != 0 && before != servers {
-            tracing::info!("answers come from another Redis server");
+            tracing::info!("Redis server changed");
             self.machine.handle(Instant::now(), Input::OtherServer);
         }
     }
@@ -147,14 +147,14 @@ where
         self.look_for_other_server();
         let input = match result {
             Ok(answer) => {
-                tracing::trace!(?ticket, ?answer);
+                tracing::trace!(?ticket, ?answer, "answer arrived");
                 Input::Answer(ticket, answer)
             }
             Err(error) => {
                 if error.is_retryable() {
-                    tracing::debug!(%error, "redis is away");
+                    tracing::debug!(%error, "question failed for now: Redis not available");
                 } else {
-                    tracing::error!(%error, "redis failed a question");
+                    tracing::error!(%error, "question to Redis failed");
                 }
                 Input::Failed(ticket)
             }
@@ -163,12 +163,12 @@ where
     }
 
     fn happened(&mut self, event: M::Event) {
-        tracing::trace!(?event);
+        tracing::trace!(?event, "event arrived");
         self.machine.handle(Instant::now(), Input::Link(event));
     }
 
     fn heard(&mut self, heard: Heard) {
-        tracing::trace!(?heard);
+        tracing::trace!(?heard, "notice arrived");
         let input = match heard {
             Heard::Notice(notice) => Input::Notice(notice),
             Heard::Listening => Input::Listening,

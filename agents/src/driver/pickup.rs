@@ -88,12 +88,12 @@ impl PickupWire {
 
     fn tell(&mut self, why: &str) {
         if self.logged.admits(Instant::now(), why) {
-            tracing::error!("{why}; nothing is fed");
+            tracing::error!(%why, "feeding stopped");
         }
     }
 
     fn broken(&mut self, error: &ClientError) -> LinkEvent {
-        tracing::debug!(%error, "no connection to pickup-rs");
+        tracing::debug!(%error, "connection to pickup-rs failed");
         self.state = State::Down;
         LinkEvent::Disconnected
     }

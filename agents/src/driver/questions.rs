@@ -141,7 +141,7 @@ impl SpoolExecutor {
             obeyed = obeyed_count,
             deferred,
             refused = refusals.len(),
-            "report"
+            "report sent"
         );
         let (has_commits, spool) = (!commits.is_empty(), &self.spool);
         let commits: Vec<_> = commits.into_iter().map(Into::into).collect();
@@ -197,13 +197,13 @@ impl SpoolExecutor {
 fn tell_resent(absents: &[spool::Placed], outcomes: &[Absent]) {
     let resent = absents.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Absent::Resent);
     let count = resent
-        .inspect(|(it, _)| tracing::info!(queue_id = %it.queue_id, id = %it.id, "sent again"))
+        .inspect(|(it, _)| tracing::info!(queue_id = %it.queue_id, id = %it.id, "message resent"))
         .count();
     if count > 0 {
         tracing::error!(
             messages = count,
-            "queue files are gone, and nothing proves that they were sent: sent again, perhaps \
-                twice; was the queue directory put back to an earlier state?"
+            "queue files vanished without proof of delivery, and their messages were resent, \
+                perhaps twice; check whether the queue directory was put back"
         );
     }
 }

@@ -142,7 +142,7 @@ impl Mail {
                 self.listed(now, files, renamed, complete.then_some(proof));
             }
             Reply::Error { reason } => {
-                tracing::error!(reason, "pickup-rs could not do what it was asked");
+                tracing::error!(reason, "request to pickup-rs failed");
                 self.pickup_failed(now);
             }
             Reply::Discarded { queue_ids } => {
@@ -175,9 +175,8 @@ impl Mail {
             tracing::error!(
                 rounds,
                 ?pause,
-                "optimus/prepared in the queue directory: files vanish before their release: \
-                    something deletes them; find what does (auditctl -w shows it), feeding is \
-                    slowed down meanwhile"
+                "files in optimus/prepared vanished before their release, and feeding paused; \
+                    find the program that deletes them, with auditctl -w"
             );
         }
     }
@@ -191,10 +190,10 @@ impl Mail {
     pub(super) fn refused(&mut self, now: Instant, key: FeedKey, reason: String, retry: bool) {
         let _message = key.span(None).entered();
         if retry {
-            tracing::warn!(reason, "refused for now");
+            tracing::warn!(reason, "message refused for now");
             self.feeding.refused(now, key);
         } else {
-            tracing::error!(reason, "message can't be used");
+            tracing::error!(reason, "message refused for good");
             self.feeding.answered(&key);
             self.ledger.refused(key, reason);
         }

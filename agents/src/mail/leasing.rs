@@ -104,7 +104,9 @@ impl Mail {
     /// Gives the lots to others, as pickup-rs has been away for longer than a lease. The agent
     /// keeps its lease, since committed mail stays with the node.
     pub(super) fn pickup_stays_away(&mut self) {
-        tracing::error!("pickup-rs: can't be reached; lots are handed back until it is back");
+        tracing::error!(
+            "pickup-rs stayed unreachable, and lots were handed back; check that Postfix runs"
+        );
         match &self.phase {
             Phase::Uncompared { .. } => self.cut_off(),
             Phase::Outside { .. } => self.declare(0),

@@ -163,7 +163,7 @@ impl Ledger {
     /// Notes that pickup-rs found no file to release, so that the message was not sent.
     pub(crate) fn vanished(&mut self, queue_id: &QueueId) {
         if let Some(id) = self.tracked.remove(queue_id) {
-            tracing::warn!(%queue_id, %id, "queue file vanished before its release, made again");
+            tracing::warn!(%queue_id, %id, "queue file vanished before its release");
             self.waiting.uncommits.push((queue_id.clone(), id));
         }
     }
@@ -229,7 +229,7 @@ impl Ledger {
     /// Takes the commit of a prepared file back, so that an operator's order is carried out.
     /// Returns the message if it was undecided until now.
     pub(crate) fn withdraw(&mut self, queue_id: QueueId, id: MessageId) -> Option<FeedKey> {
-        tracing::info!(%queue_id, %id, "withdrawn by an operator's order");
+        tracing::info!(%queue_id, %id, "commit withdrawn by an operator's order");
         if self.tracked.get(&queue_id) == Some(&id) {
             self.tracked.remove(&queue_id);
         }

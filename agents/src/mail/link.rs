@@ -97,14 +97,14 @@ impl Link {
     fn greeted(&mut self, node: &str, handoff: Handoff, cleanups: usize) -> Change {
         match node.parse::<NodeId>() {
             Ok(node) => {
-                tracing::info!(%node, ?handoff, cleanups, "pickup-rs is here");
+                tracing::info!(%node, ?handoff, cleanups, "pickup-rs connected");
                 self.state = State::Up { cleanups: cleanups.max(1), handoff };
                 (self.away_since, self.is_away) = (None, false);
                 self.backoff.succeeded();
                 Change::Up(node)
             }
             Err(error) => {
-                tracing::error!(%error, "pickup-rs doesn't know whose queue it has");
+                tracing::error!(%error, "pickup-rs named no valid node");
                 Change::None
             }
         }
@@ -127,7 +127,7 @@ impl Link {
         self.backoff.failed(now);
         self.requests.clear();
         if was_up {
-            tracing::warn!("pickup-rs is gone");
+            tracing::warn!("pickup-rs disconnected");
             return Change::Down;
         }
         Change::None

@@ -104,7 +104,7 @@ impl Mail {
             by_act.entry(act).or_default().push(Ordered { queue_id, id });
         }
         for (act, messages) in by_act {
-            tracing::info!(%act, messages = messages.len(), "operators' orders");
+            tracing::info!(%act, messages = messages.len(), "operators' orders sent to pickup-rs");
             for some in messages.chunks(QUEUE_IDS_PER_REQUEST) {
                 self.link.send(Request::Operate { act, messages: some.to_vec() });
             }

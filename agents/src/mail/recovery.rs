@@ -91,7 +91,7 @@ impl Mail {
                 self.enter(Phase::Uncompared { then });
             }
             Phase::Listing { until, .. } if until <= now => {
-                tracing::error!("pickup-rs: no inventory came; connecting again");
+                tracing::error!("no inventory came from pickup-rs in time; connection made anew");
                 self.reconnect(now);
             }
             _ if self.compare_due().is_some_and(|when| when <= now) => {
@@ -112,7 +112,7 @@ impl Mail {
     /// them before the mark rises.
     pub(super) fn look_for_gaps(&mut self) {
         if self.phase.held() == Held::Too && self.ledger.numbers.has_gap() {
-            tracing::info!("commits of another process, or settled ones: comparing");
+            tracing::info!("gap in commit numbers found; comparison begun");
             self.compare_again();
         }
     }

@@ -20,7 +20,7 @@ impl Mail {
         present: &BTreeSet<FeedKey>,
     ) {
         if self.ledger.under_way() != (outcomes.len(), renamed.len()) {
-            tracing::error!(answers = outcomes.len(), "not one answer for each commit");
+            tracing::error!(answers = outcomes.len(), "answers of Redis did not match the report");
             self.membership.iter_mut().for_each(|(_, membership)| membership.redis_failed(now));
             return self.ledger.report_failed();
         }
@@ -83,7 +83,7 @@ impl Mail {
             if present.contains(key) {
                 let _message = key.span(None).entered();
                 tracing::warn!(
-                    "Redis has the message that pickup-rs did not find, fed again later"
+                    "message that pickup-rs did not find was in Redis; feeding due again"
                 );
                 self.feeding.refused(now, *key);
             } else {
@@ -102,7 +102,7 @@ impl Mail {
                 Renamed::Noted(number) => self.ledger.numbers.heard(*number),
                 Renamed::Occupied | Renamed::Unknown => {
                     let (queue_id, id) = (&rename.now, rename.id);
-                    tracing::warn!(%queue_id, %id, ?outcome, "name not noted, comparing");
+                    tracing::warn!(%queue_id, %id, ?outcome, "new name not noted; comparison due");
                     self.compare_soon(now);
                 }
             }

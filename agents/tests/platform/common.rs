@@ -312,6 +312,6 @@ impl Drop for Platform {
 
 /// Returns the errors in a log, except for a pickup-rs that started later than a lease lasts.
 pub(crate) fn errors(log: &str) -> Vec<&str> {
-    let is_of_start = |line: &&str| line.contains("pickup-rs: can't be reached");
+    let is_of_start = |line: &&str| line.contains("pickup-rs stayed unreachable");
     log.lines().filter(|line| line.contains("ERROR") && !is_of_start(line)).collect()
 }

@@ -78,7 +78,10 @@ fn when_one_agent_fails_the_others_drain_and_redis_ends_last() {
     let log = platform.log("optimus");
     assert!(!status.success(), "{log}");
     let last = log.lines().last().unwrap();
-    assert!(last.contains("mail agent: another mail agent of this name has started"), "{log}");
+    assert!(
+        last.contains("mail agent: superseded: another mail agent of this name has started"),
+        "{log}"
+    );
     assert_eq!(log.matches("drained").count(), 2, "{log}");
     assert!(log.rfind("drained") < log.find(ENDED), "{log}");
 
@@ -119,7 +122,7 @@ fn a_second_signal_ends_the_agents_at_once_and_redis_writes_out_what_it_has() {
     let server = processes_under(&folder(&platform))[0].pid;
     // Without its Redis no agent can drain.
     kill(Pid::from_raw(server), Signal::SIGSTOP).unwrap();
-    for what in ["SIGTERM, draining", "second signal"] {
+    for what in ["drain began", "second signal"] {
         kill(platform.pid("optimus"), Signal::SIGTERM).unwrap();
         until(LONG, what, || platform.log("optimus").contains(what)).unwrap();
     }

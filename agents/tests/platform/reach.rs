@@ -72,7 +72,8 @@ fn replace_pickup_rs(platform: &Platform) {
     platform.postfix.reload().unwrap();
     until(LONG, "the Mail Agent to be with another pickup-rs", || {
         let log = platform.log("optimus");
-        log.rsplit_once("pickup-rs is gone").is_some_and(|(_, later)| later.contains("recovered"))
+        log.rsplit_once("pickup-rs disconnected")
+            .is_some_and(|(_, later)| later.contains("recovered"))
     })
     .unwrap();
 }

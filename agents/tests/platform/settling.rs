@@ -152,7 +152,7 @@ fn deleted_unsent(log: &str) -> usize {
     let deleted: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
     let gone = |line: &&str| line.contains(" from active: No such file");
     let sent = log.lines().filter(gone).count();
-    deleted.saturating_sub(log.matches("so it is fed again").count() + sent)
+    deleted.saturating_sub(log.matches("so fed again").count() + sent)
 }
 
 /// Checks a committed file that an administrator deletes by hand: its commit is taken back.
@@ -185,7 +185,7 @@ fn prepared_files_deleted_again_and_again_are_reported_and_lose_nothing() {
     let deleting = Postsuper(command.args(["-c", &script]).stderr(log).spawn().unwrap());
     until(LONG, "the operator to be told", || {
         platform.submit(5);
-        platform.log("optimus").contains("files vanish before their release")
+        platform.log("optimus").contains("vanished before their release")
     })
     .unwrap();
     drop(deleting);

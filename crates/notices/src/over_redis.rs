@@ -33,7 +33,7 @@ impl NoticeBus for RedisNotices {
         loop {
             match heard(self.feed.next().await) {
                 Ok(heard) => return heard,
-                Err(error) => tracing::debug!(%error, "heard"),
+                Err(error) => tracing::debug!(%error, "notice not understood"),
             }
         }
     }
@@ -54,7 +54,7 @@ impl NoticeBus for RedisNotices {
         };
         self.telling.spawn_local(async move {
             if let Err(error) = spool.tell(&to, &text).await {
-                tracing::debug!(%error, text, "not told");
+                tracing::debug!(%error, text, "notice not sent");
             }
         });
     }

@@ -29,8 +29,8 @@ impl Ledger {
             return Verdict::Nothing;
         }
         if outcome == Committed::Occupied {
-            tracing::warn!(queue_id = %commit.queue_id, id = %commit.key.id, "queue id is \
-                another message's, comparing");
+            tracing::warn!(queue_id = %commit.queue_id, id = %commit.key.id, "queue id \
+                belonged to another message; comparison due");
             self.occupied.push(commit);
             return Verdict::Compare;
         }
@@ -47,8 +47,8 @@ impl Ledger {
             Committed::Occupied => unreachable!("set aside above"),
             Committed::Unknown => {
                 let Commit { queue_id, key, .. } = commit;
-                tracing::error!(%queue_id, id = %key.id, "queue file of a message unknown to \
-                    redis, left alone");
+                tracing::error!(%queue_id, id = %key.id, "queue file left alone: message \
+                    unknown to Redis");
                 Verdict::Nothing
             }
         }
@@ -95,11 +95,11 @@ fn not_ours(commit: Commit, outcome: Committed) -> Verdict {
     let Commit { key: FeedKey { id, lot, epoch }, queue_id, how } = commit;
     match how {
         HandoffOutcome::Held => {
-            tracing::info!(%queue_id, %id, %lot, %epoch, ?outcome, "not ours to send");
+            tracing::info!(%queue_id, %id, %lot, %epoch, ?outcome, "prepared file discarded");
             Verdict::Discard(queue_id)
         }
         HandoffOutcome::Stored | HandoffOutcome::Consumed => {
-            tracing::warn!(%queue_id, %id, %lot, %epoch, ?outcome, ?how, "may be sent twice");
+            tracing::warn!(%queue_id, %id, %lot, %epoch, ?outcome, ?how, "perhaps sent twice");
             Verdict::Nothing
         }
     }
