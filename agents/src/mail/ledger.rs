@@ -99,6 +99,8 @@ pub(crate) struct Ledger {
     waiting: Report,
     /// Report under way.
     told: Option<Report>,
+    /// Whether another Redis server may have taken that report.
+    is_told_in_doubt: bool,
     pace: Pace,
 }
 
@@ -276,9 +278,11 @@ impl Ledger {
     }
 
     /// Notes that Redis may have lost commits that it confirmed. A comparison finds the others, and
-    /// the lost ones are made again. Numbers begin anew with that comparison.
+    /// the lost ones are made again. Numbers begin anew with that comparison. The answer to a
+    /// report under way may have lost commits and old numbers.
     pub(crate) fn doubt_commits(&mut self) {
         self.tracked.clear();
+        self.is_told_in_doubt = self.told.is_some();
         self.numbers = Numbers::default();
     }
 
@@ -389,9 +393,16 @@ impl Ledger {
 
     /// Puts the report under way back, since it may not have reached Redis.
     pub(crate) fn report_failed(&mut self) {
+        self.is_told_in_doubt = false;
         if let Some(told) = self.told.take() {
             self.waiting.put_back(told);
         }
+    }
+
+    /// Whether the answer to the report under way counts for nothing, so that the report must be
+    /// put back.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_told_in_doubt
     }
 
     /// Returns the numbers of commits and of renames in the report under way.

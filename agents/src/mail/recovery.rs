@@ -46,7 +46,8 @@ impl Mail {
     /// Compares as after an arrival, since Redis has failed over or was started again. The new
     /// server may lack decisions of the old one. Files whose commits it lacks are committed anew.
     /// The new server may give numbers of lots and commits out again, so the known ones are
-    /// forgotten. All this holds as well while the node has no lease.
+    /// forgotten. So are releases and discards that wait, and the answer to a report under way.
+    /// All this holds as well while the node has no lease.
     pub(super) fn redis_changed(&mut self, now: Instant) {
         let then = Then::Decide { leave_by: self.phase.leave_by() };
         match &mut self.phase {
@@ -68,7 +69,7 @@ impl Mail {
         self.feeding.stop();
         self.feeding.forget_numbers();
         self.ledger.doubt_commits();
-        self.releases.forget_mark();
+        self.releases.redis_changed();
     }
 
     /// Sets a comparison for later, since a reply doesn't fit the known state.
@@ -336,28 +337,46 @@ mod tests {
         assert_eq!(mark, CommitNumber(1002));
     }
 
-    /// A promoted replica lacks both commits, and goes on from the mark of the disk.
-    #[test]
-    fn the_mark_covers_no_number_that_only_the_redis_before_gave_out() {
+    /// Hands 951 over after a recovery with 950.
+    fn with_an_undecided_file() -> Mail {
         let mut mail = mail(Instant::now());
         recover(&mut mail, &[950], vec![file(950, Place::Queued)], 950);
-        mail.ledger.handed(
-            queue_id(951),
-            key_of(&file(951, Place::Prepared)),
-            HandoffOutcome::Held,
-        );
+        let key = key_of(&file(951, Place::Prepared));
+        mail.ledger.handed(queue_id(951), key, HandoffOutcome::Held);
+        mail
+    }
+
+    /// Checks that a promoted replica, which lacks both commits and goes on from the mark of the
+    /// disk, commits both files before the mark covers them and the prepared one is released.
+    fn commits_anew(mut mail: Mail) {
+        let files = vec![file(950, Place::Queued), file(951, Place::Prepared)];
+        recover(&mut mail, &[], files, 950);
+        let released = |mail: &mut Mail| match mail.release_request() {
+            Some(Request::Release { queue_ids, mark }) => (queue_ids, mark.0),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(released(&mut mail), (Vec::new(), 950));
+        reported(&mut mail, &[951, 952].map(|n| Committed::Ours(CommitNumber(n))));
+        assert_eq!(released(&mut mail), (vec![queue_id(951)], 952));
+    }
+
+    #[test]
+    fn a_file_that_only_the_redis_before_committed_is_released_after_a_new_commit() {
+        let mut mail = with_an_undecided_file();
         reported(&mut mail, &[Committed::Ours(CommitNumber(951))]);
         // pickup-rs was not told of the release.
         mail.redis_changed(Instant::now());
-        let files = vec![file(950, Place::Queued), file(951, Place::Prepared)];
-        recover(&mut mail, &[], files, 950);
-        let mark = |mail: &mut Mail| match mail.release_request() {
-            Some(Request::Release { mark, .. }) => mark.0,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(mark(&mut mail), 950);
-        reported(&mut mail, &[951, 952].map(|n| Committed::Ours(CommitNumber(n))));
-        assert_eq!(mark(&mut mail), 952);
+        commits_anew(mail);
+    }
+
+    /// Checks a report whose commits the old master answered, and the rest of it the new one.
+    #[test]
+    fn an_answer_of_the_redis_before_counts_for_nothing() {
+        let (mut mail, now) = (with_an_undecided_file(), Instant::now());
+        mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
+        mail.redis_changed(now);
+        mail.reported(now, &[Committed::Ours(CommitNumber(951))], &[], &BTreeSet::new());
+        commits_anew(mail);
     }
 
     /// A failover takes longer than a lease lasts.

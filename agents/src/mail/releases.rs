@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  committed ─▶ waiting ─release─▶ under way ─released, vanished─▶ (Postfix's)
-//!                  │ pickup-rs gone
+//!                  │ pickup-rs gone, another Redis server
 //!                  ▼
 //!               unasked ─▶ the next comparison takes the commits of absent ones back
 //! ```
@@ -25,7 +25,8 @@ pub(super) struct Releases {
     waiting: Vec<QueueId>,
     /// Files whose release pickup-rs has not answered.
     under_way: BTreeSet<QueueId>,
-    /// Committed files whose release was never asked for, since pickup-rs had gone.
+    /// Committed files whose release was never asked for, since pickup-rs had gone or Redis was
+    /// another server.
     unasked: BTreeSet<QueueId>,
     discards: Vec<QueueId>,
     /// Mark that was last sent to pickup-rs.
@@ -71,20 +72,21 @@ impl Releases {
 
     /// Notes that pickup-rs has gone. Only a comparison shows which requests it carried out.
     pub(super) fn lost_sight(&mut self) {
+        self.redis_changed();
+        self.under_way.clear();
+    }
+
+    /// Notes that Redis may lack the decisions about waiting files, and numbers commits anew. The
+    /// next comparison finds the files again.
+    pub(super) fn redis_changed(&mut self) {
         self.unasked.extend(self.waiting.drain(..));
         self.discards.clear();
-        self.under_way.clear();
         self.mark = CommitNumber(0);
     }
 
     /// Returns whether the release of this committed file was never asked for.
     pub(super) fn is_unasked(&self, queue_id: &QueueId) -> bool {
         self.unasked.contains(queue_id)
-    }
-
-    /// Forgets the mark, since numbers of commits begin anew.
-    pub(super) fn forget_mark(&mut self) {
-        self.mark = CommitNumber(0);
     }
 
     /// Forgets which releases were not asked for: another process may have asked, or a comparison
@@ -137,5 +139,16 @@ mod tests {
         releases.lost_sight();
         assert!(releases.is_empty() && releases.is_unasked(&queue_id(QUEUE_IDS_PER_REQUEST)));
         assert!(!releases.is_unasked(&queue_id(0)));
+    }
+
+    #[test]
+    fn no_file_moves_by_a_decision_of_the_redis_before() {
+        let mut releases = Releases::default();
+        releases.release([queue_id(1)]);
+        releases.discard(queue_id(2));
+        releases.redis_changed();
+        assert_eq!(releases.next_release(CommitNumber(0)), None);
+        assert_eq!(releases.next_discard(), None);
+        assert!(releases.is_unasked(&queue_id(1)));
     }
 }

@@ -19,6 +19,10 @@ impl Mail {
         renamed: &[Renamed],
         present: &BTreeSet<FeedKey>,
     ) {
+        if self.ledger.is_in_doubt() {
+            tracing::info!("report answered by another redis server, reported again");
+            return self.ledger.report_failed();
+        }
         if self.ledger.under_way() != (outcomes.len(), renamed.len()) {
             tracing::error!(answers = outcomes.len(), "answers of Redis did not match the report");
             self.membership.iter_mut().for_each(|(_, membership)| membership.redis_failed(now));
