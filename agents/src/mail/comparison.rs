@@ -9,6 +9,7 @@
 //! | nothing, otherwise | say that it is absent | feed again, if it was prepared |
 //! | a file that can't be read | leave alone | leave alone |
 //! | a file by another name | note its name, if the file of the old name is not there | leave alone |
+//! | a file back under its first name | the same | commit, and see |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,51 +50,68 @@ pub(super) fn compare(
     is_stopped: impl Fn(&QueuedFile) -> bool,
 ) -> Findings {
     let mut findings = Findings::default();
-    for file in files {
-        findings.names.insert(file.queue_id.clone());
-        if committed.get(&file.queue_id).is_some_and(|owned| owned.id == file.id) {
-            findings.ours(file, is_stopped(file));
-        } else {
-            findings.undecided.push((file.queue_id.clone(), key_of(file), how(file.place)));
-        }
-        findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
-    }
     let all = files.iter().chain(renamed);
     let mut here: BTreeSet<(&QueueId, MessageId)> =
         all.map(|file| (&file.queue_id, file.id)).collect();
     let by_id: BTreeMap<MessageId, &QueueId> =
         committed.iter().map(|(name, it)| (it.id, name)).collect();
-    for file in renamed {
-        let Some(&was) = by_id.get(&file.id) else { continue };
-        if *was != file.queue_id {
-            // The file of the old name is there, or another copy was found before.
-            if !here.insert((was, file.id)) {
-                continue;
-            }
-            findings.renamed.push(Rename {
-                id: file.id,
-                was: was.clone(),
-                now: file.queue_id.clone(),
-            });
+    for file in files {
+        let was = by_id.get(&file.id).filter(|was| may_have_been(file, was));
+        match was.filter(|was| is_committed_as(was, file, &mut here)) {
+            Some(was) => findings.ours(file, was, is_stopped(file)),
+            None => findings.undecided.push((file.queue_id.clone(), key_of(file), how(file.place))),
         }
-        findings.names.insert(file.queue_id.clone());
-        findings.ours(file, false);
-        findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
+        findings.note(file);
+    }
+    for file in renamed {
+        let was = by_id.get(&file.id);
+        if let Some(was) = was.filter(|was| is_committed_as(was, file, &mut here)) {
+            findings.ours(file, was, false);
+            findings.note(file);
+        }
     }
     let gone = committed.iter().filter(|(queue_id, owned)| !here.contains(&(*queue_id, owned.id)));
     findings.gone = gone.map(|(queue_id, owned)| (queue_id.clone(), owned.id)).collect();
     findings
 }
 
+/// Whether a file under its first name may be the one that is committed as `was`: a release gave
+/// that name, and a power failure or an earlier state of the disk has undone it. A name has the
+/// file's inode. A prepared file with another one is another file of the message, and may be too
+/// many; a file that Postfix has is sent in any case.
+fn may_have_been(file: &QueuedFile, was: &QueueId) -> bool {
+    file.place != Place::Prepared || file.queue_id.inode() == was.inode()
+}
+
+/// Whether this is the file that is committed as `was`. Otherwise the file of that name is there,
+/// or another copy was found before.
+fn is_committed_as<'a>(
+    was: &'a QueueId,
+    file: &QueuedFile,
+    here: &mut BTreeSet<(&'a QueueId, MessageId)>,
+) -> bool {
+    *was == file.queue_id || here.insert((was, file.id))
+}
+
 impl Findings {
-    fn ours(&mut self, file: &QueuedFile, is_stopped: bool) {
+    /// Notes a file that is committed as `was`.
+    fn ours(&mut self, file: &QueuedFile, was: &QueueId, is_stopped: bool) {
         let placed = (file.queue_id.clone(), file.id);
+        if *was != file.queue_id {
+            let (was, now) = (was.clone(), file.queue_id.clone());
+            self.renamed.push(Rename { id: file.id, was, now });
+        }
         match file.place {
             Place::Prepared if is_stopped => return self.withdraw.push(placed),
             Place::Prepared => self.release.push(file.queue_id.clone()),
             Place::Queued | Place::Deferred | Place::OnHold => (),
         }
         self.track.push(placed);
+    }
+
+    fn note(&mut self, file: &QueuedFile) {
+        self.names.insert(file.queue_id.clone());
+        self.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
     }
 }
 
@@ -169,5 +187,42 @@ mod tests {
         let noted = BTreeMap::from([(queue_id(12), owned(2))]);
         let found = compare(&[], &renamed[1..2], &noted, |_| false);
         assert_eq!((found.track, found.gone), (vec![(queue_id(12), id(2))], vec![]));
+    }
+
+    /// Checks the names after a power failure, which may undo renames that Redis has noted.
+    #[test]
+    fn a_file_whose_rename_is_undone_is_the_committed_one() {
+        let committed = [11, 12, 3, 14].map(|n| (queue_id(n), owned(n % 10))).into_iter().collect();
+        let files = [file(1, Place::OnHold), file(2, Place::Queued), file(4, Place::Deferred)];
+        let renamed = [QueuedFile { queue_id: queue_id(12), ..file(2, Place::Deferred) }];
+        let found = compare(&files, &renamed, &committed, |_| false);
+        let undone = |n, name| Rename { id: id(n), was: queue_id(name), now: queue_id(n) };
+        assert_eq!(found.renamed, [undone(1, 11), undone(4, 14)]);
+        assert_eq!(found.track, [(1, 1), (4, 4), (12, 2)].map(|(n, it)| (queue_id(n), id(it))));
+        assert_eq!(
+            found.rest,
+            [(1, Rest::OnHold), (4, Rest::Until(7_000)), (12, Rest::Until(7_000))]
+                .map(|(n, rest)| (queue_id(n), rest))
+        );
+        assert_eq!(found.gone, [(queue_id(3), id(3))]);
+        let undecided: Vec<_> = found.undecided.iter().map(|(name, ..)| name.clone()).collect();
+        assert_eq!(undecided, [queue_id(2)], "a copy, as the file by the noted name is there");
+    }
+
+    /// Checks a release and a rename that are both undone, and another file of the message.
+    #[test]
+    fn a_prepared_file_is_the_committed_one_by_its_inode() {
+        let now: QueueId = "4C1B300001".parse().unwrap();
+        let committed = BTreeMap::from([(now.clone(), owned(1))]);
+        let found = compare(&[file(1, Place::Prepared)], &[], &committed, |_| false);
+        let rename = Rename { id: id(1), was: now.clone(), now: queue_id(1) };
+        assert_eq!(
+            (found.renamed, found.release, found.gone),
+            (vec![rename], vec![queue_id(1)], vec![])
+        );
+        let other = QueuedFile { queue_id: queue_id(2), ..file(1, Place::Prepared) };
+        let found = compare(&[other], &[], &committed, |_| false);
+        assert_eq!((found.undecided.len(), found.release), (1, vec![]));
+        assert_eq!(found.gone, [(now, id(1))]);
     }
 }
