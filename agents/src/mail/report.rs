@@ -204,15 +204,20 @@ impl Report {
         self.commits.is_empty() && self.others() == 0
     }
 
-    /// Takes the oldest entries, without commits, up to the limit of each kind.
+    /// Takes the oldest entries, without commits, up to the limit of each kind. Other entries may
+    /// be about files whose names are still waiting, so they wait until the last of the renames.
     pub(crate) fn take_others(&mut self) -> Self {
+        let renames = first(&mut self.renames);
+        if !self.renames.is_empty() {
+            return Self { mark: self.mark, renames, ..Self::default() };
+        }
         Self {
             commits: Vec::new(),
             settles: first(&mut self.settles),
             uncommits: first(&mut self.uncommits),
             absents: first(&mut self.absents),
             mark: self.mark,
-            renames: first(&mut self.renames),
+            renames,
             obeyed: first(&mut self.obeyed),
             deferrals: first(&mut self.deferrals),
             refusals: first(&mut self.refusals),

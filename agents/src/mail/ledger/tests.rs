@@ -236,3 +236,23 @@ fn a_commit_that_redis_may_lack_is_made_again_where_a_comparison_finds_the_file(
     let again: Vec<_> = report.commits.iter().map(|it| it.queue_id.clone()).collect();
     assert_eq!(again, [queue_id(2)]);
 }
+
+/// Checks the case of an order to release more held files than one report takes.
+#[test]
+fn nothing_is_told_of_a_file_before_its_new_name() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let count = 2 * REPORT_LIMIT as u128 + 1;
+    for n in 1..=count {
+        let (id, was, now) = (key(n).id, queue_id(n), queue_id(10_000 + n));
+        ledger.rename(Rename { id, was, now: now.clone() });
+        assert_eq!(ledger.ours(&now, id), None);
+        ledger.settled(&now);
+    }
+    let mut told = || {
+        let report = ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
+        ledger.reported();
+        (report.renames.len(), report.settles.len())
+    };
+    let (all, one) = (REPORT_LIMIT, 1);
+    assert_eq!([told(), told(), told()], [(all, 0), (all, 0), (one, all)]);
+}
