@@ -40,6 +40,8 @@ pub(crate) struct Session {
     writing: JoinHandle<()>,
     /// Whether the peer gets events, because it has sent a request other than a ping.
     pub(crate) is_agent: bool,
+    /// Whether marks of the peer are not taken, until it sends none: a file that it named is gone.
+    pub(crate) is_mark_doubted: bool,
 }
 
 /// Receiver of a peer's messages.
@@ -58,6 +60,7 @@ impl Session {
             reading: tokio::spawn(read(reading, listener)),
             writing: tokio::spawn(write(writing, waiting)),
             is_agent: false,
+            is_mark_doubted: false,
         }
     }
 

@@ -150,6 +150,39 @@ async fn a_file_deleted_before_its_release_is_reported_as_vanished() {
     assert_eq!(agent.released().await, []);
 }
 
+async fn mark(agent: &mut Agent) -> u64 {
+    agent.send(&Request::Inventory).await;
+    let complete = |reply: &Reply| match reply {
+        Reply::Inventory { complete: true, proof, .. } => Some(proof.mark.0),
+        _ => None,
+    };
+    agent.hear("inventory", complete).await
+}
+
+/// A mark that covers the file's commit would prove that the message was sent.
+#[tokio::test]
+async fn no_mark_counts_after_a_file_vanished_until_a_request_has_none() {
+    let site = Site::start();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    let release = |queue_ids: &[QueueId], mark| {
+        let (queue_ids, mark) = (queue_ids.to_vec(), CommitNumber(mark));
+        Request::Release { queue_ids, mark }
+    };
+    std::fs::remove_file(site.postfix.queue_dir().join(PREPARED).join(held.queue_id.as_str()))
+        .unwrap();
+    agent.send(&release(std::slice::from_ref(&held.queue_id), 1)).await;
+    agent.send(&release(&[], 2)).await;
+    assert_eq!(agent.vanished().await, [held.queue_id]);
+    assert_eq!(mark(&mut agent).await, 0);
+    agent.send(&release(&[], 0)).await;
+    agent.send(&release(&[], 3)).await;
+    assert_eq!(mark(&mut agent).await, 3);
+}
+
 #[tokio::test]
 async fn a_file_that_was_moved_to_the_queue_manager_by_hand_is_not_discarded() {
     let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);

@@ -117,7 +117,7 @@ impl Mail {
             }
             Reply::Vanished { queue_ids } => {
                 for queue_id in &queue_ids {
-                    self.releases.answered(queue_id);
+                    self.releases.vanished(queue_id);
                     self.shares.end(queue_id);
                     self.ledger.vanished(queue_id);
                 }

@@ -422,6 +422,12 @@ impl Ledger {
         under_way || !self.waiting.absents.is_empty()
     }
 
+    /// Whether Redis has yet to take back the commit of a file that was never sent.
+    pub(crate) fn has_uncommits(&self) -> bool {
+        let under_way = self.told.as_ref().is_some_and(|report| !report.uncommits.is_empty());
+        under_way || !self.waiting.uncommits.is_empty()
+    }
+
     /// Notes that pickup-rs has listed the queue while the disk had this mark. The list replaces
     /// earlier findings.
     pub(crate) fn looked(&mut self, mark: CommitNumber) {

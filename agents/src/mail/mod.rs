@@ -170,7 +170,9 @@ use std::time::{Duration, Instant};
 use handoff::protocol::Request;
 use notices::Notice;
 use postfix_wire::QueueId;
-use spool::{Act, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId, SmallLot};
+use spool::{
+    Act, CommitNumber, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId, SmallLot,
+};
 
 use self::credit::Credit;
 use self::feeding::{FeedKey, Feeding, OwnLot};
@@ -391,12 +393,17 @@ impl Mail {
 
     /// Returns the next release, or a mark that has risen without one. The mark may not rise over a
     /// commit whose absent file Redis has not decided about, nor over one that this process has not
-    /// heard of.
+    /// heard of. While Redis has yet to take a commit back, no mark is sent: if this process died,
+    /// the mark would prove that the file was sent.
     fn release_request(&mut self) -> Option<Request> {
         if self.phase.held() == Held::Later || self.ledger.has_absents() {
             return None;
         }
-        let request = self.releases.next_release(self.ledger.numbers.last());
+        let mark = match self.ledger.has_uncommits() {
+            true => CommitNumber(0),
+            false => self.ledger.numbers.last(),
+        };
+        let request = self.releases.next_release(mark);
         self.assert_not_withdrawn(request.as_ref());
         request
     }

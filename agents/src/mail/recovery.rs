@@ -379,6 +379,32 @@ mod tests {
         commits_anew(mail);
     }
 
+    /// The Mail Agent may die before Redis has taken the commit back.
+    #[test]
+    fn no_mark_covers_a_file_that_vanished_until_its_commit_is_taken_back() {
+        let (mut mail, now) = (mail(Instant::now()), Instant::now());
+        recover(&mut mail, &[7], vec![file(7, Place::Queued)], 7);
+        let hand = |mail: &mut Mail, n| {
+            let key = key_of(&file(n, Place::Prepared));
+            mail.ledger.handed(queue_id(n), key, HandoffOutcome::Held);
+        };
+        let mark = |mail: &mut Mail| match mail.release_request() {
+            Some(Request::Release { queue_ids, mark }) => Some((queue_ids.len(), mark.0)),
+            _ => None,
+        };
+        hand(&mut mail, 8);
+        reported(&mut mail, &[Committed::Ours(CommitNumber(8))]);
+        assert_eq!(mark(&mut mail), Some((1, 8)));
+        mail.heard(now, Reply::Vanished { queue_ids: vec![queue_id(8)] });
+        assert_eq!(mark(&mut mail), Some((0, 0)));
+        hand(&mut mail, 9);
+        let report = mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
+        assert_eq!(report.uncommits, [(queue_id(8), id(8))]);
+        assert_eq!(mark(&mut mail), None, "under way");
+        mail.reported(now, &[Committed::Ours(CommitNumber(9))], &[], &BTreeSet::new());
+        assert_eq!(mark(&mut mail), Some((1, 9)));
+    }
+
     /// A failover takes longer than a lease lasts.
     #[test]
     fn what_was_committed_in_another_redis_before_the_lease_lapsed_is_committed_again() {

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The *mark* is the number up to which all commits are released, or are prepared and will be. The
-//! mark goes with each release, or alone when it has risen without one.
+//! mark goes with each release, or alone when it has risen without one. From the time when a
+//! committed file was found gone until Redis has taken its commit back, no mark goes.
 
 use std::collections::BTreeSet;
 
@@ -31,6 +32,8 @@ pub(super) struct Releases {
     discards: Vec<QueueId>,
     /// Mark that was last sent to pickup-rs.
     mark: CommitNumber,
+    /// Whether pickup-rs takes no mark until it is told none, since a file has vanished.
+    must_tell_none: bool,
 }
 
 impl Releases {
@@ -49,13 +52,16 @@ impl Releases {
         self.waiting.retain(|queue_id| !queue_ids.contains(queue_id));
     }
 
-    /// Returns the next release, or a mark that has risen without one.
+    /// Returns the next release, or a mark that has changed without one. 0 is no mark.
     pub(super) fn next_release(&mut self, mark: CommitNumber) -> Option<Request> {
-        debug_assert!(self.mark <= mark, "the mark falls while neither link nor Redis changes");
+        let is_none = mark == CommitNumber(0);
+        debug_assert!(is_none || self.mark <= mark, "the mark falls, and the server is the same");
         let queue_ids = some_of(&mut self.waiting);
         self.under_way.extend(queue_ids.iter().cloned());
-        let has_risen = std::mem::replace(&mut self.mark, mark) < mark;
-        let is_due = has_risen || !queue_ids.is_empty();
+        let must_tell_none = std::mem::take(&mut self.must_tell_none);
+        let mark = if must_tell_none { CommitNumber(0) } else { mark };
+        let has_changed = std::mem::replace(&mut self.mark, mark) != mark;
+        let is_due = must_tell_none || has_changed || !queue_ids.is_empty();
         is_due.then_some(Request::Release { queue_ids, mark })
     }
 
@@ -65,15 +71,23 @@ impl Releases {
         is_due.then(|| Request::Discard { queue_ids: some_of(&mut self.discards) })
     }
 
-    /// Notes that pickup-rs has released this file, or has found no such file.
+    /// Notes that pickup-rs has released this file.
     pub(super) fn answered(&mut self, queue_id: &QueueId) {
         self.under_way.remove(queue_id);
+    }
+
+    /// Notes that pickup-rs found no such file, and takes no mark until it is told none. So no
+    /// request that is on its way raises the mark over the file's commit.
+    pub(super) fn vanished(&mut self, queue_id: &QueueId) {
+        self.answered(queue_id);
+        self.must_tell_none = true;
     }
 
     /// Notes that pickup-rs has gone. Only a comparison shows which requests it carried out.
     pub(super) fn lost_sight(&mut self) {
         self.redis_changed();
         self.under_way.clear();
+        self.must_tell_none = false;
     }
 
     /// Notes that Redis may lack the decisions about waiting files, and numbers commits anew. The
@@ -129,6 +143,18 @@ mod tests {
         assert_eq!(told(&mut releases, 7), None);
         releases.lost_sight();
         assert!(told(&mut releases, 7).is_some());
+    }
+
+    #[test]
+    fn pickup_is_told_no_mark_once_for_files_that_vanished() {
+        let mut releases = Releases::default();
+        let told = |releases: &mut Releases| match releases.next_release(CommitNumber(7)) {
+            Some(Request::Release { mark, .. }) => Some(mark.0),
+            _ => None,
+        };
+        assert_eq!([told(&mut releases), told(&mut releases)], [Some(7), None]);
+        [1, 2].map(queue_id).iter().for_each(|it| releases.vanished(it));
+        assert_eq!([(); 3].map(|()| told(&mut releases)), [Some(0), Some(7), None]);
     }
 
     #[test]

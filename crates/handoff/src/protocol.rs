@@ -57,7 +57,8 @@ pub enum Request {
     },
     /// Asks for the release of these committed files: pickup-rs notes the mark on disk, moves the
     /// files to incoming and wakes the queue manager. With this request, all commits up to `mark`
-    /// are released or need no release.
+    /// are released or need no release. When a named file has vanished, the mark isn't noted, nor
+    /// is any of this connection until a request without one (0).
     Release {
         queue_ids: Vec<QueueId>,
         #[serde(default)]

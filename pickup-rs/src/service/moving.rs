@@ -117,10 +117,7 @@ impl Service {
         queue_ids: Vec<QueueId>,
         mark: CommitNumber,
     ) {
-        // A mark that is too low costs duplicates, but no mail.
-        if let Err(error) = self.attendance.mark().raise(mark) {
-            warn!("mark: not written: {error}; see to the disk");
-        }
+        self.raise_mark(session, &queue_ids, mark);
         if queue_ids.is_empty() {
             return;
         }
@@ -145,6 +142,30 @@ impl Service {
         settled.into_iter().for_each(|queue_id| self.tell(Some(FileEvent::Settled(queue_id))));
         // The kernel will report files that were moved just now when they move on.
         out_before.iter().for_each(|queue_id| self.look_again(queue_id));
+    }
+
+    /// Notes the mark on disk, unless a named file is gone: its commit is taken back first. The
+    /// peer may have sent more marks before it hears of that. So its marks count again after a
+    /// request with none. A mark that is too low costs duplicates, but no mail.
+    fn raise_mark(&mut self, session: SessionId, queue_ids: &[QueueId], mark: CommitNumber) {
+        let has_vanished = queue_ids.iter().any(|queue_id| self.has_vanished(queue_id));
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.is_mark_doubted &= mark != CommitNumber(0);
+            session.is_mark_doubted |= has_vanished;
+            if session.is_mark_doubted {
+                return;
+            }
+        }
+        if let Err(error) = self.attendance.mark().raise(mark) {
+            warn!("mark: not written: {error}; see to the disk");
+        }
+    }
+
+    /// Whether a prepared file is gone without a release.
+    fn has_vanished(&self, queue_id: &QueueId) -> bool {
+        self.tracker.state(queue_id) == Some(State::Prepared)
+            && matches!(self.queue.look(Folder::Prepared, queue_id), Ok(None))
+            && matches!(self.queue.find_anywhere(queue_id), Ok(None))
     }
 
     /// Releases one file. A prepared file that is gone without a release by this process was never
