@@ -12,10 +12,11 @@
 //! Source: Postfix `postsuper.c` (`delete_one`, `hold_one`, `release_one`, `requeue_one`),
 //! `qmgr_job.c` (`qmgr_job_obtain`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes};
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use handoff::protocol::Handoff;
@@ -25,7 +26,7 @@ use spool::{Act, MessageId};
 use crate::file::{link, open, remove, rename, whose};
 use crate::folder::Folder;
 use crate::origin::Whose;
-use crate::queue::{EXAMINE_ATTEMPTS, Examined, Queue, never_at_rest};
+use crate::queue::{EXAMINE_ATTEMPTS, Examined, QUEUES, Queue, never_at_rest};
 
 /// Queues in which Postfix keeps its notes on a message's deliveries.
 const LOGS: [QueueName; 3] = [QueueName::Bounce, QueueName::Defer, QueueName::Trace];
@@ -84,6 +85,24 @@ impl Queue {
             }
         }
         Err(never_at_rest(id))
+    }
+
+    /// Makes the names safe that acts gave to these files or took from them. Otherwise a power
+    /// failure might undo an act that was reported.
+    pub fn sync_names<'a>(&self, ids: impl IntoIterator<Item = &'a QueueId>) -> io::Result<()> {
+        let queues = QUEUES.into_iter().chain([QueueName::Maildrop]);
+        let paths =
+            ids.into_iter().flat_map(|id| queues.clone().map(move |queue| self.path(queue, id)));
+        let one_of_each: BTreeMap<_, _> =
+            paths.map(|path| (path.parent().map(Path::to_owned), path)).collect();
+        for path in one_of_each.values() {
+            match durable::sync_folder_of(path) {
+                // A subdirectory of a hashed queue was never made.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
     fn operate_in(&self, act: Act, queue: QueueName, id: &QueueId) -> io::Result<Operation> {

@@ -21,7 +21,8 @@ fn words(act: Act) -> &'static str {
 }
 
 impl Service {
-    /// Carries out orders. The resulting changes of files are reported as any others.
+    /// Carries out orders, and makes them safe before they are reported. The resulting changes of
+    /// files are reported as any others.
     pub(super) fn operate(&mut self, session: SessionId, act: Act, messages: Vec<Ordered>) {
         self.catch_up();
         let (mut done, mut absent, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
@@ -36,6 +37,10 @@ impl Service {
                 Ok(_) => done.push(ordered.queue_id),
                 Err(error) => self.complain(session, &ordered.queue_id, &error),
             }
+        }
+        let names = renamed.iter().map(|it| &it.was).chain(&done);
+        if let Err(error) = self.queue.sync_names(names) {
+            warn!("orders: carried out, but not synced: {error}; see to the disk");
         }
         let operated =
             Reply::Operated { act, done: done.clone(), absent, renamed: renamed.clone() };

@@ -81,6 +81,19 @@ fn an_operator_s_act_moves_the_file_as_postsuper_does() {
     assert_eq!(operate(&sample, Act::Hold), Operation::AsItWas);
 }
 
+#[test]
+fn names_are_synced_in_every_queue_that_an_act_moves_a_file_from_or_to() {
+    for queue in [QueueName::Hold, QueueName::Deferred, QueueName::Active, QueueName::Incoming] {
+        let sample = plain();
+        sample.queue.sync_names([&id()]).unwrap();
+        let folder = sample.queue.directory(queue);
+        fs::remove_dir_all(&folder).unwrap();
+        sample.queue.sync_names([&id()]).unwrap();
+        std::os::unix::fs::symlink(&folder, &folder).unwrap();
+        assert!(sample.queue.sync_names([&id()]).is_err(), "{queue}");
+    }
+}
+
 /// The queue manager may still have a message of the old name in its memory.
 #[test]
 fn a_file_released_from_hold_has_another_name_with_its_own_inode() {
