@@ -4,7 +4,9 @@
 //! The queue manager takes a file that comes back under its old name for the one that it has in its
 //! memory, and removes it without a delivery. So a release gives another name (decision 0034).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -58,7 +60,7 @@ fn flushed(platform: &Platform) {
 }
 
 fn names(platform: &Platform, queue: &str) -> BTreeSet<String> {
-    let name = |it: std::path::PathBuf| it.file_name().unwrap().to_str().unwrap().to_owned();
+    let name = |it: PathBuf| it.file_name().unwrap().to_str().unwrap().to_owned();
     platform.postfix.queue_files(queue).into_iter().map(name).collect()
 }
 
@@ -198,5 +200,41 @@ fn postsuper_orders_the_release_of_all_in_hold_from_the_mail_agent() {
     assert!(!said(&output).contains(": released from hold as "), "{}", said(&output));
     let released = format!("postsuper: Released from hold: {held} messages\n");
     assert!(said(&output).ends_with(&released), "{held}: {}", said(&output));
+    flushed(&platform);
+}
+
+/// Returns the files of a queue by their inodes.
+fn by_inode(platform: &Platform, queue: &str) -> BTreeMap<u64, PathBuf> {
+    let files = platform.postfix.queue_files(queue).into_iter();
+    files.map(|path| (path.metadata().unwrap().ino(), path)).collect()
+}
+
+/// Undoes renames that Redis has noted, as a power failure does.
+#[test]
+fn mail_whose_release_is_undone_is_on_hold_and_arrives_once_after_another() {
+    let postfix: Site = |it| two_phase(it).main("defer_transports = smtp");
+    let mut platform = Plan { redis: true, postfix, ..Plan::default() }.start();
+    platform.start("optimus");
+    platform.submit(3);
+    until(LONG, "deferred mail", || platform.postfix.queue_files("deferred").len() == 3).unwrap();
+    let held = held(&platform);
+    let was = by_inode(&platform, "hold");
+    let (is_fine, text) = platform.optimus(&["release", "--all"]);
+    assert!(is_fine, "{text}");
+    platform.terminate("optimus");
+    platform.postfix.stop().unwrap();
+    for queue in ["incoming", "active", "deferred"] {
+        for (inode, now) in by_inode(&platform, queue) {
+            std::fs::rename(now, &was[&inode]).unwrap();
+        }
+    }
+    assert_eq!(names(&platform, "hold"), held);
+    platform.postfix.set_main(&["defer_transports ="]).unwrap();
+    platform.postfix.start().unwrap();
+    platform.start("optimus");
+    let is_compared = || platform.log("optimus").matches("recovered").count() >= 2;
+    until(LONG, "a comparison", is_compared).unwrap();
+    let (is_fine, text) = platform.optimus(&["release", "--all"]);
+    assert!(is_fine && names(&platform, "hold").is_empty(), "{text}");
     flushed(&platform);
 }

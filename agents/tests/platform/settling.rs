@@ -172,6 +172,35 @@ fn a_committed_file_that_is_deleted_before_its_release_is_sent_by_another_file()
     platform.expect_all_once();
 }
 
+fn deleted_before_release(platform: &Platform) -> usize {
+    platform.postfix.log().matches("deleted before the release").count()
+}
+
+/// Kills Mail Agents that have yet to take back the commits of such files.
+#[test]
+fn mail_agents_killed_after_committed_files_were_deleted_lose_nothing() {
+    let mut platform = Plan { redis: true, ..plan() }.start();
+    platform.start("optimus");
+    platform.submit(1);
+    platform.expect_all_once();
+    let prepared = platform.postfix.queue_dir().join("optimus/prepared");
+    let script = format!("while :; do rm -f {}/*; done", prepared.display());
+    let mut command = platform.postfix.command("/bin/sh");
+    let log = File::create(platform.postfix.path().join("rm.log")).unwrap();
+    let deleting = Postsuper(command.args(["-c", &script]).stderr(log).spawn().unwrap());
+    for _ in 0..6 {
+        let before = deleted_before_release(&platform);
+        platform.submit(20);
+        let is_deleted = || deleted_before_release(&platform) > before;
+        until(LONG, "a committed file to be deleted", is_deleted).unwrap();
+        platform.kill_9("optimus");
+        platform.start("optimus");
+    }
+    drop(deleting);
+    let submitted: BTreeSet<String> = (0..121).map(|n| format!("m{n}")).collect();
+    assert_eq!(arrived(&platform), submitted);
+}
+
 /// Deletes prepared files again and again. The log must report it, and no message may be given up.
 #[test]
 fn prepared_files_deleted_again_and_again_are_reported_and_lose_nothing() {
