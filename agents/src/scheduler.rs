@@ -61,14 +61,21 @@ pub struct Rescued {
     pub resent: u64,
 }
 
-/// Plans the rescue that a view calls for.
+/// Plans the rescue that a view calls for. No node is lost before Schedulers have watched for the
+/// grace: servers that went down together come back together.
 pub fn plan(view: &View, grace: Duration) -> Rescue {
     let mut rescue = Rescue::default();
     for node in view.nodes.iter().filter(|node| !node.is_alive()) {
         if node.lots > 0 {
             rescue.reassign.push(node.node.clone());
         }
-        if node.committed > 0 && matches!(node.agent, Agent::Ended(ago) if ago >= grace) {
+        let is_away = match node.agent {
+            Agent::Ended(ago) => ago >= grace,
+            // The directory forgets an agent after 30 days. The spool knows when the node was seen.
+            Agent::Unknown => true,
+            Agent::Alive { .. } => false,
+        };
+        if node.committed > 0 && is_away && view.watched >= grace {
             rescue.lose.push(node.node.clone());
         }
     }
@@ -249,7 +256,11 @@ mod tests {
     }
 
     fn rescue(node: Node) -> (usize, usize) {
-        let rescue = plan(&View { nodes: vec![node], ..View::default() }, GRACE);
+        rescue_watched(node, GRACE)
+    }
+
+    fn rescue_watched(node: Node, watched: Duration) -> (usize, usize) {
+        let rescue = plan(&View { nodes: vec![node], watched, ..View::default() }, GRACE);
         (rescue.reassign.len(), rescue.lose.len())
     }
 
@@ -265,11 +276,13 @@ mod tests {
         assert_eq!(rescue(node("n", ended(99), 0, 3)), (0, 0));
         assert_eq!(rescue(node("n", ended(100), 0, 3)), (0, 1));
         assert_eq!(rescue(node("n", ended(100), 0, 0)), (0, 0));
+        let watched = GRACE - Duration::from_secs(1);
+        assert_eq!(rescue_watched(node("n", ended(100), 1, 1), watched), (1, 0));
     }
 
     #[test]
-    fn a_node_the_directory_does_not_know_is_an_orphan_but_never_lost() {
-        assert_eq!(rescue(node("n", Agent::Unknown, 1, 1)), (1, 0));
+    fn the_spool_is_asked_whether_a_node_that_the_directory_does_not_know_is_lost() {
+        assert_eq!(rescue(node("n", Agent::Unknown, 1, 1)), (1, 1));
     }
 
     #[test]

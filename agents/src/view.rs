@@ -17,6 +17,8 @@ pub struct View {
     pub schedulers: Vec<AgentId>,
     /// Nodes that have a Mail Agent, a lot, or committed mail.
     pub nodes: Vec<Node>,
+    /// Time for which Schedulers have watched without a long pause.
+    pub watched: Duration,
     /// Mail that is in no lot yet.
     pub inbox: Inbox,
     /// Lots that wait for a node, lowest number first; not always all of them.
@@ -123,7 +125,9 @@ impl View {
     /// most `window_shared` messages at once.
     pub fn of(directory: &Directory, overview: &Overview, window_shared: u32) -> Self {
         let named = |kind| directory.alive(kind).into_iter().map(|it| it.agent.clone()).collect();
+        let watched_ms = directory.now_ms.saturating_sub(directory.watching_since_ms);
         Self {
+            watched: Duration::from_millis(watched_ms),
             infos: named(AgentKind::Info),
             schedulers: named(AgentKind::Scheduler),
             nodes: shared(nodes(directory, &overview.nodes), window_shared),

@@ -30,7 +30,7 @@ const SENT_BY_AGENTS: [&str; 17] = [
 ];
 
 /// Commands that `optimus.lua` calls and agents don't send themselves.
-const CALLED_BY_FUNCTIONS: [&str; 29] = [
+const CALLED_BY_FUNCTIONS: [&str; 28] = [
     "del",
     "exists",
     "expire",
@@ -57,7 +57,6 @@ const CALLED_BY_FUNCTIONS: [&str; 29] = [
     "zadd",
     "zcard",
     "zcount",
-    "zincrby",
     "zrem",
     "zremrangebyscore",
 ];

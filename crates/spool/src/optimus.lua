@@ -837,10 +837,11 @@ local function reassign(keys, args)
   return { #numbers, call('EXISTS', lots_of(p, node)) }
 end
 
--- Carries out an operator's order for a message that comes back from a node. Answers whether the
--- order stops the message.
-local function carry_out(p, now, node, id)
-  local what = call('HGET', orders_of(p, node), id)
+-- Carries out an operator's order for a message that comes back from a node. A message that the
+-- node's Postfix had on hold stays so, unless an order says otherwise. Answers whether the message
+-- is stopped.
+local function carry_out(p, now, node, id, is_on_hold)
+  local what = call('HGET', orders_of(p, node), id) or is_on_hold and 'hold'
   if what == 'hold' then call('HSET', p .. 'held', id, now) end
   if what == 'delete' then
     remember(p, now, id, 'd')
@@ -851,11 +852,12 @@ local function carry_out(p, now, node, id)
 end
 
 -- Moves a message from the node's table into lot n or a new one, and answers the lot's number; nil
--- when an operator's order stops the message.
+-- when the message is deleted or on hold.
 local function put_back(p, now, node, queue_id, id, n)
   call('HDEL', mail_of(p, node), queue_id)
+  local is_on_hold = call('ZSCORE', deferred_of(p, node), id) == 'inf'
   call('ZREM', deferred_of(p, node), id)
-  if carry_out(p, now, node, id) then return nil end
+  if carry_out(p, now, node, id, is_on_hold) then return nil end
   n = n or new_lot(p, now)
   call('HSET', ids(p, n), id, '')
   return n
@@ -1076,9 +1078,8 @@ end
 local function lose(keys, args)
   local p, now, node, grace_ms = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local last = call('HMGET', agent_of(p, node), 'seen', 'live')
-  if now - math.max(tonumber(last[1] or 0), tonumber(last[2] or 0)) < grace_ms then
-    return 'alive'
-  end
+  local seen, live = tonumber(last[1] or 0), tonumber(last[2] or 0)
+  if now - math.max(seen, live) < grace_ms then return 'alive' end
   local pairs_ = call('HRANDFIELD', mail_of(p, node), LOSE_PER_CALL, 'WITHVALUES')
   if #pairs_ == 0 then
     forget_if_idle(p, node)
@@ -1357,9 +1358,10 @@ end
                           once; Mail Agents)
    leases         zset    agent -> end of its lease (ms); until then the agent is alive
    gone           zset    agent -> end of its lease (ms), for Mail Agents, whose nodes may have
-                          mail. Time without a watching Scheduler isn't counted: servers that
-                          went down together come back together.
+                          mail. A Scheduler gives none up before it has watched for the grace:
+                          servers that went down together come back together.
    watched        number  time (ms) of the last look by a Scheduler
+   watching       number  time (ms) since which Schedulers have looked without a long pause
    starts         number  the last start number given out, which ranks an agent among its kind. At
                           least the time (ms), so that numbers go on growing when Redis was emptied
                           or put back.
@@ -1431,30 +1433,20 @@ local function leave(keys, args)
   return 'left'
 end
 
--- Time (ms) without a Scheduler's look, if longer than the pause between two looks; otherwise 0.
-local function unwatched_ms(p, now)
-  local gap = now - tonumber(call('GET', p .. 'watched') or now)
-  return gap > WATCH_MS and gap or 0
-end
-
 -- reap(now) -> {agent...}: takes agents whose leases have ended off the leases. A Scheduler must
 -- call it at each look.
 local function reap(keys, args)
   local p, now = keys[1], time_ms(args[1])
-  local gap = unwatched_ms(p, now)
+  local watched = tonumber(call('GET', p .. 'watched') or 0)
+  if now - watched > WATCH_MS then call('SET', p .. 'watching', now) end
   call('SET', p .. 'watched', now)
-  if gap > 0 then
-    for _, agent in ipairs(call('ZRANGE', p .. 'gone', 0, AGENTS_PER_CALL - 1)) do
-      call('ZINCRBY', p .. 'gone', gap, agent)
-    end
-  end
   local key = p .. 'leases'
   local ended =
     call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL, 'WITHSCORES')
   local agents = {}
   for i = 1, #ended, 2 do
     agents[#agents + 1] = ended[i]
-    end_lease(p, ended[i], gap > 0 and now or ended[i + 1])
+    end_lease(p, ended[i], ended[i + 1])
   end
   local long_ago = now - GONE_MS
   local old = call('ZRANGE', p .. 'gone', '-inf', long_ago, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL)
@@ -1481,7 +1473,8 @@ end
 -- `leases` includes ended ones that are not yet reaped; compare with now.
 local function directory(keys, args)
   local p = keys[1]
-  return { time_ms(args[1]), describe_agents(p, 'leases'), describe_agents(p, 'gone') }
+  return { time_ms(args[1]), tonumber(call('GET', p .. 'watching') or 0),
+    describe_agents(p, 'leases'), describe_agents(p, 'gone') }
 end
 
 -- The spool's identity ----------------------------------------------------------------------------

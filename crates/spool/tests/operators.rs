@@ -61,6 +61,28 @@ async fn a_delete_after_a_commit_is_an_order_that_keeps_it_from_being_sent_again
     assert!(!comes_in(&spool, id(1)).await);
 }
 
+/// The order to hold has ended when the node has carried it out.
+#[tokio::test]
+async fn a_message_on_hold_at_a_node_stays_on_hold_when_the_node_is_lost() {
+    use Operated::{Gone, Moved, Released};
+    let cases = [(None, 0, Released), (Some(Act::Release), 1, Moved), (Some(Act::Delete), 0, Gone)];
+    for (order, ready_lots, of_held) in cases {
+        let redis = Redis::start().unwrap();
+        let spool = spool(&redis);
+        let (a, lot) = fetched(&spool).await;
+        assert_eq!(commit_one(&spool, &a, &lot).await, Committed::Committed);
+        let hold = Deferral { queue_id: queue_id(1), id: id(1), rest: Rest::OnHold };
+        assert_eq!(spool.defer(&token(&a), &[hold]).await.unwrap(), [Deferred::Deferred]);
+        if let Some(order) = order {
+            let at_node = Place::Committed(a.clone(), queue_id(1));
+            assert_eq!(operate_one(&spool, order, at_node).await, Operated::Ordered);
+        }
+        spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
+        assert_eq!(spool.overview(1).await.unwrap().ready_lots, ready_lots, "{order:?}");
+        assert_eq!(operate_one(&spool, Act::Release, Place::Held).await, of_held, "{order:?}");
+    }
+}
+
 /// Answers to a second act, in the order of [`ACTS`], by the first act. The same table is in
 /// `docs/architecture.md`.
 type Answers = [(Act, [Operated; 4]); 4];

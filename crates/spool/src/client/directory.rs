@@ -115,6 +115,9 @@ pub struct Agent {
 pub struct Directory {
     /// Time of the answer by Redis's clock, Unix milliseconds.
     pub now_ms: u64,
+    /// Time since which Schedulers have looked without a long pause, Unix milliseconds; 0 before
+    /// the first look.
+    pub watching_since_ms: u64,
     /// Agents with a lease, which may have ended and not been reaped yet.
     pub leases: Vec<Agent>,
     /// Mail Agents whose leases have ended.
@@ -132,7 +135,7 @@ impl Directory {
 }
 
 from_array!(Agent { agent, lease_ends_ms, kind, generation, start, name, capacity });
-from_array!(Directory { now_ms, leases, gone });
+from_array!(Directory { now_ms, watching_since_ms, leases, gone });
 
 impl Spool {
     /// Announces an agent, or renews its lease. A second call returns [`Registered::Already`].

@@ -94,16 +94,14 @@ impl Model {
     /// Models `Spool::reap`.
     pub fn reap(&mut self) -> Vec<AgentId> {
         let now_ms = self.now_ms;
-        let gap_ms = now_ms - self.watched_ms.unwrap_or(now_ms);
-        let was_away = gap_ms > WATCH_MS;
-        self.watched_ms = Some(now_ms);
-        if was_away {
-            self.gone.values_mut().for_each(|ended_ms| *ended_ms += gap_ms);
+        if now_ms.saturating_sub(self.watched_ms) > WATCH_MS {
+            self.watching_since_ms = now_ms;
         }
+        self.watched_ms = now_ms;
         let ended: Vec<(AgentId, u64)> =
             in_order(&self.leases).into_iter().filter(|(_, ends_ms)| *ends_ms <= now_ms).collect();
         for (agent, ended_ms) in &ended {
-            self.end_lease(agent, if was_away { now_ms } else { *ended_ms });
+            self.end_lease(agent, *ended_ms);
         }
         let (gone, agents) = (&mut self.gone, &mut self.agents);
         gone.retain(|agent, ended_ms| {
@@ -123,6 +121,7 @@ impl Model {
         };
         Directory {
             now_ms: self.now_ms,
+            watching_since_ms: self.watching_since_ms,
             leases: describe(&self.leases),
             gone: describe(&self.gone),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Done, Lot, Model, State};
 use crate::{
     Act, Assigned, CommitNumber, Cut, Disowned, Domain, Dropped, Epoch, Lost, LotNumber, MessageId,
-    NodeId, Place, Retried, SmallLot,
+    NodeId, Place, Rest, Retried, SmallLot,
 };
 
 /// Age up to which an id can be disowned, milliseconds.
@@ -180,7 +180,8 @@ impl Model {
     /// Models `Spool::lose`.
     pub fn lose(&mut self, node: &NodeId, grace: Duration) -> Lost {
         let arrived_ms = self.arrived.get(node).map(|(_, seen_ms)| *seen_ms);
-        let seen_ms = arrived_ms.max(self.attended_ms.get(node).copied()).unwrap_or_default();
+        let attended_ms = self.attended_ms.get(node).copied();
+        let seen_ms = arrived_ms.max(attended_ms).unwrap_or_default();
         if Duration::from_millis(self.now_ms.saturating_sub(seen_ms)) < grace {
             return Lost::Alive;
         }
@@ -192,13 +193,14 @@ impl Model {
         Lost::Resent(lost)
     }
 
-    /// Puts messages that were committed into a new lot, or where an operator's order says. The
-    /// caller counts the messages.
+    /// Puts messages that were committed into a new lot, or where an operator's order says. A
+    /// message that was on hold stays so without an order. The caller counts the messages.
     pub(super) fn make_again(&mut self, ids: Vec<MessageId>) {
         let mut resent = Vec::new();
         for id in ids {
-            self.deferred.remove(&id);
-            let order = self.node_orders.remove(&id);
+            let rest = self.deferred.remove(&id);
+            let hold = (rest == Some(Rest::OnHold)).then_some(Act::Hold);
+            let order = self.node_orders.remove(&id).or(hold);
             if !self.carry_out(id, order) {
                 resent.push(id);
             }

@@ -108,7 +108,9 @@ pub struct Model {
     leases: BTreeMap<AgentId, u64>,
     gone: BTreeMap<AgentId, u64>,
     /// Time of the last reap by a Scheduler, Unix milliseconds.
-    watched_ms: Option<u64>,
+    watched_ms: u64,
+    /// Time (ms) since which Schedulers have looked without a long pause.
+    watching_since_ms: u64,
     starts: u64,
     /// Texts of the notices that were published and not taken yet.
     published: Vec<String>,
