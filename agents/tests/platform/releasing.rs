@@ -26,7 +26,7 @@ fn two_phase(it: PostfixBuilder) -> PostfixBuilder {
     it.main("smtp_destination_rate_delay = 1s").main("minimal_backoff_time = 1s")
 }
 
-/// The same with a content rule that has no effect.
+/// A site like [`two_phase`] with a content rule that has no effect.
 fn direct(it: PostfixBuilder) -> PostfixBuilder {
     two_phase(it).main("header_checks = static:DUNNO")
 }
