@@ -125,7 +125,12 @@ impl Scheduler {
             Answer::Rescued(rescued)
                 if self.work.close(ticket) && rescued != Rescued::default() =>
             {
-                tracing::warn!(rescued.lots, rescued.resent, "mail of dead nodes reassigned");
+                let Rescued { lots, resent } = rescued;
+                tracing::warn!(
+                    lots_reassigned = lots,
+                    messages_resent = resent,
+                    "mail taken from dead nodes"
+                );
                 // One call moves a limited number of messages, so more may be left.
                 self.must_look = true;
             }

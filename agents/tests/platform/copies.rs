@@ -360,7 +360,7 @@ fn restored() -> Two {
 fn resent(two: &Two) {
     until(LONG, "mail to be sent again", || two.original.counted("resent") == 2 * ROUND).unwrap();
     let log = two.original.log("scheduler-agent");
-    assert!(log.contains("took over from dead nodes"), "{log}");
+    assert!(log.contains("mail taken from dead nodes"), "{log}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn a_queue_directory_that_is_put_back_loses_nothing_that_came_since() {
     let mut platform = running(|it| it.main(DEFERS).main("enable_long_queue_ids = yes"));
     what_came_since_is_sent(&mut platform);
     assert!(
-        platform.log("optimus").contains("was the queue directory put back"),
+        platform.log("optimus").contains("check whether the queue directory was put back"),
         "the operator is told"
     );
 }

@@ -53,11 +53,11 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     platform.redis_cli(&["FUNCTION", "FLUSH"]);
     for words in [&["status"][..], &["quarantine"]] {
         let (is_fine, text) = platform.optimus(words);
-        assert!(!is_fine && text.contains("does not have the functions of OPTIMUS"), "{text}");
+        assert!(!is_fine && text.contains("function library missing"), "{text}");
     }
     let (_, text) = platform.optimus(&["check"]);
     assert!(
-        text.contains("warning: redis at") && text.contains("does not have the functions"),
+        text.contains("warning: redis at") && text.contains("function library missing"),
         "{text}"
     );
     assert_eq!(platform.status()["redis"]["library"]["state"], "missing");

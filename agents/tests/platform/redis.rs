@@ -243,7 +243,7 @@ fn a_redis_emptied_under_a_running_platform_is_named_and_served_again_when_it_is
     platform.sink_has(2);
     platform.expect_rest_of(&redis);
     redis.cli(&["FLUSHALL"]).unwrap();
-    log_says(&platform, "no spool (it was emptied, or is a new one)");
+    log_says(&platform, "no spool (Redis was emptied, or is a new one)");
     platform.submit(2);
     named(&platform, "accept-spool");
     assert_eq!(redis.cli(&["LLEN", keys::INBOX]).unwrap(), "2", "something was fed");

@@ -177,9 +177,9 @@ fn a_release_that_was_ordered_before_redis_died_is_carried_out_when_it_is_back()
     platform.redis.as_mut().unwrap().kill9();
     let output = command.wait_with_output().unwrap();
     let words = said(&output);
-    for part in ["redis at ", ": Redis is not available"] {
-        assert!(words.contains(part), "{words}");
-    }
+    let is_known = ["can't tell what became of ", "the act may be done in part"];
+    assert!(is_known.iter().any(|it| words.contains(it)), "{words}");
+    assert!(words.contains("redis at ") && words.contains("Redis is not available"), "{words}");
     assert_eq!((output.status.code(), names(&platform, "hold")), (Some(1), held), "{words}");
     platform.redis.as_mut().unwrap().restart().unwrap();
     kill(agents, Signal::SIGCONT).unwrap();

@@ -146,7 +146,7 @@ fn refuse(mut stream: UnixStream, n: usize) {
 
 /// Words of the lines about a message that is refused for now. The function that logs the first of
 /// them doesn't know the message's id.
-const OF_REFUSAL: [&str; 3] = ["error writing", "not handed over", "refused for now"];
+const OF_REFUSAL: [&str; 2] = ["error writing", "refused for now"];
 
 fn lines_of_refusal(log: &str) -> Vec<&str> {
     log.lines().filter(|line| OF_REFUSAL.iter().any(|word| line.contains(word))).collect()
@@ -164,10 +164,10 @@ fn every_line_about_a_message_that_is_fed_again_and_again_has_its_id_once() {
     let log_has = |platform: &Platform, what: &str, count: usize| {
         until(LONG, what, || platform.postfix.log().matches(what).count() >= count).unwrap();
     };
-    log_has(&platform, "not handed over: cleanup", 2);
+    log_has(&platform, "refused for now: cleanup", 2);
     // What is fed next finds no Redis.
     platform.redis.as_mut().unwrap().kill9();
-    log_has(&platform, "not handed over: Redis", 1);
+    log_has(&platform, "refused for now: Redis", 1);
     platform.redis.as_mut().unwrap().restart().unwrap();
     drop(refusing);
     until(LONG, "its end", || trace(&platform, &id).1["state"] == "settled").unwrap();
@@ -190,7 +190,7 @@ fn every_line_about_a_message_that_is_fed_again_and_again_has_its_id_once() {
         assert!(told.iter().any(|it| it == line), "{line}: {told:#?}");
     }
     let hops =
-        ["uid=", "error writing", "over: cleanup", "over: Redis", "sent", "removed", "for now"];
+        ["uid=", "error writing", "now: cleanup", "now: Redis", "sent", "removed", "for now "];
     let hop = |word: &&str| told.iter().position(|line| line.contains(word)).unwrap();
     assert!(hops.iter().map(hop).is_sorted(), "{told:#?}");
 }

@@ -162,7 +162,8 @@
 //! | `client/conversation.rs` | `found` | — which goes on |
 //! | `client/reaching.rs` | `greet` | — the session: sends a `Hello`, |
 //! | `server/mod.rs` | `welcome` | — which gets a ticket |
-//! | `client/answers.rs` | `handle_welcome` | — and goes on |
+//! | `client/answers.rs` | `handle_welcome` | — that the client's core takes |
+//! | `client/reaching.rs` | `takes_welcome` | — and keeps; then the call goes on |
 //! | `client/conversation.rs` | `send_waiting` | — the packet: sends calls, not too far ahead of the floor |
 //! | `client/sending.rs` | `send_first`, `send_request`, `send_fragment` | cuts the request into fragments, sets the timer |
 //! | `client/peer.rs` | `send` | seals a packet, for `drive` to take |

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A text that is no valid name. The caller must correct the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: {rule}")]
+#[error("{} {text:?}: {rule}", in_words(.what))]
 pub struct IdError {
     text: String,
     what: &'static str,
@@ -19,6 +19,18 @@ impl IdError {
     fn new(text: &str, what: &'static str, rule: &'static str) -> Self {
         Self { text: text.chars().take(80).collect(), what, rule }
     }
+}
+
+/// Returns a type's name as words: `MessageId` becomes `message id`.
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
 }
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

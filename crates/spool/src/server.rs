@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Reason for which a URL names no usable Redis. The operator must correct the setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{url:?} is not a Redis URL: {rule}")]
+#[error("Redis URL {url:?}: {rule}")]
 pub struct ServerError {
     url: String,
     rule: &'static str,

@@ -192,7 +192,7 @@ impl Service {
                 self.come_and_gone(feeding, queue_id);
             }
             Handoff::Direct => {
-                warn!("{queue_id}: {why}; perhaps sent twice");
+                warn!("{queue_id}: {why}; the message may be sent twice");
                 self.tracker.forget(queue_id);
                 self.refused(feeding, why, Fault::Passing);
             }
@@ -266,7 +266,8 @@ impl Service {
         let Job { id, lot, epoch } = feeding.job;
         match fault {
             Fault::Disk => self.note_no_room(&reason),
-            Fault::Message | Fault::Passing => warn!("not handed over: {reason}"),
+            Fault::Message => warn!("message refused for good: {reason}"),
+            Fault::Passing => warn!("message refused for now: {reason}"),
         }
         let retry = fault != Fault::Message;
         if self.sessions.contains_key(&feeding.session) {

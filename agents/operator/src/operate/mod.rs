@@ -153,7 +153,9 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
     let found = without_doubt(&instance, act, which)?;
     let outcome =
         instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &found.rest)))??;
-    let mut outcome = outcome.with_context(about)?;
+    let mut outcome = outcome.with_context(|| {
+        format!("redis at {server}: the act may be done in part; run the command again")
+    })?;
     let left_in_doubt = left_in_doubt(act, &found, &outcome);
     outcome.each.retain(|id, _| !left_in_doubt.contains_key(id));
     let mut tally = Tally::default();

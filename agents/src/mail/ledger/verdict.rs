@@ -99,7 +99,10 @@ fn not_ours(commit: Commit, outcome: Committed) -> Verdict {
             Verdict::Discard(queue_id)
         }
         HandoffOutcome::Stored | HandoffOutcome::Consumed => {
-            tracing::warn!(%queue_id, %id, %lot, %epoch, ?outcome, ?how, "perhaps sent twice");
+            tracing::warn!(
+                %queue_id, %id, %lot, %epoch, commit = ?outcome, handoff = ?how,
+                "commit refused after the hand-off; message may be sent twice"
+            );
             Verdict::Nothing
         }
     }

@@ -63,9 +63,11 @@ impl Counters {
         match error {
             // An absent server is normal: the client retransmits until there is one.
             Errno::ECONNREFUSED | Errno::ENOENT | Errno::ENOBUFS => {
-                debug!(%to, bytes, total, %error, "datagram not delivered");
+                debug!(%to, bytes, undelivered = total, %error, "datagram not delivered");
             }
-            _ if self.warned.admits() => warn!(%to, bytes, total, %error, "datagram not delivered"),
+            _ if self.warned.admits() => {
+                warn!(%to, bytes, undelivered = total, %error, "datagram not delivered");
+            }
             _ => {}
         }
     }
@@ -74,20 +76,20 @@ impl Counters {
         if datagrams > 0 {
             let total =
                 self.overflowed.fetch_add(datagrams as u64, Ordering::Relaxed) + datagrams as u64;
-            debug!(datagrams, total, "outbox overflowed");
+            debug!(datagrams, dropped = total, "outbox overflowed");
         }
     }
 
     pub(super) fn nameless(&self) {
         let total = self.nameless.fetch_add(1, Ordering::Relaxed) + 1;
         if self.warned_of_nameless.admits() {
-            warn!(total, "datagrams from Unix sockets without a name dropped");
+            warn!(dropped = total, "datagrams from Unix sockets without a name dropped");
         }
     }
 
     pub(super) fn returned(&self, error: Errno) {
         let total = self.returned.fetch_add(1, Ordering::Relaxed) + 1;
-        debug!(total, %error, "earlier datagram not delivered");
+        debug!(undelivered = total, %error, "earlier datagram not delivered");
     }
 
     pub(super) fn unwatched(&self, error: &std::io::Error) {

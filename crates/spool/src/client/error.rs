@@ -67,7 +67,7 @@ pub enum SpoolError {
     Superseded,
     /// Redis has no functions of OPTIMUS, and this connection doesn't load them. Nothing was
     /// changed. The first agent that connects loads them.
-    #[error("Redis does not have the functions of OPTIMUS; start an agent, which loads them")]
+    #[error("function library missing; start an agent, which loads it")]
     NoLibrary,
     /// A key has a foreign type, or an answer makes no sense: another program probably writes to
     /// this Redis.
