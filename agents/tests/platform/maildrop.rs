@@ -139,7 +139,7 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
     assert!(status.contains("in doubt   2 messages"), "{status}");
     drop(first);
 
-    // Of two processes at once, one resolves the doubt, and the other does no harm. Redis never had
+    // One of two processes resolves the doubt, and the other does no harm. Redis never had
     // the message, and no pickup service will take it, so it is submitted again.
     let _keepers = [Keeper::start(&platform), Keeper::start(&platform)];
     platform.redis.as_mut().unwrap().restart().unwrap();

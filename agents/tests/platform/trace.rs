@@ -165,7 +165,7 @@ fn every_line_about_a_message_that_is_fed_again_and_again_has_its_id_once() {
         until(LONG, what, || platform.postfix.log().matches(what).count() >= count).unwrap();
     };
     log_has(&platform, "refused for now: cleanup", 2);
-    // What is fed next finds no Redis.
+    // The next message that is fed finds no Redis.
     platform.redis.as_mut().unwrap().kill9();
     log_has(&platform, "refused for now: Redis", 1);
     platform.redis.as_mut().unwrap().restart().unwrap();

@@ -124,7 +124,7 @@ impl From<RedisError> for SpoolError {
     fn from(error: RedisError) -> Self {
         let text = error.to_string();
         match error.code() {
-            // Of the errors with the general code ERR only this one passes by itself.
+            // No other error with the general code ERR passes by itself.
             Some("ERR") if text.contains("max number of clients") => Self::Unavailable(text),
             Some("SUPERSEDED") => Self::Superseded,
             Some("WRONGTYPE") => Self::Malformed(text),
