@@ -19,7 +19,7 @@ use testbed::Redis;
 use tokio::time::timeout;
 
 /// Limit far above the time that any step needs.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn spool_as(redis: &Redis, user: &str, password: &str) -> Spool {
     let server = Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
