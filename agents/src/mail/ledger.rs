@@ -248,6 +248,15 @@ impl Ledger {
         self.withdrawn.get(queue_id) == Some(&id)
     }
 
+    /// Notes that Redis has no commit of a prepared file. If the file was withdrawn, its commit is
+    /// taken back by now, and the next commit decides about the file.
+    pub(crate) fn uncommitted(&mut self, queue_id: &QueueId, id: MessageId) {
+        if self.is_withdrawn(queue_id, id) {
+            self.withdrawn.remove(queue_id);
+            self.waiting.uncommits.retain(|(it, of)| (it, *of) != (queue_id, id));
+        }
+    }
+
     /// Forgets withdrawn files that are not among `names`, the names of all files of the node.
     pub(crate) fn forget_vanished(&mut self, names: &BTreeSet<QueueId>) {
         self.withdrawn.retain(|queue_id, _| names.contains(queue_id));
@@ -422,10 +431,12 @@ impl Ledger {
         under_way || !self.waiting.absents.is_empty()
     }
 
-    /// Whether Redis has yet to take back the commit of a file that was never sent.
+    /// Whether Redis has yet to take back the commit of a file that vanished and was never sent. A
+    /// withdrawn file doesn't count: it is there for a later process to find.
     pub(crate) fn has_uncommits(&self) -> bool {
-        let under_way = self.told.as_ref().is_some_and(|report| !report.uncommits.is_empty());
-        under_way || !self.waiting.uncommits.is_empty()
+        let told = self.told.iter().flat_map(|report| &report.uncommits);
+        let mut uncommits = told.chain(&self.waiting.uncommits);
+        uncommits.any(|(queue_id, id)| !self.is_withdrawn(queue_id, *id))
     }
 
     /// Notes that pickup-rs has listed the queue while the disk had this mark. The list replaces

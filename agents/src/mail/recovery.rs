@@ -189,6 +189,7 @@ impl Mail {
         self.withdraw_stopped(&found);
         self.ledger.compared();
         for (queue_id, key, how) in &found.undecided {
+            self.ledger.uncommitted(queue_id, key.id);
             self.ledger.handed(queue_id.clone(), *key, *how);
         }
         for (queue_id, rest) in &found.rest {
@@ -403,6 +404,32 @@ mod tests {
         assert_eq!(mark(&mut mail), None, "under way");
         mail.reported(now, &[Committed::Ours(CommitNumber(9))], &[], &BTreeSet::new());
         assert_eq!(mark(&mut mail), Some((1, 9)));
+    }
+
+    /// Other releases go out while Redis is asked to take a withdrawn commit back.
+    #[test]
+    fn a_withdrawn_file_keeps_the_mark_from_no_release() {
+        let (mut mail, now) = (mail(Instant::now()), Instant::now());
+        recover(&mut mail, &[7], vec![file(7, Place::Queued)], 7);
+        mail.ledger.withdraw(queue_id(8), id(8));
+        assert!(!mail.ledger.has_uncommits());
+        let report = mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
+        assert_eq!(report.uncommits, [(queue_id(8), id(8))]);
+        assert!(!mail.ledger.has_uncommits(), "under way");
+    }
+
+    /// pickup-rs has died before it discarded the file.
+    #[test]
+    fn redis_decides_anew_about_a_withdrawn_file_whose_commit_was_taken_back() {
+        let (mut mail, now) = (mail(Instant::now()), Instant::now());
+        recover(&mut mail, &[7], vec![file(7, Place::Queued)], 7);
+        mail.ledger.withdraw(queue_id(8), id(8));
+        mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
+        mail.reported(now, &[], &[], &BTreeSet::new());
+        recover(&mut mail, &[7], vec![file(7, Place::Queued), file(8, Place::Prepared)], 7);
+        let report = reported(&mut mail, &[Committed::Fenced]);
+        assert_eq!(report.commits.len(), 1);
+        assert!(report.uncommits.is_empty());
     }
 
     /// A failover takes longer than a lease lasts.
