@@ -7,8 +7,8 @@
 //! Schedulers may order this at once, because the spool does it once.
 //!
 //! A Scheduler looks at every renewal of its own lease, when the earliest lease of a Mail Agent
-//! ends, and on a notice that an agent came or left. Ranks decide which nodes it passes notices to
-//! ([`View::scheduler_of`]).
+//! ends, on a notice that an agent came or left, and every 20 s. Ranks decide which nodes it passes
+//! notices to ([`View::scheduler_of`]).
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -142,7 +142,7 @@ impl Scheduler {
         let me: &AgentId = &self.membership.lease.member().agent;
         let is_others = |node: &NodeId| view.scheduler_of(node).is_some_and(|it| it != me);
         self.others = view.nodes.iter().map(|it| it.node.clone()).filter(is_others).collect();
-        self.look_at = next_end(view).map(|left| now + left);
+        self.look_at = Some(now + next_look(view));
         let rescue = plan(view, self.grace);
         self.rescue = (rescue != Rescue::default()).then_some(rescue);
     }
@@ -191,6 +191,15 @@ impl Scheduler {
 /// Time added to a lease's end, so that the lease is over when the Scheduler looks. Redis keeps
 /// leases in whole milliseconds.
 const LEASE_GRAIN: Duration = Duration::from_millis(2);
+
+/// Longest pause between two looks. `reap` in `optimus.lua` takes a pause of more than a minute for
+/// an absence of all Schedulers, in which no node's grace passes.
+const LOOK_PAUSE: Duration = Duration::from_secs(20);
+
+/// Returns the time until the next look that no event causes.
+fn next_look(view: &View) -> Duration {
+    next_end(view).map_or(LOOK_PAUSE, |left| left.min(LOOK_PAUSE))
+}
 
 /// Returns the time until the first Mail Agent's lease ends, unless it is renewed.
 fn next_end(view: &View) -> Option<Duration> {
@@ -288,6 +297,16 @@ mod tests {
     #[test]
     fn the_spool_is_asked_whether_a_node_that_the_directory_does_not_know_is_lost() {
         assert_eq!(rescue(node("n", Agent::Unknown, 1, 1)), (1, 1));
+    }
+
+    /// Leases may last for an hour.
+    #[test]
+    fn a_scheduler_looks_often_enough_to_count_as_watching() {
+        let alive = |lease_left| node("n", Agent::Alive { capacity: 1, lease_left }, 0, 0);
+        let of = |nodes| next_look(&View { nodes, ..View::default() });
+        assert_eq!(of(vec![alive(Duration::from_secs(3_600))]), LOOK_PAUSE);
+        assert_eq!(of(Vec::new()), LOOK_PAUSE);
+        assert!(of(vec![alive(Duration::from_secs(1))]) < Duration::from_secs(2));
     }
 
     #[test]
