@@ -46,6 +46,25 @@ fn two_with(settings: &'static str) -> Two {
     Two { original, beside }
 }
 
+/// Returns an original with mail from before and from after the copy of its queue directory was
+/// made. The copy is not started.
+fn copied_with(settings: &'static str) -> Two {
+    let mut two = two_with(settings);
+    two.submit_to_original(ROUND);
+    two.copy();
+    two.original.postfix.start().unwrap();
+    two.submit_to_original(2 * ROUND);
+    two
+}
+
+/// Returns the servers of [`copied_with`] after the copy was started and refused.
+fn refused() -> Two {
+    let mut two = copied_with(Plan::default().settings);
+    two.start_copy();
+    two.copy_is_refused();
+    two
+}
+
 impl Two {
     /// Submits some mail, and waits until the original has all of it in its deferred queue.
     fn submit_to_original(&mut self, all: usize) {
@@ -145,11 +164,7 @@ fn prepared(platform: &Platform) -> usize {
 
 #[test]
 fn a_copy_settles_nothing_and_the_original_goes_on() {
-    let mut two = two();
-    two.submit_to_original(ROUND);
-    two.copy();
-    two.original.postfix.start().unwrap();
-    two.submit_to_original(2 * ROUND);
+    let mut two = copied_with(Plan::default().settings);
     let in_doubt = two.put_in_doubt();
     two.start_copy();
     two.copy_is_refused();
@@ -231,13 +246,7 @@ fn delete_deferred(platform: &Platform) {
 /// Checks the remedy for a refused directory, which gives up its copies and no other mail.
 #[test]
 fn mail_deleted_on_a_refused_copy_is_deleted_there_alone_and_the_copy_becomes_another_node() {
-    let mut two = two();
-    two.submit_to_original(ROUND);
-    two.copy();
-    two.original.postfix.start().unwrap();
-    two.submit_to_original(2 * ROUND);
-    two.start_copy();
-    two.copy_is_refused();
+    let two = refused();
     delete_deferred(&two.beside);
     assert_eq!(deferred(&two.original), 2 * ROUND, "the original's mail was deleted");
     two.both_serve();
@@ -322,13 +331,7 @@ fn a_queue_directory_may_move_and_the_original_that_comes_back_is_refused() {
 /// The node must serve from the refused place: its latest state moves there.
 #[test]
 fn a_node_that_moves_to_the_place_of_its_refused_copy_goes_on_there() {
-    let mut two = two();
-    two.submit_to_original(ROUND);
-    two.copy();
-    two.original.postfix.start().unwrap();
-    two.submit_to_original(2 * ROUND);
-    two.start_copy();
-    two.copy_is_refused();
+    let mut two = refused();
     two.beside.postfix.stop().unwrap();
     two.copy();
     two.beside.postfix.start().unwrap();
@@ -344,11 +347,7 @@ fn a_node_that_moves_to_the_place_of_its_refused_copy_goes_on_there() {
 
 /// Returns a server that was restored at another place, refused, and the latest state is gone.
 fn restored() -> Two {
-    let mut two = two_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 15\n");
-    two.submit_to_original(ROUND);
-    two.copy();
-    two.original.postfix.start().unwrap();
-    two.submit_to_original(2 * ROUND);
+    let mut two = copied_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 15\n");
     two.original.kill_9("mail-agent");
     two.original.postfix.kill9_master();
     two.start_copy();

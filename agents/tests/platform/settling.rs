@@ -155,17 +155,22 @@ fn deleted_unsent(log: &str) -> usize {
     deleted.saturating_sub(log.matches("so fed again").count() + sent)
 }
 
+/// Deletes all prepared files again and again, until the value is dropped.
+fn deleting_prepared(platform: &Platform) -> Postsuper {
+    let prepared = platform.postfix.queue_dir().join("optimus/prepared");
+    let script = format!("while :; do rm -f {}/*; done", prepared.display());
+    let mut command = platform.postfix.command("/bin/sh");
+    let log = File::create(platform.postfix.path().join("rm.log")).unwrap();
+    Postsuper(command.args(["-c", &script]).stderr(log).spawn().unwrap())
+}
+
 /// Checks a committed file that an administrator deletes by hand: its commit is taken back.
 #[test]
 fn a_committed_file_that_is_deleted_before_its_release_is_sent_by_another_file() {
     let mut platform = running();
     platform.submit(1);
     platform.expect_all_once();
-    let prepared = platform.postfix.queue_dir().join("optimus/prepared");
-    let script = format!("while :; do rm -f {}/*; done", prepared.display());
-    let mut command = platform.postfix.command("/bin/sh");
-    let log = File::create(platform.postfix.path().join("rm.log")).unwrap();
-    let deleting = Postsuper(command.args(["-c", &script]).stderr(log).spawn().unwrap());
+    let deleting = deleting_prepared(&platform);
     platform.submit(20);
     until(LONG, "a commit to be taken back", || platform.counted("uncommitted") > 0).unwrap();
     drop(deleting);
@@ -183,11 +188,7 @@ fn mail_agents_killed_after_committed_files_were_deleted_lose_nothing() {
     platform.start("optimus");
     platform.submit(1);
     platform.expect_all_once();
-    let prepared = platform.postfix.queue_dir().join("optimus/prepared");
-    let script = format!("while :; do rm -f {}/*; done", prepared.display());
-    let mut command = platform.postfix.command("/bin/sh");
-    let log = File::create(platform.postfix.path().join("rm.log")).unwrap();
-    let deleting = Postsuper(command.args(["-c", &script]).stderr(log).spawn().unwrap());
+    let deleting = deleting_prepared(&platform);
     for _ in 0..6 {
         let before = deleted_before_release(&platform);
         platform.submit(20);
@@ -207,11 +208,7 @@ fn prepared_files_deleted_again_and_again_are_reported_and_lose_nothing() {
     let mut platform = running();
     platform.submit(1);
     platform.expect_all_once();
-    let prepared = platform.postfix.queue_dir().join("optimus/prepared");
-    let script = format!("while :; do rm -f {}/*; done", prepared.display());
-    let mut command = platform.postfix.command("/bin/sh");
-    let log = File::create(platform.postfix.path().join("rm.log")).unwrap();
-    let deleting = Postsuper(command.args(["-c", &script]).stderr(log).spawn().unwrap());
+    let deleting = deleting_prepared(&platform);
     until(LONG, "the operator to be told", || {
         platform.submit(5);
         platform.log("optimus").contains("vanished before their release")
