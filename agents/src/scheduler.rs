@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use notices::Notice;
-use spool::{AgentId, NodeId};
+use spool::{AgentId, NodeId, Taken};
 
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket};
@@ -57,8 +57,8 @@ pub struct Rescue {
 pub struct Rescued {
     /// Lots that are ready again.
     pub lots: u64,
-    /// Messages that will be sent again.
-    pub resent: u64,
+    /// Messages taken from dead nodes, by what became of them.
+    pub taken: Taken,
 }
 
 /// Plans the rescue that a view calls for. No node is lost before Schedulers have watched for the
@@ -125,10 +125,12 @@ impl Scheduler {
             Answer::Rescued(rescued)
                 if self.work.close(ticket) && rescued != Rescued::default() =>
             {
-                let Rescued { lots, resent } = rescued;
+                let Rescued { lots, taken: Taken { resent, held, deleted } } = rescued;
                 tracing::warn!(
                     lots_reassigned = lots,
                     messages_resent = resent,
+                    messages_held = held,
+                    messages_deleted = deleted,
                     "mail taken from dead nodes"
                 );
                 // One call moves a limited number of messages, so more may be left.

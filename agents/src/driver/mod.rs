@@ -4,6 +4,7 @@
 //! The driver hands over all input that has come before it polls the machine. So many replies of
 //! pickup-rs make one report.
 
+mod outcomes;
 mod pickup;
 mod questions;
 

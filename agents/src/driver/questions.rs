@@ -7,12 +7,13 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
-    Absent, AgentKind, Arrived, CommitNumber, FencingToken, Left, Lost, LotNumber, NodeId, Refused,
+    AgentKind, Arrived, CommitNumber, FencingToken, Left, Lost, LotNumber, NodeId, Refused,
     Registration, Spool, SpoolError, Unsent,
 };
 use std::time::Duration;
 
 use super::Agent;
+use super::outcomes::{tell_absents, tell_uncommits};
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{FeedKey, OwnLot};
 use crate::mail::report::{Owned, Parking, Report};
@@ -103,7 +104,7 @@ impl SpoolExecutor {
         }
         for node in &rescue.lose {
             match self.spool.lose(node, self.node_loss_grace).await? {
-                Lost::Resent(count) => rescued.resent += count,
+                Lost::Lost(taken) => rescued.taken += taken,
                 Lost::Alive => tracing::debug!(%node, "node kept: back, or its Postfix runs"),
             }
         }
@@ -169,7 +170,7 @@ impl SpoolExecutor {
         // Renames come first: files are settled and deferred under their new names. Orders come
         // before the settlements that would end them. Commits come after settlements: a queue id
         // that comes again is free only after its first message's end.
-        let (renamed, _, _, _, absent, committed, _, refused, _) = tokio::try_join!(
+        let (renamed, _, _, uncommitted, absent, committed, _, refused, _) = tokio::try_join!(
             spool.rename(token, &renames),
             spool.obey(token, &obeyed),
             spool.settle(token, &settles),
@@ -185,26 +186,13 @@ impl SpoolExecutor {
         }
         let keys = refusals.iter().map(|(key, _)| *key).zip(refused);
         let present = keys.filter(|(_, refused)| *refused == Refused::Present).map(|(key, _)| key);
-        tell_resent(&absents, &absent);
+        tell_absents(&absents, &absent);
+        tell_uncommits(&uncommits, &uncommitted);
         Ok(mail::Answer::Reported {
             commits: committed.into_iter().map(Into::into).collect(),
             renames: renamed.into_iter().map(Into::into).collect(),
             present: present.collect(),
         })
-    }
-}
-
-fn tell_resent(absents: &[spool::Placed], outcomes: &[Absent]) {
-    let resent = absents.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Absent::Resent);
-    let count = resent
-        .inspect(|(it, _)| tracing::info!(queue_id = %it.queue_id, id = %it.id, "message resent"))
-        .count();
-    if count > 0 {
-        tracing::error!(
-            messages = count,
-            "queue files vanished without proof of delivery, and their messages were resent, \
-                perhaps twice; check whether the queue directory was put back"
-        );
     }
 }
 

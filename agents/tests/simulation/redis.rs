@@ -13,7 +13,7 @@ use postfix_wire::QueueId;
 use spool::model::Model;
 use spool::{
     Act, AgentKind, CommitNumber, Cut, Deferral, FencingToken, Lost, LotNumber, MessageId, NodeId,
-    Obeyed, Parked, Placed, Refused, Registration, SpoolError,
+    Obeyed, Parked, Placed, Refused, Registration, SpoolError, Taken,
 };
 
 /// Most messages at one of several nodes; less than half of a lone node's window.
@@ -58,10 +58,10 @@ impl Redis {
         self.spool.cut(lot, self.lot_size, Some(node))
     }
 
-    pub(crate) fn lose(&mut self, node: &NodeId, grace: Duration) -> u64 {
+    pub(crate) fn lose(&mut self, node: &NodeId, grace: Duration) -> Taken {
         match self.spool.lose(node, grace) {
-            Lost::Resent(messages) => messages,
-            Lost::Alive => 0,
+            Lost::Lost(taken) => taken,
+            Lost::Alive => Taken::default(),
         }
     }
 

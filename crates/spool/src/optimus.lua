@@ -838,35 +838,40 @@ local function reassign(keys, args)
 end
 
 -- Carries out an operator's order for a message that comes back from a node. A message that the
--- node's Postfix had on hold stays so, unless an order says otherwise. Answers whether the message
--- is stopped.
+-- node's Postfix had on hold stays so, unless an order says otherwise. Answers `held` or `deleted`;
+-- nil when the message must be sent.
 local function carry_out(p, now, node, id, is_on_hold)
   local what = call('HGET', orders_of(p, node), id) or is_on_hold and 'hold'
-  if what == 'hold' then call('HSET', p .. 'held', id, now) end
-  if what == 'delete' then
+  end_order(p, node, id)
+  if what == 'hold' then
+    call('HSET', p .. 'held', id, now)
+    return 'held'
+  elseif what == 'delete' then
     remember(p, now, id, 'd')
     call('UNLINK', message(p, id))
+    return 'deleted'
   end
-  end_order(p, node, id)
-  return what == 'hold' or what == 'delete'
 end
 
--- Moves a message from the node's table into lot n or a new one, and answers the lot's number; nil
--- when the message is deleted or on hold.
-local function put_back(p, now, node, queue_id, id, n)
+-- Moves a message from the node's table into lot n or a new one, and answers `sent` and the lot's
+-- number. If the message is stopped: `held` or `deleted`, and n.
+local function put_back(p, now, node, queue_id, id, sent, n)
   call('HDEL', mail_of(p, node), queue_id)
   local is_on_hold = call('ZSCORE', deferred_of(p, node), id) == 'inf'
   call('ZREM', deferred_of(p, node), id)
-  if carry_out(p, now, node, id, is_on_hold) then return nil end
+  local stopped = carry_out(p, now, node, id, is_on_hold)
+  if stopped then return stopped, n end
   n = n or new_lot(p, now)
   call('HSET', ids(p, n), id, '')
-  return n
+  return sent, n
 end
 
--- uncommit(now, node, start, why, {queue id, id}...) -> {uncommitted | already...} | SUPERSEDED
+-- uncommit(now, node, start, why, {queue id, id}...)
+--   -> {uncommitted | held | deleted | already...} | SUPERSEDED
 -- The queue file is gone, and nothing proves that the message was sent: it goes to a new lot, for
--- any node. `why` is the counter: `uncommitted` when the file was never released, `resent` when the
--- message may have been sent.
+-- any node. `held`, `deleted`: an order, or for `held` the node's own hold, stopped the message.
+-- `why` is the counter: `uncommitted` when the file was never released, `resent` when the message
+-- may have been sent.
 local function uncommit(keys, args)
   local p, now, node, start, why = keys[1], time_ms(args[1]), unpack(args, 2, 4)
   local list, wrong = entries(args, 5, 2)
@@ -877,13 +882,13 @@ local function uncommit(keys, args)
     local queue_id, id = unpack(entry)
     answer[i] = 'already'
     if committed(p, node, queue_id) == id then
-      answer[i] = 'uncommitted'
-      local lot_n = put_back(p, now, node, queue_id, id, n)
-      if lot_n then n, moved = lot_n, moved + 1 end
+      answer[i], n = put_back(p, now, node, queue_id, id, 'uncommitted', n)
+      if answer[i] == 'uncommitted' then moved = moved + 1 end
     end
   end
   if n then make_ready(p, n) end
   count(p, why, moved)
+  count_answers(p, answer, 'held', 'deleted')
   forget_if_idle(p, node)
   return answer
 end
@@ -1005,18 +1010,19 @@ local function attend(keys, args)
   return { 'attended', current, floor, '' }
 end
 
--- absent(now, node, start, mark, {queue id, id}...) -> {settled | resent | already...} | SUPERSEDED
+-- absent(now, node, start, mark, {queue id, id}...)
+--   -> {settled | resent | held | deleted | already...} | SUPERSEDED
 -- A scan of the queue, after the node's table was read and after the node has attended, lacks the
 -- file. If the commit's number is covered by the disk's mark, and the disk wasn't put back since,
 -- Postfix is done with the message: settled. Otherwise nothing proves that: the message goes to a
--- new lot, to be sent again.
+-- new lot, to be sent again, unless it is stopped as in uncommit.
 local function absent(keys, args)
   local p, now, node, start, mark = keys[1], time_ms(args[1]), args[2], args[3], tonumber(args[4])
   local list, wrong = entries(args, 5, 2)
   wrong = wrong or superseded(p, node, start)
   if wrong then return wrong end
   local _, _, floor = numbers(p, node)
-  local answer, n, moved = {}, nil, 0
+  local answer, n = {}, nil
   for i, entry in ipairs(list) do
     local queue_id, id = unpack(entry)
     local value = call('HGET', mail_of(p, node), queue_id)
@@ -1026,14 +1032,11 @@ local function absent(keys, args)
       erase(p, now, node, queue_id, id)
       answer[i] = 'settled'
     else
-      local lot_n = put_back(p, now, node, queue_id, id, n)
-      if lot_n then n, moved = lot_n, moved + 1 end
-      answer[i] = 'resent'
+      answer[i], n = put_back(p, now, node, queue_id, id, 'resent', n)
     end
   end
   if n then make_ready(p, n) end
-  count_answers(p, answer, 'settled')
-  count(p, 'resent', moved)
+  count_answers(p, answer, 'settled', 'resent', 'held', 'deleted')
   forget_if_idle(p, node)
   return answer
 end
@@ -1071,8 +1074,9 @@ local function rename(keys, args)
   return answer
 end
 
--- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back,
--- so its committed messages go to a new lot, to be sent again. Repeat while there is more. `alive`:
+-- lose(now, node, grace ms) -> {resent, held, deleted, more 0|1} | alive: the node won't come back,
+-- so its committed messages go to a new lot, to be sent again, unless they are stopped as in
+-- uncommit. Answers how many went each way. Repeat while there is more. `alive`:
 -- a Mail Agent of the node arrived, or its pickup-rs attended, less than the grace ago, whatever
 -- the caller saw before. While pickup-rs attends, the node's Postfix runs and sends what it has.
 local function lose(keys, args)
@@ -1083,20 +1087,21 @@ local function lose(keys, args)
   local pairs_ = call('HRANDFIELD', mail_of(p, node), LOSE_PER_CALL, 'WITHVALUES')
   if #pairs_ == 0 then
     forget_if_idle(p, node)
-    return { 0, 0 }
+    return { 0, 0, 0, 0 }
   end
   local lost = {}
   for i = 1, #pairs_, 2 do lost[#lost + 1] = { id = id_of(pairs_[i + 1]), queue_id = pairs_[i] } end
   table.sort(lost, function(a, b) return precedes(a.id, b.id) end)
-  local n, resent = nil, 0
+  local n, times = nil, { resent = 0, held = 0, deleted = 0 }
   for _, it in ipairs(lost) do
-    local lot_n = put_back(p, now, node, it.queue_id, it.id, n)
-    if lot_n then n, resent = lot_n, resent + 1 end
+    local word
+    word, n = put_back(p, now, node, it.queue_id, it.id, 'resent', n)
+    times[word] = times[word] + 1
   end
   if n then make_ready(p, n) end
-  count(p, 'resent', resent)
+  for word, by in pairs(times) do count(p, word, by) end
   forget_if_idle(p, node)
-  return { #lost, call('EXISTS', mail_of(p, node)) }
+  return { times.resent, times.held, times.deleted, call('EXISTS', mail_of(p, node)) }
 end
 
 -- Operators ---------------------------------------------------------------------------------------

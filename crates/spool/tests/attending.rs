@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{NOW_MS, assigned_lot, commit_of, node, spool, token};
+use common::{NOW_MS, assigned_lot, commit_of, node, resent, spool, token};
 use proptest::prelude::*;
 use spool::{
     Arrived, Attendance, Attended, CommitNumber, FencingToken, Generation, Lost, Spool, Start,
@@ -112,7 +112,7 @@ async fn a_node_that_attends_keeps_its_commits_without_a_mail_agent() {
     assert_eq!(lose(14_999).await, Lost::Alive, "live for 10 s, and the grace");
     assert_eq!(Disk::NEW.turned(2).leave(&at(12_000), 1).await, here(1));
     assert_eq!(lose(16_999).await, Lost::Alive, "the grace counts from the end");
-    assert_eq!(lose(17_000).await, Lost::Resent(2));
+    assert_eq!(lose(17_000).await, resent(2));
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ async fn a_delete_after_a_commit_is_an_order_that_keeps_it_from_being_sent_again
     let at_node = Place::Committed(a.clone(), queue_id(1));
     assert_eq!(operate_one(&spool, Act::Delete, at_node).await, Operated::Ordered);
     assert_eq!(commit_one(&spool, &a, &lot).await, Committed::Ordered);
-    spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
+    let lost = spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(lost, Lost::Lost(Taken { deleted: 1, ..Taken::default() }));
     assert_eq!(spool.overview(1).await.unwrap().ready_lots, 0);
     assert!(!comes_in(&spool, id(1)).await);
 }
@@ -80,6 +81,57 @@ async fn a_message_on_hold_at_a_node_stays_on_hold_when_the_node_is_lost() {
         spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
         assert_eq!(spool.overview(1).await.unwrap().ready_lots, ready_lots, "{order:?}");
         assert_eq!(operate_one(&spool, Act::Release, Place::Held).await, of_held, "{order:?}");
+    }
+}
+
+/// Messages 1 to 4, committed to node `a`: ordered to be deleted, ordered to be held, on hold at
+/// the node, and neither.
+async fn stopped_and_not(spool: &Spool) -> (NodeId, [Placed; 4]) {
+    let a = node("a");
+    let lot = assigned_lot(spool, &a, 4).await;
+    let commits: Vec<_> = (1..=4).map(|n| commit_of(&lot, n)).collect();
+    spool.commit(&token(&a), &commits).await.unwrap();
+    for (n, act) in [(1, Act::Delete), (2, Act::Hold)] {
+        let place = Place::Committed(a.clone(), queue_id(n));
+        let answer = spool.operate(act, &[(id(n), place)]).await.unwrap();
+        assert_eq!(answer, [Operated::Ordered]);
+    }
+    let hold = Deferral { queue_id: queue_id(3), id: id(3), rest: Rest::OnHold };
+    spool.defer(&token(&a), &[hold]).await.unwrap();
+    (a, [1, 2, 3, 4].map(placed))
+}
+
+#[tokio::test]
+async fn whatever_takes_mail_from_a_node_says_what_became_of_each_message() {
+    let redis = Redis::start().unwrap();
+    for call in ["lose", "absent", "uncommit"] {
+        redis.cli(&["FLUSHALL"]).unwrap();
+        let spool = spool(&redis);
+        let (a, all) = stopped_and_not(&spool).await;
+        let counter = match call {
+            "lose" => {
+                let lost = spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
+                assert_eq!(lost, Lost::Lost(Taken { resent: 1, held: 2, deleted: 1 }));
+                "resent"
+            }
+            "absent" => {
+                use Absent::{Deleted, Held, Resent};
+                let told = spool.absent(&token(&a), CommitNumber(0), &all).await.unwrap();
+                assert_eq!(told, [Deleted, Held, Held, Resent]);
+                "resent"
+            }
+            _ => {
+                use Uncommitted::{Deleted, Held, Uncommitted as Waits};
+                let why = Unsent::NeverReleased;
+                let told = spool.uncommit(&token(&a), why, &all).await.unwrap();
+                assert_eq!(told, [Deleted, Held, Held, Waits]);
+                "uncommitted"
+            }
+        };
+        let counts = spool.counts().await.unwrap();
+        assert_eq!([counter, "held", "deleted"].map(|it| counts[it]), [1, 2, 1], "{call}");
+        assert_eq!(spool.standing().await.unwrap().held, 2, "{call}");
+        assert_eq!(spool.overview(9).await.unwrap().backlog(), 1, "{call}");
     }
 }
 

@@ -386,9 +386,9 @@ async fn lose() {
     let lot = assigned_lot(&spool, &a, 2).await;
     spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let lose = async || spool.lose(&a, Duration::ZERO).await.unwrap();
-    assert_eq!(lose().await, Lost::Resent(1));
+    assert_eq!(lose().await, resent(1));
     let before = snapshot(&redis);
-    assert_eq!(lose().await, Lost::Resent(0));
+    assert_eq!(lose().await, resent(0));
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.counts().await.unwrap()["resent"], 1);
     // Uncommitted messages are still the node's, until its lots are reassigned.
@@ -409,7 +409,7 @@ async fn arrive() {
     // The caller may have believed the node lost before it came back.
     assert_eq!(at(1_009).lose(&a, grace).await.unwrap(), Lost::Alive);
     assert_eq!(snapshot(&redis), before);
-    assert_eq!(at(1_010).lose(&a, grace).await.unwrap(), Lost::Resent(1));
+    assert_eq!(at(1_010).lose(&a, grace).await.unwrap(), resent(1));
 }
 
 #[tokio::test]

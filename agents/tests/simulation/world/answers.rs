@@ -58,8 +58,9 @@ impl World {
             }
             scheduler::Question::Rescue(rescue) => {
                 let lots = rescue.reassign.iter().map(|node| self.redis.spool.reassign(node)).sum();
-                let resent = rescue.lose.iter().map(|node| self.redis.lose(node, self.grace)).sum();
-                scheduler::Answer::Rescued(scheduler::Rescued { lots, resent })
+                let mut taken = spool::Taken::default();
+                rescue.lose.iter().for_each(|node| taken += self.redis.lose(node, self.grace));
+                scheduler::Answer::Rescued(scheduler::Rescued { lots, taken })
             }
         }
     }

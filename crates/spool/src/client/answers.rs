@@ -114,6 +114,10 @@ words! {
     Uncommitted {
         /// The message waits in a new lot.
         Uncommitted = "uncommitted",
+        /// The message is held in Redis: an operator has ordered so, or it was on hold at the node.
+        Held = "held",
+        /// The message is deleted, as an operator has ordered.
+        Deleted = "deleted",
         /// The message is not committed to the node under this queue id.
         Already = "already",
     }
@@ -126,6 +130,11 @@ words! {
         Settled = "settled",
         /// A delivery is not proved: the message waits in a new lot.
         Resent = "resent",
+        /// A delivery is not proved, and the message is held in Redis: an operator has ordered so,
+        /// or it was on hold at the node.
+        Held = "held",
+        /// A delivery is not proved, and the message is deleted, as an operator has ordered.
+        Deleted = "deleted",
         /// The message is not committed to the node under this queue id.
         Already = "already",
     }
@@ -216,35 +225,6 @@ words! {
         /// The arrival was not noted: a later Mail Agent of the node has arrived. The caller must
         /// end.
         Superseded = "superseded",
-    }
-}
-
-/// Outcome of giving up a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
-    /// Number of the node's messages that will be sent again.
-    Resent(u64),
-    /// The call changed nothing: the node has come back, or its Postfix still runs.
-    Alive,
-}
-
-/// Answer to one call of a function that moves a limited number of messages.
-pub(super) enum Slice {
-    /// Number of messages moved, and whether more are left.
-    Moved(u64, bool),
-    Alive,
-}
-
-impl FromRedisValue for Slice {
-    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        if let Value::Array(_) = value {
-            let (moved, more) = from_redis_value(value)?;
-            return Ok(Self::Moved(moved, more));
-        }
-        match from_redis_value::<String>(value)?.as_str() {
-            "alive" => Ok(Self::Alive),
-            other => Err(format!("{other:?} is not a number moved").into()),
-        }
     }
 }
 

@@ -13,6 +13,7 @@ mod error;
 mod identity;
 mod inbox;
 mod listing;
+mod lost;
 mod memory;
 mod opening;
 mod operate;
@@ -36,16 +37,15 @@ use crate::keys::SHARD;
 use crate::{
     CommitNumber, Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start,
 };
-use answers::Slice;
 pub use answers::*;
 pub use connection::LibraryState;
 use connection::{Connection, Library};
-use directory::milliseconds;
 pub use directory::*;
 pub use error::SpoolError;
 use identity::Memory;
 pub use identity::remembered;
 pub use listing::{Listed, Listing};
+pub use lost::{Lost, Taken};
 pub use memory::Remembered;
 pub use operate::{Act, Obeyed, Operated, OrdersAt, Standing};
 pub use place::Place;
@@ -165,6 +165,17 @@ impl redis::ToRedisArgs for Rest {
 }
 
 impl redis::ToSingleRedisArg for Rest {}
+
+/// Whether a function that moves a limited number of entries in each call must be called again.
+/// Fails when it moved none though more are left.
+fn goes_on(function: &str, moved: u64, more: bool) -> Result<bool, SpoolError> {
+    if more && moved == 0 {
+        return Err(SpoolError::Malformed(format!(
+            "{function} moved nothing, though more is left"
+        )));
+    }
+    Ok(more)
+}
 
 impl Spool {
     /// Returns a client that connects when first needed, and stays with the spool that it finds
@@ -410,10 +421,12 @@ impl Spool {
     }
 
     async fn reassign_by(&self, command: &Cmd) -> Result<u64, SpoolError> {
-        match self.in_slices(command).await? {
-            Lost::Resent(lots) => Ok(lots),
-            Lost::Alive => {
-                Err(SpoolError::Malformed("reassign: answer of another function: alive".to_owned()))
+        let mut lots = 0;
+        loop {
+            let (some, more): (u64, bool) = self.connection.run(command).await?;
+            lots += some;
+            if !goes_on("reassign", some, more)? {
+                return Ok(lots);
             }
         }
     }
@@ -423,35 +436,6 @@ impl Spool {
     /// [`Arrived::Already`].
     pub async fn arrive(&self, token: &FencingToken) -> Result<Arrived, SpoolError> {
         self.connection.run(&self.fenced_by("arrive", token)).await
-    }
-
-    /// Gives up a node that won't come back: its committed messages become ready, to be sent again.
-    /// A second call moves none. A node whose Mail Agent arrived, or whose pickup-rs attended, less
-    /// than `grace` ago is kept.
-    pub async fn lose(&self, node: &NodeId, grace: Duration) -> Result<Lost, SpoolError> {
-        let command = self.function("lose").arg(node).arg(milliseconds(grace)).clone();
-        self.in_slices(&command).await
-    }
-
-    /// Calls a function until no message is left. Each slice is complete in itself: after a failed
-    /// call, the next call goes on with the rest.
-    async fn in_slices(&self, command: &Cmd) -> Result<Lost, SpoolError> {
-        let mut total = 0;
-        loop {
-            match self.connection.run(command).await? {
-                Slice::Alive if total == 0 => return Ok(Lost::Alive),
-                // The node came back between two slices; the earlier slices were right to move
-                // messages.
-                Slice::Alive => return Ok(Lost::Resent(total)),
-                Slice::Moved(moved, false) => return Ok(Lost::Resent(total + moved)),
-                Slice::Moved(0, true) => {
-                    return Err(SpoolError::Malformed(
-                        "a function moved no message, though more are left".to_owned(),
-                    ));
-                }
-                Slice::Moved(moved, true) => total += moved,
-            }
-        }
     }
 
     /// Returns a node's committed messages. A message that is committed or settled meanwhile may be

@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use super::{Done, Lot, Model, State};
+use super::{Done, Fate, Lot, Model, State};
 use crate::{
     Act, Assigned, CommitNumber, Cut, Disowned, Domain, Dropped, Epoch, Lost, LotNumber, MessageId,
-    NodeId, Place, Rest, Retried, SmallLot,
+    NodeId, Place, Rest, Retried, SmallLot, Taken,
 };
 
 /// Age up to which an id can be disowned, milliseconds.
@@ -80,7 +80,7 @@ impl Model {
         if self.is_stored(id) || self.is_remembered(id) {
             return None;
         }
-        (!self.carry_out(id, order)).then_some(id)
+        (self.carry_out(id, order) == Fate::Sent).then_some(id)
     }
 
     /// Models `Spool::tidy`.
@@ -104,13 +104,18 @@ impl Model {
 
     /// Carries an order out for a message that was taken from its place. Returns whether the order
     /// stops the message.
-    pub(super) fn carry_out(&mut self, id: MessageId, order: Option<Act>) -> bool {
+    pub(super) fn carry_out(&mut self, id: MessageId, order: Option<Act>) -> Fate {
         match order {
-            Some(Act::Delete) => drop(self.done.insert(id, Done::Deleted)),
-            Some(Act::Hold) => drop(self.held.insert(id)),
-            Some(Act::Release | Act::Requeue) | None => return false,
+            Some(Act::Delete) => {
+                self.done.insert(id, Done::Deleted);
+                Fate::Deleted
+            }
+            Some(Act::Hold) => {
+                self.held.insert(id);
+                Fate::Held
+            }
+            Some(Act::Release | Act::Requeue) | None => Fate::Sent,
         }
-        true
     }
 
     pub(super) fn new_lot(&mut self, state: State, ids: Vec<MessageId>) -> u64 {
@@ -188,24 +193,30 @@ impl Model {
         let mail = self.mail.remove(node).unwrap_or_default();
         let mut ids: Vec<MessageId> = mail.into_values().map(|it| it.id).collect();
         ids.sort_unstable();
-        let lost = ids.len() as u64;
-        self.make_again(ids);
-        Lost::Resent(lost)
-    }
-
-    /// Puts messages that were committed into a new lot, or where an operator's order says. A
-    /// message that was on hold stays so without an order. The caller counts the messages.
-    pub(super) fn make_again(&mut self, ids: Vec<MessageId>) {
-        let mut resent = Vec::new();
+        let (mut taken, mut resent) = (Taken::default(), Vec::new());
         for id in ids {
-            let rest = self.deferred.remove(&id);
-            let hold = (rest == Some(Rest::OnHold)).then_some(Act::Hold);
-            let order = self.node_orders.remove(&id).or(hold);
-            if !self.carry_out(id, order) {
-                resent.push(id);
+            match self.put_back(id, &mut resent) {
+                Fate::Sent => taken.resent += 1,
+                Fate::Held => taken.held += 1,
+                Fate::Deleted => taken.deleted += 1,
             }
         }
         self.make_ready(resent);
+        Lost::Lost(taken)
+    }
+
+    /// Adds a message that was committed to those that must be sent again, or carries an operator's
+    /// order out. A message that was on hold stays so without an order. The caller puts `resent`
+    /// into a lot.
+    pub(super) fn put_back(&mut self, id: MessageId, resent: &mut Vec<MessageId>) -> Fate {
+        let rest = self.deferred.remove(&id);
+        let hold = (rest == Some(Rest::OnHold)).then_some(Act::Hold);
+        let order = self.node_orders.remove(&id).or(hold);
+        let fate = self.carry_out(id, order);
+        if fate == Fate::Sent {
+            resent.push(id);
+        }
+        fate
     }
 
     /// Models `Spool::retry_quarantined`.

@@ -2,7 +2,7 @@
 
 use postfix_wire::QueueId;
 
-use super::{Done, Model, Owned, State};
+use super::{Done, Fate, Model, Owned, State};
 use crate::{
     Absent, Act, Arrived, Assigned, Commit, CommitNumber, Committed, Damage, Deferral, Deferred,
     Domain, Epoch, FencingToken, LotNumber, MessageId, NodeId, Obeyed, Parked, Placed, Refused,
@@ -175,16 +175,20 @@ impl Model {
         messages: &[Placed],
     ) -> Result<Vec<Uncommitted>, SpoolError> {
         self.expect_latest(token)?;
-        let (mut answers, mut back) = (Vec::new(), Vec::new());
+        let (mut answers, mut resent) = (Vec::new(), Vec::new());
         for it in messages {
-            let is_ours = self.is_committed_as(&token.node, &it.queue_id, it.id);
-            answers.push(if is_ours { Uncommitted::Uncommitted } else { Uncommitted::Already });
-            if is_ours {
-                self.remove_file(&token.node, &it.queue_id);
-                back.push(it.id);
+            if !self.is_committed_as(&token.node, &it.queue_id, it.id) {
+                answers.push(Uncommitted::Already);
+                continue;
             }
+            self.remove_file(&token.node, &it.queue_id);
+            answers.push(match self.put_back(it.id, &mut resent) {
+                Fate::Sent => Uncommitted::Uncommitted,
+                Fate::Held => Uncommitted::Held,
+                Fate::Deleted => Uncommitted::Deleted,
+            });
         }
-        self.make_again(back);
+        self.make_ready(resent);
         Ok(answers)
     }
 
@@ -197,7 +201,7 @@ impl Model {
     ) -> Result<Vec<Absent>, SpoolError> {
         self.expect_latest(token)?;
         let floor = self.floor(&token.node);
-        let (mut answers, mut back) = (Vec::new(), Vec::new());
+        let (mut answers, mut resent) = (Vec::new(), Vec::new());
         for it in messages {
             let owned = self.owned(&token.node, &it.queue_id).filter(|owned| owned.id == it.id);
             answers.push(match owned {
@@ -208,12 +212,15 @@ impl Model {
                 }
                 Some(_) => {
                     self.remove_file(&token.node, &it.queue_id);
-                    back.push(it.id);
-                    Absent::Resent
+                    match self.put_back(it.id, &mut resent) {
+                        Fate::Sent => Absent::Resent,
+                        Fate::Held => Absent::Held,
+                        Fate::Deleted => Absent::Deleted,
+                    }
                 }
             });
         }
-        self.make_again(back);
+        self.make_ready(resent);
         Ok(answers)
     }
 

@@ -76,6 +76,14 @@ enum Done {
     Disowned,
 }
 
+/// Fate of a message that an operator may have stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Sent,
+    Held,
+    Deleted,
+}
+
 /// Model of the data that Redis holds: see [the module](self).
 #[derive(Debug, Clone, Default)]
 pub struct Model {

@@ -4,8 +4,8 @@
 
 use postfix_wire::QueueId;
 use spool::{
-    Assigned, AssignedLot, Commit, Cut, FencingToken, LotNumber, MessageId, NodeId, Placed, Server,
-    Spool, Start, Submission,
+    Assigned, AssignedLot, Commit, Cut, FencingToken, Lost, LotNumber, MessageId, NodeId, Placed,
+    Server, Spool, Start, Submission, Taken,
 };
 use testbed::Redis;
 
@@ -89,6 +89,11 @@ pub async fn assign(spool: &Spool, lot: LotNumber, node: &NodeId) -> Assigned {
 }
 
 /// Returns the commit of the lot's n-th message under the n-th queue id.
+/// Outcome of giving up a node whose messages are all sent again.
+pub fn resent(count: u64) -> Lost {
+    Lost::Lost(Taken { resent: count, ..Taken::default() })
+}
+
 pub fn commit_of(lot: &AssignedLot, n: u32) -> Commit {
     Commit { id: id(n), lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(n) }
 }
