@@ -179,6 +179,18 @@ impl Ledger {
         }
     }
 
+    /// Returns the files of which Redis will hear last that they are on hold.
+    pub(crate) fn told_on_hold(&self) -> BTreeSet<QueueId> {
+        let undecided =
+            self.undecided.iter().filter_map(|(queue_id, it)| Some((queue_id, it.rest?)));
+        let told = self.told.iter().flat_map(|report| &report.deferrals);
+        let entries =
+            told.chain(&self.waiting.deferrals).map(|(queue_id, _, rest)| (queue_id, *rest));
+        let last: BTreeMap<&QueueId, Rest> = undecided.chain(entries).collect();
+        let on_hold = last.into_iter().filter(|(_, rest)| *rest == Rest::OnHold);
+        on_hold.map(|(queue_id, _)| queue_id.clone()).collect()
+    }
+
     /// Notes that Postfix has carried out an operator's order for this file.
     pub(crate) fn obeyed(&mut self, queue_id: QueueId, id: MessageId, act: Act) {
         self.waiting.obeyed.push((queue_id, id, act));

@@ -171,7 +171,7 @@ use handoff::protocol::Request;
 use notices::Notice;
 use postfix_wire::QueueId;
 use spool::{
-    Act, CommitNumber, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId, SmallLot,
+    Act, CommitNumber, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId, Rest, SmallLot,
 };
 
 use self::credit::Credit;
@@ -255,8 +255,8 @@ pub struct Inventory {
     /// Committed messages that operators have ordered to be deleted or held, read after
     /// `committed`.
     pub stopped: BTreeSet<MessageId>,
-    /// Committed messages that rest in Postfix.
-    pub resting: BTreeSet<MessageId>,
+    /// Committed messages that rest in Postfix by Redis's account.
+    pub resting: BTreeMap<MessageId, Rest>,
 }
 
 /// Settings of a Mail Agent.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use handoff::protocol::QueuedFile;
 use postfix_wire::QueueId;
-use spool::{MessageId, Start};
+use spool::{MessageId, Rest, Start};
 
 use super::errand::Errand;
 use super::report::{Held, Owned};
@@ -65,8 +65,8 @@ pub(super) struct List {
     pub(super) stopped: BTreeSet<MessageId>,
     /// Files that this process knew.
     pub(super) known: BTreeMap<QueueId, MessageId>,
-    /// Committed messages that rest in Postfix.
-    pub(super) resting: BTreeSet<MessageId>,
+    /// Committed messages that rest in Postfix by Redis's account.
+    pub(super) resting: BTreeMap<MessageId, Rest>,
     pub(super) files: Vec<QueuedFile>,
     pub(super) renamed: Vec<QueuedFile>,
 }

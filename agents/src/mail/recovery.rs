@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use handoff::protocol::{Proof, QueuedFile, Request};
 use postfix_wire::QueueId;
-use spool::CommitNumber;
+use spool::{CommitNumber, Rest};
 
 use super::comparison::{Findings, compare, key_of, rest};
 use super::ledger::Fate;
@@ -192,12 +192,26 @@ impl Mail {
             self.ledger.uncommitted(queue_id, key.id);
             self.ledger.handed(queue_id.clone(), *key, *how);
         }
-        for (queue_id, rest) in &found.rest {
-            self.ledger.rests(queue_id, *rest);
-        }
+        self.note_rests(list, &found);
         self.releases.release(found.release);
         self.count(list);
         self.orders.look();
+    }
+
+    /// Has Redis note which files rest. Ends holds of other files: the administrator has released
+    /// them unseen. Otherwise, if the node was lost, such a hold would keep the message from being
+    /// sent again.
+    fn note_rests(&mut self, list: &List, found: &Findings) {
+        for (queue_id, rest) in &found.rest {
+            self.ledger.rests(queue_id, *rest);
+        }
+        let on_hold = self.ledger.told_on_hold();
+        for file in list.files.iter().chain(&list.renamed).filter(|file| rest(file).is_none()) {
+            let by_redis = list.resting.get(&file.id);
+            if by_redis == Some(&Rest::OnHold) || on_hold.contains(&file.queue_id) {
+                self.ledger.rests(&file.queue_id, Rest::Until(0));
+            }
+        }
     }
 
     /// Has Redis note new names, and give new numbers to commits from before the disk was put back.
@@ -262,7 +276,8 @@ impl Mail {
     fn count(&mut self, list: &List) {
         self.shares.forget();
         let all = list.files.iter().chain(&list.renamed);
-        for file in all.filter(|file| rest(file).is_none() && !list.resting.contains(&file.id)) {
+        for file in all.filter(|file| rest(file).is_none() && !list.resting.contains_key(&file.id))
+        {
             self.shares.begin(&file.queue_id, file.to.clone());
         }
     }
@@ -442,6 +457,33 @@ mod tests {
         recover(&mut mail, &[], vec![file(7, Place::Queued)], 7);
         let report = reported(&mut mail, &[Committed::Ours(CommitNumber(8))]);
         assert_eq!(report.commits.len(), 1, "{report:?}");
+    }
+
+    /// Checks that a file which was released from hold unseen, and is on its way, keeps no hold: by
+    /// Redis's account, or by an entry that has not reached Redis.
+    #[test]
+    fn a_hold_that_ended_unseen_ends_in_redis() {
+        let (mut mail, now) = (mail(Instant::now()), Instant::now());
+        let committed = [1, 2, 3, 4].map(|n| (queue_id(n), owned(n)));
+        recover(&mut mail, &[1, 2, 3, 4], Vec::new(), 9);
+        committed.iter().for_each(|(queue_id, it)| _ = mail.ledger.ours(queue_id, it.id));
+        mail.ledger.rests(&queue_id(2), Rest::OnHold);
+        let resting = [(1, Rest::OnHold), (3, Rest::Until(5)), (4, Rest::OnHold)];
+        let inventory = Inventory {
+            committed: committed.into_iter().collect(),
+            resting: resting.map(|(n, rest)| (id(n), rest)).into_iter().collect(),
+            ..Inventory::default()
+        };
+        asking(&mut mail, now);
+        mail.inventory_answered(now, inventory);
+        let mut files = [1, 2, 3].map(|n| file(n, Place::Queued)).to_vec();
+        files.push(file(4, Place::OnHold));
+        mail.listed(now, files, Vec::new(), Some(Proof::default()));
+        let report = mail.ledger.next_report(now, Held::Later, FlushHint::Nothing).unwrap();
+        let told: BTreeMap<u64, Rest> =
+            report.deferrals.iter().map(|(_, id, rest)| (id.unix_ms(), *rest)).collect();
+        let awake = Rest::Until(0);
+        assert_eq!(told, BTreeMap::from([(1, awake), (2, awake), (4, Rest::OnHold)]));
     }
 
     /// Checks the case of a file that postsuper renames while pickup-rs and this Mail Agent run.

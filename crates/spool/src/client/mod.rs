@@ -24,7 +24,7 @@ mod quarantine;
 mod vitals;
 mod weakness;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,6 +165,13 @@ impl redis::ToRedisArgs for Rest {
 }
 
 impl redis::ToSingleRedisArg for Rest {}
+
+impl Rest {
+    /// Returns the rest that a score of the node's deferred messages stands for.
+    fn of_score(score: f64) -> Self {
+        if score.is_finite() { Self::Until(score as u64) } else { Self::OnHold }
+    }
+}
 
 /// Whether a function that moves a limited number of entries in each call must be called again.
 /// Fails when it moved none though more are left.
@@ -476,22 +483,23 @@ impl Spool {
         }
     }
 
-    /// Returns the committed messages that rest in a node's Postfix. A message that comes to rest
-    /// or is settled meanwhile may be missing. Changes nothing.
-    pub async fn resting(&self, node: &NodeId) -> Result<BTreeSet<MessageId>, SpoolError> {
-        let mut found = BTreeSet::new();
+    /// Returns the committed messages that rest in a node's Postfix, each with its rest. A message
+    /// that comes to rest or is settled meanwhile may be missing. Changes nothing.
+    pub async fn resting(&self, node: &NodeId) -> Result<BTreeMap<MessageId, Rest>, SpoolError> {
+        let mut found = BTreeMap::new();
         for page in 0.. {
             let mut command = redis::cmd("ZRANGE");
             let first = page * INVENTORY_PAGE;
             command
                 .arg(format!("{SHARD}node:{node}:deferred"))
                 .arg(first)
-                .arg(first + INVENTORY_PAGE - 1);
-            let ids: Vec<MessageId> = self.connection.run(&command).await?;
-            if ids.is_empty() {
+                .arg(first + INVENTORY_PAGE - 1)
+                .arg("WITHSCORES");
+            let some: Vec<(MessageId, f64)> = self.connection.run(&command).await?;
+            if some.is_empty() {
                 break;
             }
-            found.extend(ids);
+            found.extend(some.into_iter().map(|(id, score)| (id, Rest::of_score(score))));
         }
         Ok(found)
     }
@@ -509,11 +517,11 @@ impl Spool {
         let mut command = redis::cmd("ZRANGE");
         command.arg(format!("{SHARD}node:{node}:deferred")).arg(0).arg(0).arg("WITHSCORES");
         let first: Vec<(MessageId, f64)> = self.connection.run(&command).await?;
-        // Mail on hold has an infinite score, and no next attempt.
-        Ok(first
-            .first()
-            .filter(|(_, when_ms)| when_ms.is_finite())
-            .map(|(_, when_ms)| *when_ms as u64))
+        Ok(first.first().and_then(|(_, score)| match Rest::of_score(*score) {
+            Rest::Until(when_ms) => Some(when_ms),
+            // Mail on hold has no next attempt.
+            Rest::OnHold => None,
+        }))
     }
 
     /// Returns lifetime counters by event name. Changes nothing.

@@ -40,8 +40,8 @@ impl Model {
     }
 
     /// Models `Spool::resting`.
-    pub fn resting(&self, node: &NodeId) -> BTreeSet<MessageId> {
-        self.committed_to(node).filter(|id| self.deferred.contains_key(id)).collect()
+    pub fn resting(&self, node: &NodeId) -> BTreeMap<MessageId, Rest> {
+        self.committed_to(node).filter_map(|id| Some((id, *self.deferred.get(&id)?))).collect()
     }
 
     /// Models `Spool::orders_of`.
