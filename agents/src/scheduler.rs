@@ -3,8 +3,10 @@
 //! A Scheduler passes notices of assignments on to the Mail Agents it looks after, and watches the
 //! leases of all Mail Agents. When a lease ends, that node's uncommitted lots are taken from it and
 //! go to others. Each lot gets a new epoch, so that later calls of the node are fenced. When the
-//! Mail Agent has been gone for `grace`, others send what was committed to the node again. Several
-//! Schedulers may order this at once, because the spool does it once.
+//! Mail Agent has been gone for `grace`, others send what was committed to the node again. The same
+//! holds for a node whose Mail Agent lives and can take no mail, since its Postfix may be dead: the
+//! spool knows whether the Postfix was there within the grace. Several Schedulers may order this at
+//! once, because the spool does it once.
 //!
 //! A Scheduler looks at every renewal of its own lease, when the earliest lease of a Mail Agent
 //! ends, on a notice that an agent came or left, and every 20 s. Ranks decide which nodes it passes
@@ -48,8 +50,17 @@ pub enum Answer {
 pub struct Rescue {
     /// Nodes whose uncommitted lots go to others.
     pub reassign: Vec<NodeId>,
-    /// Nodes whose committed mail others send again.
-    pub lose: Vec<NodeId>,
+    /// Nodes whose committed mail others send again, if the spool finds them lost.
+    pub lose: Vec<Loss>,
+}
+
+/// A node that may be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// Name of the node.
+    pub node: NodeId,
+    /// Whether the node's Mail Agent lives.
+    pub has_agent: bool,
 }
 
 /// Outcome of a rescue.
@@ -65,18 +76,20 @@ pub struct Rescued {
 /// grace: servers that went down together come back together.
 pub fn plan(view: &View, grace: Duration) -> Rescue {
     let mut rescue = Rescue::default();
-    for node in view.nodes.iter().filter(|node| !node.is_alive()) {
-        if node.lots > 0 {
+    for node in &view.nodes {
+        let has_agent = node.is_alive();
+        if node.lots > 0 && !has_agent {
             rescue.reassign.push(node.node.clone());
         }
-        let is_away = match node.agent {
+        let may_be_lost = match node.agent {
             Agent::Ended(ago) => ago >= grace,
             // The directory forgets an agent after 30 days. The spool knows when the node was seen.
             Agent::Unknown => true,
-            Agent::Alive { .. } => false,
+            // The agent can't take mail. The spool knows when its Postfix was seen.
+            Agent::Alive { capacity, .. } => capacity == 0,
         };
-        if node.committed > 0 && is_away && view.watched >= grace {
-            rescue.lose.push(node.node.clone());
+        if node.committed > 0 && may_be_lost && view.watched >= grace {
+            rescue.lose.push(Loss { node: node.node.clone(), has_agent });
         }
     }
     rescue
@@ -282,8 +295,17 @@ mod tests {
 
     #[test]
     fn a_living_node_keeps_all_it_has() {
-        let alive = Agent::Alive { capacity: 0, lease_left: Duration::from_millis(1) };
+        let alive = Agent::Alive { capacity: 1, lease_left: Duration::from_millis(1) };
         assert_eq!(rescue(node("n", alive, 3, 3)), (0, 0));
+    }
+
+    #[test]
+    fn the_spool_is_asked_whether_a_node_is_lost_whose_mail_agent_can_take_no_mail() {
+        let unable = Agent::Alive { capacity: 0, lease_left: Duration::from_millis(1) };
+        assert_eq!(rescue(node("n", unable, 3, 3)), (0, 1));
+        assert_eq!(rescue(node("n", unable, 3, 0)), (0, 0));
+        let watched = GRACE - Duration::from_secs(1);
+        assert_eq!(rescue_watched(node("n", unable, 3, 3), watched), (0, 0));
     }
 
     #[test]

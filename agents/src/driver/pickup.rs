@@ -83,7 +83,7 @@ impl PickupWire {
             (None, _) => (),
         }
         self.state = State::Down;
-        if *served == Served::Elsewhere { LinkEvent::Refused } else { LinkEvent::Disconnected }
+        if *served == Served::Elsewhere { LinkEvent::Refused } else { LinkEvent::Unserving }
     }
 
     fn tell(&mut self, why: &str) {

@@ -17,6 +17,7 @@ use super::outcomes::{tell_absents, tell_uncommits};
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{FeedKey, OwnLot};
 use crate::mail::report::{Owned, Parking, Report};
+use crate::scheduler::Loss;
 use crate::view::View;
 use crate::{info, mail, scheduler};
 
@@ -102,8 +103,8 @@ impl SpoolExecutor {
         for node in &rescue.reassign {
             rescued.lots += self.spool.reassign(node).await?;
         }
-        for node in &rescue.lose {
-            match self.spool.lose(node, self.node_loss_grace).await? {
+        for Loss { node, has_agent } in &rescue.lose {
+            match self.spool.lose(node, self.node_loss_grace, *has_agent).await? {
                 Lost::Lost(taken) => rescued.taken += taken,
                 Lost::Alive => tracing::debug!(%node, "node kept: back, or its Postfix runs"),
             }
@@ -254,6 +255,7 @@ impl SpoolExecutor {
             Question::HandBack(token) => {
                 self.spool.hand_back(&token).await.map(|_| Answer::HandedBack)?
             }
+            Question::Vouch(token) => self.vouch(&token).await?,
             Question::Inventory(token) => self.inventory(&token).await?,
             Question::Orders(token) => Answer::Orders(self.spool.orders_of(&token.node).await?),
             Question::Fetch(token) => {
@@ -267,6 +269,14 @@ impl SpoolExecutor {
             Question::Pull(token, lots) => {
                 self.spool.pull(&token, &lots).await.map(|_| Answer::Pulled)?
             }
+        })
+    }
+
+    /// Notes the time. The node's grace begins anew, as by any arrival.
+    async fn vouch(&self, token: &FencingToken) -> Result<mail::Answer, SpoolError> {
+        Ok(match self.spool.arrive(token).await? {
+            Arrived::Arrived | Arrived::Already => mail::Answer::Vouched,
+            Arrived::Superseded => mail::Answer::Superseded,
         })
     }
 

@@ -47,7 +47,7 @@ impl Mail {
             Phase::Outside { .. } if self.link.is_away() => self.cut_off(),
             Phase::Outside { .. } => self.enter(Phase::Uncompared { then }),
             // The directory did not know the lease any more: Redis was emptied or put back.
-            Phase::CutOff { hand_back } => hand_back.want(),
+            Phase::CutOff { hand_back, .. } => hand_back.want(),
             Phase::Uncompared { .. }
             | Phase::Asking { .. }
             | Phase::Deciding { .. }
@@ -122,12 +122,13 @@ impl Mail {
     fn cut_off(&mut self) {
         self.declare(0);
         self.feeding.stop();
-        self.enter(Phase::CutOff { hand_back: Errand::due() });
+        // pickup-rs answered until a lease ago, so the grace begins now, and no sooner.
+        self.enter(Phase::CutOff { hand_back: Errand::due(), vouch: Errand::due() });
     }
 
     /// Has the node serve again once all lots are handed back and pickup-rs is back.
     pub(super) fn look_for_return(&mut self) {
-        if let Phase::CutOff { hand_back } = &self.phase {
+        if let Phase::CutOff { hand_back, .. } = &self.phase {
             if hand_back.is_done() && self.link.is_up() {
                 self.declare(self.config.window);
                 self.enter(Phase::Uncompared { then: Then::Serve });
@@ -147,7 +148,12 @@ impl Mail {
         match &mut self.phase {
             Phase::Serving(serving) => serving.look_at_all(),
             // An Info Agent with an older view may have assigned a lot meanwhile.
-            Phase::CutOff { hand_back } => hand_back.want(),
+            Phase::CutOff { hand_back, vouch } => {
+                hand_back.want();
+                if self.link.take_answer() {
+                    vouch.want();
+                }
+            }
             _ => (),
         }
         self.orders.look();

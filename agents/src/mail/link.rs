@@ -14,6 +14,8 @@ pub enum LinkEvent {
     Connected,
     /// The connection could not be made, or has broken.
     Disconnected,
+    /// pickup-rs has answered that it serves nothing now. The connection ends.
+    Unserving,
     /// pickup-rs says that another queue directory is the node's.
     Refused,
     /// pickup-rs has sent a reply.
@@ -57,6 +59,8 @@ pub(super) struct Link {
     away_since: Option<Instant>,
     /// Whether an absence of pickup-rs for too long was noticed.
     is_away: bool,
+    /// Whether pickup-rs has answered that it serves nothing, since this was last asked.
+    has_answered: bool,
     backoff: Backoff,
     requests: VecDeque<Request>,
 }
@@ -67,6 +71,7 @@ impl Link {
             state: State::Down,
             away_since: Some(now),
             is_away: false,
+            has_answered: false,
             backoff: Backoff::new(PICKUP),
             requests: VecDeque::new(),
         }
@@ -80,6 +85,10 @@ impl Link {
                 Change::None
             }
             (LinkEvent::Disconnected, State::Connecting | State::Greeting | State::Up { .. }) => {
+                self.down(now)
+            }
+            (LinkEvent::Unserving, State::Connecting | State::Greeting | State::Up { .. }) => {
+                self.has_answered = true;
                 self.down(now)
             }
             (LinkEvent::Refused, State::Connecting | State::Greeting | State::Up { .. }) => {
@@ -161,6 +170,11 @@ impl Link {
         let has_passed = self.away_at(patience).is_some_and(|when| when <= now);
         self.is_away |= has_passed;
         has_passed
+    }
+
+    /// Returns, once for such answers, that pickup-rs has answered that it serves nothing.
+    pub(super) fn take_answer(&mut self) -> bool {
+        std::mem::take(&mut self.has_answered)
     }
 
     /// Whether a long absence of pickup-rs was noticed and lasts.

@@ -27,8 +27,9 @@
 //! Redis, in a lane ([`lanes`]), until there is room.
 //!
 //! - *pickup-rs can't be reached* for longer than a lease: the agent hands its lots back for
-//!   others, and declares a capacity of 0. It keeps its lease, since committed mail stays with the
-//!   node.
+//!   others, and declares a capacity of 0. It keeps its lease. Committed mail stays with the node
+//!   until the grace has passed without an attendance of pickup-rs. A pickup-rs that can't attend,
+//!   and answers its Mail Agent, is vouched for: the node's Postfix lives.
 //! - *Redis can't be reached*: nothing is decided; files stay prepared. A commit whose answer is
 //!   missing is committed again.
 //! - *Drain*: the agent finishes work under way for some seconds, hands back the rest, and gives up
@@ -53,7 +54,8 @@
 //! - Actions. *Register*: ask for the lease. *Arrive*: take the node over, and read what is
 //!   committed. *List*: have pickup-rs list the queue. *Fetch*, *orders*, *look*: read the node's
 //!   lots, operators' orders, and parked mail with the live nodes. *Report*: commit and settle.
-//!   *Hand back*: return all lots. *Leave*: give up the lease. *End*: stop.
+//!   *Hand back*: return all lots. *Vouch*: tell Redis that pickup-rs has answered. *Leave*: give
+//!   up the lease. *End*: stop.
 //!
 //! | phase | input | then | action |
 //! |---|---|---|---|
@@ -67,13 +69,13 @@
 //! | Asking, ending; Listing, ending | pickup-rs goes | Leaving | hand back |
 //! | CutOff, pickup-rs back | pickup-rs goes | CutOff |  |
 //! | Outside, no pickup-rs | pickup-rs stays away | Outside, pickup-rs away |  |
-//! | Uncompared | pickup-rs stays away | CutOff | register, hand back |
+//! | Uncompared | pickup-rs stays away | CutOff | register, hand back, vouch |
 //! | any | pickup-rs refuses | Ended | end |
 //! | Nameless | pickup-rs of another node comes | Outside | register |
 //! | any | pickup-rs of another node comes | Ended | end |
 //! | Outside; Asking; Serving | lease begins | Asking | arrive |
 //! | Outside, no pickup-rs; Listing; Deciding | lease begins | Uncompared |  |
-//! | Outside, pickup-rs away | lease begins | CutOff | register, hand back |
+//! | Outside, pickup-rs away | lease begins | CutOff | register, hand back, vouch |
 //! | Outside, ending; Asking, ending | lease begins | Asking, ending | arrive |
 //! | CutOff, handed back | lease begins | CutOff | hand back |
 //! | Listing, ending | lease begins | Leaving | hand back |
@@ -197,6 +199,8 @@ pub enum Question {
     Lease(LeaseQuestion),
     /// A request to make all uncommitted lots of this node ready for other nodes.
     HandBack(FencingToken),
+    /// The word that this node's Postfix lives, so that Redis doesn't take the node for lost.
+    Vouch(FencingToken),
     /// The arrival of this process, and the question for all files that are committed to this node.
     Inventory(FencingToken),
     /// The question for this node's lots.
@@ -218,6 +222,8 @@ pub enum Answer {
     Lease(LeaseAnswer),
     /// Answer to `HandBack`.
     HandedBack,
+    /// Answer to `Vouch`.
+    Vouched,
     /// Answer to `Inventory`.
     Inventory(Inventory),
     /// Answer to `Fetch`: all lots of this node.
@@ -374,7 +380,7 @@ impl Mail {
         match &mut self.phase {
             Phase::Serving(Serving { fetch, .. }) => fetch.want(),
             // An Info Agent with an older view has assigned the lot.
-            Phase::CutOff { hand_back } => hand_back.want(),
+            Phase::CutOff { hand_back, .. } => hand_back.want(),
             _ => (),
         }
     }

@@ -27,7 +27,11 @@ pub(super) enum Phase {
         leave_by: Option<Instant>,
     },
     /// pickup-rs has been away for longer than a lease: lots are handed back.
-    CutOff { hand_back: Errand },
+    CutOff {
+        hand_back: Errand,
+        /// The word to Redis that the node's Postfix lives.
+        vouch: Errand,
+    },
     /// Disk and Redis must be compared, as soon as pickup-rs is there.
     Uncompared { then: Then },
     /// Redis is asked for all files that are committed to the node.

@@ -27,7 +27,9 @@ impl Mail {
             }
             Phase::CutOff { .. } | Phase::Leaving { .. } => {
                 let report = self.report_question(now, &token);
-                report.or_else(|| self.hand_back_question(token))
+                report
+                    .or_else(|| self.hand_back_question(&token))
+                    .or_else(|| self.vouch_question(token))
             }
             Phase::Deciding { .. } => {
                 let report = self.report_question(now, &token);
@@ -86,8 +88,8 @@ impl Mail {
 
     /// Returns the question that hands lots back. Reports come first, so that no committed message
     /// is handed back.
-    fn hand_back_question(&mut self, token: FencingToken) -> Asked {
-        let (Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. }) = &mut self.phase
+    fn hand_back_question(&mut self, token: &FencingToken) -> Asked {
+        let (Phase::CutOff { hand_back, .. } | Phase::Leaving { hand_back, .. }) = &mut self.phase
         else {
             debug_assert!(false, "lots are handed back in two phases only");
             return None;
@@ -97,7 +99,17 @@ impl Mail {
         }
         let (_, membership) = self.membership.as_mut()?;
         let ticket = membership.ask(hand_back.put());
-        Some((Question::HandBack(token), ticket))
+        Some((Question::HandBack(token.clone()), ticket))
+    }
+
+    /// Returns the word to Redis that the node's Postfix lives, since pickup-rs has answered.
+    fn vouch_question(&mut self, token: FencingToken) -> Asked {
+        let vouch = match &mut self.phase {
+            Phase::CutOff { vouch, .. } if vouch.is_due() => vouch,
+            _ => return None,
+        };
+        let (_, membership) = self.membership.as_mut()?;
+        Some((Question::Vouch(token), membership.ask(vouch.put())))
     }
 
     fn fetch_question(&mut self, token: &FencingToken) -> Asked {
@@ -171,6 +183,7 @@ impl Mail {
                 }
             }
             (Answer::HandedBack, _) => self.handed_back(ticket),
+            (Answer::Vouched, Phase::CutOff { vouch, .. }) => _ = vouch.close(ticket),
             (answer, Phase::Serving(serving)) => match answer {
                 Answer::Fetched(own) if serving.fetch.close(ticket) => self.fetched(&own),
                 Answer::Looked { window, lanes } if serving.look.close(ticket) => {
@@ -186,7 +199,7 @@ impl Mail {
     }
 
     fn handed_back(&mut self, ticket: Ticket) {
-        let (Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. }) = &mut self.phase
+        let (Phase::CutOff { hand_back, .. } | Phase::Leaving { hand_back, .. }) = &mut self.phase
         else {
             return tracing::trace!(phase = self.phase.name(), "hand-back answered too late");
         };
@@ -237,9 +250,8 @@ impl Mail {
                 was_open
             }
             Phase::Serving(serving) => serving.failed(ticket),
-            Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. } => {
-                hand_back.failed(ticket)
-            }
+            Phase::CutOff { hand_back, vouch } => hand_back.failed(ticket) || vouch.failed(ticket),
+            Phase::Leaving { hand_back, .. } => hand_back.failed(ticket),
             _ => false,
         }
     }

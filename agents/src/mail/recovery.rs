@@ -52,7 +52,7 @@ impl Mail {
         let then = Then::Decide { leave_by: self.phase.leave_by() };
         match &mut self.phase {
             Phase::Nameless | Phase::Outside { .. } | Phase::Ended(_) => (),
-            Phase::CutOff { hand_back } => hand_back.want(),
+            Phase::CutOff { hand_back, .. } => hand_back.want(),
             Phase::Leaving { hand_back, held, .. } => {
                 hand_back.want();
                 *held = Held::Later;

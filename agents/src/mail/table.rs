@@ -148,7 +148,7 @@ impl Rig {
             Phase::Outside { .. } if self.mail.link.is_away() => ", pickup-rs away",
             Phase::Outside { .. } if !is_up => ", no pickup-rs",
             Phase::CutOff { .. } if is_up => ", pickup-rs back",
-            Phase::CutOff { hand_back } if hand_back.is_done() => ", handed back",
+            Phase::CutOff { hand_back, .. } if hand_back.is_done() => ", handed back",
             Phase::Leaving { hand_back, .. } if hand_back.is_done() => ", handed back",
             phase if phase.leave_by().is_some() => ", ending",
             _ => "",
@@ -173,6 +173,7 @@ fn question_name(question: &Question) -> Option<&'static str> {
         Question::Lease(LeaseQuestion::Renew(_)) => None,
         Question::Lease(LeaseQuestion::Leave(_)) => Some("leave"),
         Question::HandBack(_) => Some("hand back"),
+        Question::Vouch(_) => Some("vouch"),
         Question::Inventory(_) => Some("arrive"),
         Question::Fetch(_) => Some("fetch"),
         Question::Orders(_) => Some("orders"),
@@ -207,7 +208,10 @@ const PHASES: [(&str, &str, Step); 20] = [
     ("Uncompared", "Asking", |rig| rig.link(LinkEvent::Disconnected)),
     ("CutOff", "Uncompared", stay_away),
     ("CutOff, pickup-rs back", "CutOff", |rig| rig.come(NODE)),
-    ("CutOff, handed back", "CutOff", |rig| rig.answer("hand back", Answer::HandedBack)),
+    ("CutOff, handed back", "CutOff", |rig| {
+        rig.answer("hand back", Answer::HandedBack);
+        rig.answer("vouch", Answer::Vouched);
+    }),
     ("Listing", "Asking", inventory),
     ("Listing, ending", "Listing", |rig| rig.input(Input::Drain)),
     // The list shows one file that Redis has not decided about.
@@ -414,6 +418,29 @@ fn a_lot_known_from_its_notice_waits_for_redis_where_a_file_would_be_sent_at_onc
         let feeds = own.len();
         rig.answer("fetch", Answer::Fetched(own));
         assert_eq!(rig.actions, vec!["feed"; feeds]);
+    }
+}
+
+/// Checks the case of a pickup-rs that can't reach Redis while its Mail Agent can.
+#[test]
+fn a_node_is_vouched_for_at_each_renewal_before_which_its_pickup_rs_has_answered() {
+    let mut rig = reach("CutOff, handed back");
+    rig.lease(LeaseAnswer::Renewed);
+    assert_eq!(rig.actions, ["hand back"], "pickup-rs is silent");
+    rig.answer("hand back", Answer::HandedBack);
+    for _ in 0..2 {
+        let retry = rig.mail.link.retry_at();
+        rig.pass(retry);
+        rig.link(LinkEvent::Connected);
+        rig.link(LinkEvent::Unserving);
+    }
+    rig.actions.clear();
+    for expected in [&["hand back", "vouch"][..], &["hand back"]] {
+        rig.lease(LeaseAnswer::Renewed);
+        assert_eq!(rig.actions, expected);
+        rig.answer("hand back", Answer::HandedBack);
+        rig.answer("vouch", Answer::Vouched);
+        rig.actions.clear();
     }
 }
 

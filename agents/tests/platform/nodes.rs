@@ -158,7 +158,7 @@ fn an_order_for_mail_that_was_sent_meanwhile_ends() {
 /// The node's Postfix has the mail, and sends it. A second node would send it again.
 #[test]
 fn a_node_whose_postfix_runs_is_not_lost_without_a_mail_agent() {
-    let mut two = deferring_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 3\n");
+    let mut two = deferring_with(SHORT_GRACE);
     two.second.kill_9("mail-agent");
     two.first.until_status("twice the grace without a Mail Agent", |status| {
         let agents = status["agents"].as_array().unwrap();
@@ -173,11 +173,52 @@ fn a_node_whose_postfix_runs_is_not_lost_without_a_mail_agent() {
     assert_eq!(two.second.sink.received().len(), COUNT);
 }
 
+const SHORT_GRACE: &str = "[agents]\nlease_ms = 1000\nnode_loss_grace_s = 3\n";
+
+/// The Mail Agent holds the node's lease, and nobody sends the node's mail.
+#[test]
+fn a_node_whose_postfix_is_dead_is_lost_though_its_mail_agent_lives() {
+    let mut two = deferring_with(SHORT_GRACE);
+    two.second.postfix.stop().unwrap();
+    two.first.start("mail-agent");
+    two.first.expect_all_once();
+    assert_eq!(two.first.counted("resent"), COUNT);
+    let agents = two.first.status()["agents"].clone();
+    let is_alive = |it: &&serde_json::Value| it["lease_left_ms"].as_i64() > Some(0);
+    let mails = agents.as_array().unwrap().iter().filter(|it| it["kind"] == "mail");
+    assert_eq!(mails.filter(is_alive).count(), 2, "{agents}");
+}
+
+/// Checks that a Mail Agent vouches for a pickup-rs that answers and can't reach Redis. The node's
+/// Postfix has the mail, and sends it.
+#[test]
+fn a_node_whose_pickup_rs_alone_is_cut_off_from_redis_is_not_lost() {
+    let two = deferring_with(SHORT_GRACE);
+    let toml = two.second.postfix.config_dir().join("optimus.toml");
+    let settings = std::fs::read_to_string(&toml).unwrap();
+    std::fs::write(&toml, "[redis]\nurl = \"redis://127.0.0.1:1\"\n").unwrap();
+    two.second.postfix.reload().unwrap();
+    let node = two.first.status()["nodes"][0]["node"].as_str().unwrap().to_owned();
+    until(LONG, "twice the grace without an attendance", || {
+        let live = two.first.redis_cli(&["HGET", &keys::agent_of(&node), "live"]);
+        let seconds = two.first.redis_cli(&["TIME"]).lines().next().unwrap().parse::<u64>();
+        seconds.unwrap() * 1_000 > live.parse::<u64>().unwrap() + 6_000
+    })
+    .unwrap();
+    assert_eq!(two.first.counted("resent"), 0);
+    std::fs::write(&toml, settings).unwrap();
+    two.second.postfix.reload().unwrap();
+    two.heal();
+    two.until_sent(COUNT);
+    two.expect_rest();
+    assert_eq!(two.second.sink.received().len(), COUNT);
+}
+
 /// Checks that Redis carries the order out when the node is given up, so that the mail is not sent
 /// again.
 #[test]
 fn an_order_ends_with_a_node_that_is_lost() {
-    let mut two = deferring_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 3\n");
+    let mut two = deferring_with(SHORT_GRACE);
     two.second.kill_9("mail-agent");
     two.second.postfix.stop().unwrap();
     let (_, text) = two.first.optimus(&["delete", "--all"]);

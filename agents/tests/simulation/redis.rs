@@ -8,6 +8,7 @@ use agents::lease::{LeaseAnswer, LeaseQuestion, Member};
 use agents::mail::feeding::{FeedKey, OwnLot};
 use agents::mail::report::{Owned, Report};
 use agents::mail::{self, Inventory};
+use agents::scheduler::Loss;
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::model::Model;
@@ -58,8 +59,8 @@ impl Redis {
         self.spool.cut(lot, self.lot_size, Some(node))
     }
 
-    pub(crate) fn lose(&mut self, node: &NodeId, grace: Duration) -> Taken {
-        match self.spool.lose(node, grace) {
+    pub(crate) fn lose(&mut self, Loss { node, has_agent }: &Loss, grace: Duration) -> Taken {
+        match self.spool.lose(node, grace, *has_agent) {
             Lost::Lost(taken) => taken,
             Lost::Alive => Taken::default(),
         }

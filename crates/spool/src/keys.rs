@@ -52,6 +52,11 @@ pub fn mail_of(node: impl Display) -> String {
     format!("{SHARD}node:{node}:mail")
 }
 
+/// Returns the key of what is known of a node, its Mail Agent and its pickup-rs.
+pub fn agent_of(node: impl Display) -> String {
+    format!("{SHARD}node:{node}:agent")
+}
+
 /// Returns the call of a function of the library, as words for `redis-cli`.
 pub fn call<'a>(function: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
     [&["FCALL", function, "1", SHARD], arguments].concat()

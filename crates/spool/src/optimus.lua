@@ -514,7 +514,8 @@ end
 --   register, renew, leave   an agent: its generation in the directory
 
 -- arrive(now, node, start) -> arrived | already | superseded: the node's Mail Agent is about to
--- compare its disk with Redis. From then on lose leaves the node's commits alone, for its grace.
+-- compare its disk with Redis. From then on lose leaves the node's commits alone, for its grace. A
+-- Mail Agent arrives again while pickup-rs answers it and can't attend itself.
 local function arrive(keys, args)
   local p, now, node, start = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local at = call('HMGET', agent_of(p, node), 'start', 'seen', 'fenced')
@@ -1074,14 +1075,17 @@ local function rename(keys, args)
   return answer
 end
 
--- lose(now, node, grace ms) -> {resent, held, deleted, more 0|1} | alive: the node won't come back,
--- so its committed messages go to a new lot, to be sent again, unless they are stopped as in
--- uncommit. Answers how many went each way. Repeat while there is more. `alive`:
+-- lose(now, node, grace ms, has agent 0|1) -> {resent, held, deleted, more 0|1} | alive: the node
+-- won't come back, so its committed messages go to a new lot, to be sent again, unless they are
+-- stopped as in uncommit. Answers how many went each way. Repeat while there is more. `alive`:
 -- a Mail Agent of the node arrived, or its pickup-rs attended, less than the grace ago, whatever
--- the caller saw before. While pickup-rs attends, the node's Postfix runs and sends what it has.
+-- the caller saw before. While pickup-rs attends, the node's Postfix runs and sends what it has. A
+-- node whose Mail Agent lives is lost only if its pickup-rs has attended before: versions that
+-- don't attend give no sign of their Postfix's end.
 local function lose(keys, args)
   local p, now, node, grace_ms = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local last = call('HMGET', agent_of(p, node), 'seen', 'live')
+  if args[4] == '1' and not last[2] then return 'alive' end
   local seen, live = tonumber(last[1] or 0), tonumber(last[2] or 0)
   if now - math.max(seen, live) < grace_ms then return 'alive' end
   local pairs_ = call('HRANDFIELD', mail_of(p, node), LOSE_PER_CALL, 'WITHVALUES')

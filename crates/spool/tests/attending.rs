@@ -107,7 +107,7 @@ async fn a_node_that_attends_keeps_its_commits_without_a_mail_agent() {
     let lot = assigned_lot(&spool, &n, 2).await;
     spool.commit(&token(&n), &[commit_of(&lot, 1), commit_of(&lot, 2)]).await.unwrap();
     let at = |ms| spool.at(NOW_MS + ms);
-    let lose = async |ms| at(ms).lose(&n, grace).await.unwrap();
+    let lose = async |ms| at(ms).lose(&n, grace, false).await.unwrap();
     assert_eq!(Disk::NEW.attend(&at(0), 0).await, here(1));
     assert_eq!(lose(14_999).await, Lost::Alive, "live for 10 s, and the grace");
     assert_eq!(Disk::NEW.turned(2).leave(&at(12_000), 1).await, here(1));

@@ -89,7 +89,7 @@ async fn step(world: &mut World, number: usize) -> bool {
             [Settled::Settled]
         ),
         16 => assert!(!comes_in(&world.spool, id(1)).await),
-        17 => assert_eq!(world.spool.lose(&a, Duration::ZERO).await.unwrap(), resent(0)),
+        17 => assert_eq!(world.spool.lose(&a, Duration::ZERO, false).await.unwrap(), resent(0)),
         18 => assert_eq!(world.spool.quarantined(5).await.unwrap()[0].id, id(2)),
         19 => {
             assert_eq!(world.spool.drop_quarantined(&[id(2)]).await.unwrap(), [Dropped::Dropped]);

@@ -90,7 +90,7 @@ async fn a_lost_node_s_mail_moves_in_slices_that_can_be_resumed() {
     let first = spool.overview(100).await.unwrap();
     assert!(first.backlog() > 0 && first.backlog() < 600, "{first:?}");
     let rest = u64::from(MANY) - first.backlog();
-    assert_eq!(spool.lose(&a, Duration::ZERO).await.unwrap(), resent(rest));
+    assert_eq!(spool.lose(&a, Duration::ZERO, false).await.unwrap(), resent(rest));
     let after = spool.overview(100).await.unwrap();
     assert_eq!((after.backlog(), after.load(&a)), (u64::from(MANY), 0));
     assert_eq!(spool.counts().await.unwrap()["resent"], u64::from(MANY));

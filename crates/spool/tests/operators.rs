@@ -56,7 +56,7 @@ async fn a_delete_after_a_commit_is_an_order_that_keeps_it_from_being_sent_again
     let at_node = Place::Committed(a.clone(), queue_id(1));
     assert_eq!(operate_one(&spool, Act::Delete, at_node).await, Operated::Ordered);
     assert_eq!(commit_one(&spool, &a, &lot).await, Committed::Ordered);
-    let lost = spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
+    let lost = spool.lose(&a, std::time::Duration::ZERO, false).await.unwrap();
     assert_eq!(lost, Lost::Lost(Taken { deleted: 1, ..Taken::default() }));
     assert_eq!(spool.overview(1).await.unwrap().ready_lots, 0);
     assert!(!comes_in(&spool, id(1)).await);
@@ -78,7 +78,7 @@ async fn a_message_on_hold_at_a_node_stays_on_hold_when_the_node_is_lost() {
             let at_node = Place::Committed(a.clone(), queue_id(1));
             assert_eq!(operate_one(&spool, order, at_node).await, Operated::Ordered);
         }
-        spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
+        spool.lose(&a, std::time::Duration::ZERO, false).await.unwrap();
         assert_eq!(spool.overview(1).await.unwrap().ready_lots, ready_lots, "{order:?}");
         assert_eq!(operate_one(&spool, Act::Release, Place::Held).await, of_held, "{order:?}");
     }
@@ -110,7 +110,7 @@ async fn whatever_takes_mail_from_a_node_says_what_became_of_each_message() {
         let (a, all) = stopped_and_not(&spool).await;
         let counter = match call {
             "lose" => {
-                let lost = spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
+                let lost = spool.lose(&a, std::time::Duration::ZERO, false).await.unwrap();
                 assert_eq!(lost, Lost::Lost(Taken { resent: 1, held: 2, deleted: 1 }));
                 "resent"
             }

@@ -61,7 +61,7 @@ async fn a_parked_message_outlives_its_node_and_goes_to_one_with_room() {
     assert_eq!(spool.commit(&token(&a), &[commit]).await.unwrap(), [Committed::Fenced]);
 
     spool.reassign(&a).await.unwrap();
-    spool.lose(&a, Duration::ZERO).await.unwrap();
+    spool.lose(&a, Duration::ZERO, false).await.unwrap();
     assert_eq!(lanes(&spool).await, expected);
     let b = node("b");
     let assigned =

@@ -140,7 +140,7 @@ async fn a_node_that_was_given_up_and_comes_back_finds_its_mail_elsewhere() {
     let (a, b) = (node("a"), node("b"));
     let before = assigned_lot(&spool, &a, 1).await;
     spool.commit(&token(&a), &[commit_of(&before, 1)]).await.unwrap();
-    spool.lose(&a, Duration::ZERO).await.unwrap();
+    spool.lose(&a, Duration::ZERO, false).await.unwrap();
     let lot = spool.overview(1).await.unwrap().ready[0].lot;
     assign(&spool, lot, &b).await;
 

@@ -385,7 +385,7 @@ async fn lose() {
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
     spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
-    let lose = async || spool.lose(&a, Duration::ZERO).await.unwrap();
+    let lose = async || spool.lose(&a, Duration::ZERO, false).await.unwrap();
     assert_eq!(lose().await, resent(1));
     let before = snapshot(&redis);
     assert_eq!(lose().await, resent(0));
@@ -407,9 +407,9 @@ async fn arrive() {
     assert_eq!(at(10).arrive(&token(&a)).await.unwrap(), Arrived::Already);
     assert_eq!(at(9).arrive(&token(&a)).await.unwrap(), Arrived::Already);
     // The caller may have believed the node lost before it came back.
-    assert_eq!(at(1_009).lose(&a, grace).await.unwrap(), Lost::Alive);
+    assert_eq!(at(1_009).lose(&a, grace, false).await.unwrap(), Lost::Alive);
     assert_eq!(snapshot(&redis), before);
-    assert_eq!(at(1_010).lose(&a, grace).await.unwrap(), resent(1));
+    assert_eq!(at(1_010).lose(&a, grace, false).await.unwrap(), resent(1));
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ impl World {
             scheduler::Question::Rescue(rescue) => {
                 let lots = rescue.reassign.iter().map(|node| self.redis.spool.reassign(node)).sum();
                 let mut taken = spool::Taken::default();
-                rescue.lose.iter().for_each(|node| taken += self.redis.lose(node, self.grace));
+                rescue.lose.iter().for_each(|loss| taken += self.redis.lose(loss, self.grace));
                 scheduler::Answer::Rescued(scheduler::Rescued { lots, taken })
             }
         }
@@ -78,6 +78,10 @@ impl World {
                 redis.spool.hand_back(&token)?;
                 Answer::HandedBack
             }
+            Question::Vouch(token) => match redis.spool.arrive(&token) {
+                spool::Arrived::Arrived | spool::Arrived::Already => Answer::Vouched,
+                spool::Arrived::Superseded => Answer::Superseded,
+            },
             Question::Inventory(token) => Answer::Inventory(redis.inventory(&token)?),
             Question::Fetch(token) => Answer::Fetched(redis.fetch(&token)?),
             Question::Orders(token) => Answer::Orders(redis.spool.orders_of(&token.node)),

@@ -60,8 +60,15 @@ impl Spool {
     /// except those that an operator has stopped. A second call moves none. A node whose Mail Agent
     /// arrived, or whose pickup-rs attended, less than `grace` ago is kept. Each slice is complete
     /// in itself: after a failed call, the next call goes on with the rest.
-    pub async fn lose(&self, node: &NodeId, grace: Duration) -> Result<Lost, SpoolError> {
-        let command = self.function("lose").arg(node).arg(milliseconds(grace)).clone();
+    /// So is a node whose Mail Agent lives (`has_agent`) and whose pickup-rs has never attended.
+    pub async fn lose(
+        &self,
+        node: &NodeId,
+        grace: Duration,
+        has_agent: bool,
+    ) -> Result<Lost, SpoolError> {
+        let mut command = self.function("lose");
+        command.arg(node).arg(milliseconds(grace)).arg(u8::from(has_agent));
         let mut taken = Taken::default();
         loop {
             match self.connection.run(&command).await? {

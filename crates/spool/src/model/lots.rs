@@ -183,9 +183,12 @@ impl Model {
     }
 
     /// Models `Spool::lose`.
-    pub fn lose(&mut self, node: &NodeId, grace: Duration) -> Lost {
+    pub fn lose(&mut self, node: &NodeId, grace: Duration, has_agent: bool) -> Lost {
         let arrived_ms = self.arrived.get(node).map(|(_, seen_ms)| *seen_ms);
         let attended_ms = self.attended_ms.get(node).copied();
+        if has_agent && attended_ms.is_none() {
+            return Lost::Alive;
+        }
         let seen_ms = arrived_ms.max(attended_ms).unwrap_or_default();
         if Duration::from_millis(self.now_ms.saturating_sub(seen_ms)) < grace {
             return Lost::Alive;

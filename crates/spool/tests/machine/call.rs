@@ -72,7 +72,8 @@ pub(crate) enum Call {
     Reassign(u32),
     HandBack(u32),
     Arrive(u32),
-    Lose(u32, u64),
+    /// Node, grace (ms), whether its Mail Agent lives.
+    Lose(u32, u64, bool),
     /// Agent, generation, kind, term (ms).
     Register(u32, u64, AgentKind, u64),
     Renew(u32, u64, u64),
@@ -168,8 +169,8 @@ fn of_others() -> impl Strategy<Value = Call> {
         3 => (act(), id, 0..5_u32).prop_map(|(act, id, at)| Call::OperateElsewhere(act, id, at)),
         3 => which().prop_map(Call::Retry),
         2 => which().prop_map(Call::Drop),
-        2 => (node, prop_oneof![Just(0), Just(100), Just(60_000_u64)])
-            .prop_map(|(node, grace_ms)| Call::Lose(node, grace_ms)),
+        2 => (node, prop_oneof![Just(0), Just(100), Just(60_000_u64)], any::<bool>())
+            .prop_map(|(node, grace_ms, has_agent)| Call::Lose(node, grace_ms, has_agent)),
         1 => Just(Call::Tidy),
         1 => Just(Call::FlushFunctions),
     ]
@@ -254,7 +255,9 @@ pub(crate) fn resolve(model: &Model, caller: Caller, call: &Call) -> Step {
         Call::Reassign(n) => Step::Reassign(named(n)),
         Call::HandBack(n) => Step::HandBack(it.token(&named(n))),
         Call::Arrive(n) => Step::Arrive(it.token(&named(n))),
-        Call::Lose(n, grace_ms) => Step::Lose(named(n), Duration::from_millis(grace_ms)),
+        Call::Lose(n, grace_ms, has_agent) => {
+            Step::Lose(named(n), Duration::from_millis(grace_ms), has_agent)
+        }
         Call::Register(n, generation, kind, term_ms) => {
             Step::Register(registration(n, generation, kind, term_ms))
         }

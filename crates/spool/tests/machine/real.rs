@@ -149,7 +149,9 @@ impl<'a> Real<'a> {
             Step::Reassign(node) => text(&spool.reassign(node).await?),
             Step::HandBack(token) => text(&spool.hand_back(token).await?),
             Step::Arrive(token) => text(&spool.arrive(token).await?),
-            Step::Lose(node, grace) => text(&spool.lose(node, *grace).await?),
+            Step::Lose(node, grace, has_agent) => {
+                text(&spool.lose(node, *grace, *has_agent).await?)
+            }
             Step::Register(registration) => text(&spool.register(registration).await?),
             Step::Renew(agent, generation, term) => {
                 text(&spool.renew(agent, *generation, *term).await?)

@@ -34,7 +34,8 @@ pub(crate) enum Step {
     Reassign(NodeId),
     HandBack(FencingToken),
     Arrive(FencingToken),
-    Lose(NodeId, Duration),
+    /// Whether the node's Mail Agent lives comes last.
+    Lose(NodeId, Duration, bool),
     Register(Registration),
     Renew(AgentId, Generation, Duration),
     Leave(AgentId, Generation),
@@ -88,7 +89,7 @@ impl Step {
             Self::Reassign(node) => text(&model.reassign(node)),
             Self::HandBack(token) => text(&model.hand_back(token)?),
             Self::Arrive(token) => text(&model.arrive(token)),
-            Self::Lose(node, grace) => text(&model.lose(node, *grace)),
+            Self::Lose(node, grace, has_agent) => text(&model.lose(node, *grace, *has_agent)),
             Self::Register(registration) => text(&model.register(registration)),
             Self::Renew(agent, generation, term) => text(&model.renew(agent, *generation, *term)),
             Self::Leave(agent, generation) => text(&model.leave(agent, *generation)),
