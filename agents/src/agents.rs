@@ -11,7 +11,7 @@ use spool::{AgentId, AgentKind, Generation};
 use tokio::sync::watch;
 
 use crate::daemon::Instance;
-use crate::driver::{Driver, NoWire, PickupWire, SpoolExecutor};
+use crate::driver::{self, Driver, Endpoint, NoWire, PickupWire, SpoolExecutor, Wire};
 use crate::info::{Info, Terms};
 use crate::lease::Member;
 use crate::machine::End;
@@ -26,12 +26,9 @@ pub async fn info(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
     let member = member(&instance, AgentKind::Info)?;
     let lots = &instance.settings.lots;
     let terms = Terms { lot_size: lots.size.into(), linger: Duration::from_millis(lots.linger_ms) };
+    let endpoint = Endpoint::open(&instance, member.generation).await;
     let machine = Info::new(member, instance.term(), terms);
-    let end =
-        Driver::new(machine, NoWire, RedisNotices::new(instance.spool()), executor(&instance))
-            .run(drain)
-            .await;
-    ended(AgentKind::Info, end)
+    ended(AgentKind::Info, driver(machine, NoWire, endpoint, &instance).run(drain).await)
 }
 
 /// Runs a Scheduler until it has drained.
@@ -39,12 +36,9 @@ pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Resu
     let member = member(&instance, AgentKind::Scheduler)?;
     let grace = Duration::from_secs(instance.settings.agents.node_loss_grace_s);
     let _limits = quarantine::Service::start(&instance);
+    let endpoint = Endpoint::open(&instance, member.generation).await;
     let machine = Scheduler::new(member, instance.term(), grace);
-    let end =
-        Driver::new(machine, NoWire, RedisNotices::new(instance.spool()), executor(&instance))
-            .run(drain)
-            .await;
-    ended(AgentKind::Scheduler, end)
+    ended(AgentKind::Scheduler, driver(machine, NoWire, endpoint, &instance).run(drain).await)
 }
 
 /// Runs a Mail Agent until it has drained. When its queue directory turns out to be another node's,
@@ -52,16 +46,17 @@ pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Resu
 pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
     let _listings = showq::Service::start(&instance);
     loop {
+        let generation = generation()?;
+        let endpoint = Endpoint::open(&instance, generation).await;
         let config = mail::Config {
-            generation: generation()?,
+            generation,
             name: instance.host(),
             term: instance.term(),
             window: instance.settings.mail.window,
         };
         let machine = Mail::new(config, Instant::now());
         let wire = PickupWire::new(instance.places.pickup_socket(), instance.spool());
-        let bus = RedisNotices::new(instance.spool());
-        match Driver::new(machine, wire, bus, executor(&instance)).run(drain.clone()).await {
+        match driver(machine, wire, endpoint, &instance).run(drain.clone()).await {
             End::OtherNode => tracing::warn!("Mail Agent started again for another node"),
             end => return ended(AgentKind::Mail, end),
         }
@@ -83,13 +78,29 @@ fn ended(kind: AgentKind, end: End) -> Result<()> {
     }
 }
 
-fn executor(instance: &Instance) -> Rc<SpoolExecutor> {
+/// Returns a machine's driver with its own connections to Redis.
+fn driver<M, W>(
+    machine: M,
+    wire: W,
+    endpoint: Endpoint,
+    instance: &Instance,
+) -> Driver<M, W, RedisNotices>
+where
+    M: driver::Agent<Answer: 'static>,
+    W: Wire<Event = M::Event, Order = M::Order>,
+{
+    let executor = executor(instance, &endpoint);
+    Driver::new(machine, wire, RedisNotices::new(instance.spool()), endpoint, executor)
+}
+
+fn executor(instance: &Instance, endpoint: &Endpoint) -> Rc<SpoolExecutor> {
     Rc::new(SpoolExecutor {
         spool: instance.spool(),
         term: instance.term(),
         node_loss_grace: Duration::from_secs(instance.settings.agents.node_loss_grace_s),
         lot_size: instance.settings.lots.size,
         window_shared: instance.settings.mail.window_shared,
+        address: endpoint.address(),
         config_directory: instance.places.config_directory.clone(),
     })
 }

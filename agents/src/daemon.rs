@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Group, Uid, User, getgroups, setegid, seteuid, setgid, setgroups, setuid};
 use postfix_wire::main_cf::MainCf;
+use rpc::Key;
 use settings::{Places, Settings};
 use spool::{Server, Spool};
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,6 +60,9 @@ pub struct Instance {
     pub places: Places,
     /// Redis, where the mail waits, with the daemons' login.
     pub server: Server,
+    /// Secret that the agents share (`agents.rpc_key`), if one is set; or the reason for which it
+    /// can't be used.
+    pub rpc_key: Option<Result<Key, String>>,
     /// Name of the agent, if the operator gave one (`--name`).
     pub name: Option<String>,
 }
@@ -70,7 +74,10 @@ impl Instance {
         let settings = Settings::load(&options.config_directory)?;
         let places = Places::of(&options.config_directory, &main_cf)?;
         let server = Server::of_daemons(&places, &settings)?;
-        Ok(Self { main_cf, settings, places, server, name: options.name.clone() })
+        // The file may be for root alone.
+        let key = |path: &PathBuf| Key::from_file(path).map_err(|error| error.to_string());
+        let rpc_key = settings.agents.rpc_key.as_ref().map(key);
+        Ok(Self { main_cf, settings, places, server, rpc_key, name: options.name.clone() })
     }
 
     /// Returns a client that serves this instance's spool and refuses another one.

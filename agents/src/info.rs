@@ -458,6 +458,8 @@ impl Machine for Info {
             )
             | Input::Listening
             | Input::OtherServer => self.look = Look::Now,
+            Input::Called(call, request) => self.membership.called(call, &request),
+            Input::CallEnded(..) => debug_assert!(false, "an Info Agent calls nobody"),
             Input::Link(never) => match never {},
             Input::Drain => self.membership.leave(now),
         }

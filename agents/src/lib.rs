@@ -20,6 +20,7 @@ pub mod machine;
 pub mod mail;
 mod membership;
 pub mod own_file;
+pub mod peer;
 pub mod programs;
 mod quarantine;
 pub mod scheduler;

@@ -7,13 +7,15 @@
 //! A machine asks under a [`Ticket`] and gets one answer, or learns that the question *failed*: it
 //! may or may not have been carried out. Every spool function is idempotent, so a machine simply
 //! puts a failed question again later. It ignores an answer to a ticket that it no longer waits
-//! for.
+//! for. A machine calls other agents under tickets in the same way ([`crate::peer`]).
 
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::time::Instant;
 
 use notices::Notice;
+
+use crate::peer::{CallEnd, CallNumber, Peer, Reply, Request};
 
 /// Number of one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +35,10 @@ pub enum Input<A, E = Infallible> {
     /// A change of the Redis server behind the answers. The new server may lack decisions of the
     /// old one.
     OtherServer,
+    /// A call by another agent, which must get a reply.
+    Called(CallNumber, Request),
+    /// The end of a call to another agent.
+    CallEnded(Ticket, CallEnd),
     /// An event of the link.
     Link(E),
     /// A request to finish what can't be handed back, to hand back the rest, and to end.
@@ -46,6 +52,10 @@ pub enum Action<Q, L = Infallible> {
     Ask(Ticket, Q),
     /// A notice to the other agents, which may get lost.
     Tell(Notice),
+    /// A call to another agent.
+    Call(Ticket, Peer, Request),
+    /// A reply to a call by another agent.
+    Reply(CallNumber, Reply),
     /// An order to the link.
     Link(L),
     /// The machine's end, which is its last action.

@@ -2,6 +2,7 @@
 //! one question of a kind at a time, and leaves Redis alone after a failure. It announces the start
 //! and the end of its agent.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use notices::Notice;
@@ -10,6 +11,7 @@ use spool::Start;
 
 use crate::lease::{Change, Lease, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, End, Ticket, Tickets, earliest};
+use crate::peer::{CallNumber, Reply, Request};
 
 /// Pauses in which an agent leaves Redis alone.
 const REDIS: Policy = Policy::from_millis(20, 1_000);
@@ -24,6 +26,7 @@ pub(crate) struct Membership {
     tenure: Option<(Start, Ticket)>,
     redis: Backoff,
     tell: Option<Notice>,
+    replies: VecDeque<(CallNumber, Reply)>,
     /// Time when the agent ends without an answer from Redis.
     leave_by: Option<Instant>,
     ended: Option<End>,
@@ -38,9 +41,18 @@ impl Membership {
             tenure: None,
             redis: Backoff::new(REDIS),
             tell: None,
+            replies: VecDeque::new(),
             leave_by: None,
             ended: None,
         }
+    }
+
+    /// Takes a call by another agent, which is answered at the next poll.
+    pub(crate) fn called(&mut self, call: CallNumber, request: &Request) {
+        let reply = match request {
+            Request::Probe => Reply::Here { has_lots: false },
+        };
+        self.replies.push_back((call, reply));
     }
 
     /// Opens a question of the agent's own.
@@ -149,6 +161,9 @@ impl Membership {
         now: Instant,
         lease: impl Fn(LeaseQuestion) -> Q,
     ) -> Option<Action<Q, L>> {
+        if let Some((call, reply)) = self.replies.pop_front() {
+            return Some(Action::Reply(call, reply));
+        }
         if let Some(notice) = self.tell.take() {
             return Some(Action::Tell(notice));
         }

@@ -237,6 +237,8 @@ impl Machine for Scheduler {
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::Notice(notice) => self.heard(notice),
             Input::Listening | Input::OtherServer => self.must_look = true,
+            Input::Called(call, request) => self.membership.called(call, &request),
+            Input::CallEnded(..) => debug_assert!(false, "a Scheduler calls nobody"),
             Input::Link(never) => match never {},
             Input::Drain => self.membership.leave(now),
         }

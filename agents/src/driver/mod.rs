@@ -4,6 +4,7 @@
 //! The driver hands over all input that has come before it polls the machine. So many replies of
 //! pickup-rs make one report.
 
+mod endpoint;
 mod outcomes;
 mod pickup;
 mod questions;
@@ -20,9 +21,11 @@ use notices::{Heard, NoticeBus};
 use spool::SpoolError;
 use tokio::sync::watch;
 
+pub use self::endpoint::Endpoint;
 pub use self::pickup::{PickupWire, mismatch};
 pub use self::questions::SpoolExecutor;
 use crate::machine::{Action, End, Input, Machine, Ticket};
+use crate::peer::CallEnd;
 
 /// An agent whose questions the spool can answer.
 pub trait Agent: Machine {
@@ -64,12 +67,15 @@ impl Wire for NoWire {
 }
 
 type Answers<A> = FuturesUnordered<LocalBoxFuture<'static, (Ticket, Result<A, SpoolError>)>>;
+type Calls = FuturesUnordered<LocalBoxFuture<'static, (Ticket, CallEnd)>>;
 
-/// A machine with its link, its bus and its executor. Must be run in a `LocalSet`.
+/// A machine with its link, its bus, its endpoint and its executor. Must be run in a `LocalSet`.
 pub struct Driver<M: Machine, W, N> {
     machine: M,
     wire: W,
     bus: N,
+    endpoint: Endpoint,
+    calls: Calls,
     executor: Rc<SpoolExecutor>,
     answers: Answers<M::Answer>,
     /// Number of Redis servers that answers have come from.
@@ -87,9 +93,16 @@ where
     M::Answer: 'static,
 {
     /// Makes a driver, which connects nothing until the machine orders it.
-    pub fn new(machine: M, wire: W, bus: N, executor: Rc<SpoolExecutor>) -> Self {
+    pub fn new(
+        machine: M,
+        wire: W,
+        bus: N,
+        endpoint: Endpoint,
+        executor: Rc<SpoolExecutor>,
+    ) -> Self {
         let servers = executor.spool.servers();
-        Self { servers, machine, wire, bus, executor, answers: FuturesUnordered::new() }
+        let (answers, calls) = (FuturesUnordered::new(), FuturesUnordered::new());
+        Self { servers, machine, wire, bus, endpoint, calls, executor, answers }
     }
 
     /// Runs until the machine ends. When `drain` becomes true, the machine is asked to end.
@@ -107,6 +120,14 @@ where
                 }
                 event = self.wire.next() => self.happened(event),
                 heard = self.bus.next() => self.heard(heard),
+                (call, request) = self.endpoint.next() => {
+                    tracing::trace!(?call, ?request, "call arrived");
+                    self.machine.handle(Instant::now(), Input::Called(call, request));
+                }
+                Some((ticket, end)) = self.calls.next(), if !self.calls.is_empty() => {
+                    tracing::trace!(?ticket, ?end, "call ended");
+                    self.machine.handle(Instant::now(), Input::CallEnded(ticket, end));
+                }
                 () = reached(until) => (),
                 _ = drain.wait_for(|drain| *drain), if !is_drained => {
                     is_drained = true;
@@ -128,6 +149,11 @@ where
                 }
                 Action::Link(order) => self.wire.order(order),
                 Action::Tell(notice) => self.bus.tell(&notice),
+                Action::Call(ticket, peer, request) => {
+                    let call = self.endpoint.call(&peer, request);
+                    self.calls.push(call.map(move |end| (ticket, end)).boxed_local());
+                }
+                Action::Reply(call, reply) => self.endpoint.reply(call, reply),
                 Action::End(end) => return Some(end),
             }
         }

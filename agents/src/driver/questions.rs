@@ -1,5 +1,6 @@
 //! The machines' questions as calls of the spool, and its answers in the machines' terms.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -34,6 +35,8 @@ pub struct SpoolExecutor {
     pub window_shared: u32,
     /// Most messages in a lot.
     pub lot_size: u32,
+    /// Address at which the agent answers rpc.
+    pub address: Option<SocketAddr>,
     /// Configuration directory, where failpoints are looked for.
     pub config_directory: PathBuf,
 }
@@ -60,8 +63,8 @@ impl SpoolExecutor {
 
     async fn take(&self, member: Member, capacity: u32) -> Result<LeaseAnswer, SpoolError> {
         let Member { agent, kind, generation, name } = member;
-        let registration =
-            Registration { agent, kind, generation, lease: self.term, name, capacity };
+        let (lease, address) = (self.term, self.address);
+        let registration = Registration { agent, kind, generation, lease, name, capacity, address };
         Ok(self.spool.register(&registration).await?.into())
     }
 

@@ -48,7 +48,7 @@ impl Machine for Curious {
             Input::OtherServer => Told::OtherServer,
             Input::Listening => return self.questions += 1,
             Input::Drain => return self.end = true,
-            Input::Notice(_) => return,
+            Input::Notice(_) | Input::Called(..) | Input::CallEnded(..) => return,
             Input::Link(event) => match event {},
         };
         let _ = self.told.send(told);
@@ -109,11 +109,12 @@ impl Running {
             node_loss_grace: Duration::from_secs(1),
             window_shared: 1,
             lot_size: 1,
+            address: None,
             config_directory: PathBuf::new(),
         };
         let machine = Curious { questions: 0, asked: 0, told: told_by, end: false };
         let bus = Bell(RefCell::new(rings));
-        let driver = Driver::new(machine, NoWire, bus, Rc::new(executor));
+        let driver = Driver::new(machine, NoWire, bus, Endpoint::closed(), Rc::new(executor));
         tokio::task::spawn_local(driver.run(is_drained));
         Self { bell, told, _drain: drain }
     }

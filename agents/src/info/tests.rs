@@ -148,7 +148,7 @@ fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, Question)> {
     loop {
         match info.poll(now)? {
             Action::Ask(ticket, question) => return Some((ticket, question)),
-            Action::Tell(_) => (),
+            Action::Tell(_) | Action::Call(..) | Action::Reply(..) => (),
             other => panic!("{other:?}"),
         }
     }

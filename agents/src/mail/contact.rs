@@ -241,7 +241,7 @@ mod tests {
         loop {
             match mail.poll(now) {
                 Some(Action::Ask(ticket, question)) => return (ticket, question),
-                Some(Action::Tell(_) | Action::Link(_)) => {}
+                Some(Action::Tell(_) | Action::Link(_) | Action::Call(..) | Action::Reply(..)) => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -140,6 +140,7 @@
 //! | Listing | drain | Listing, ending |  |
 //! | Deciding | drain | Deciding, ending |  |
 
+mod calls;
 mod comparison;
 mod contact;
 mod credit;
@@ -300,7 +301,7 @@ pub struct Mail {
     report: Ask,
     /// Time of the next comparison of disk and Redis, after a reply that doesn't fit.
     compare_at: Option<Instant>,
-    tell: VecDeque<Notice>,
+    outbox: VecDeque<Action<Question, LinkOrder>>,
 }
 
 impl Mail {
@@ -321,7 +322,7 @@ impl Mail {
             credit: Credit::new(),
             report: Ask::default(),
             compare_at: None,
-            tell: VecDeque::new(),
+            outbox: VecDeque::new(),
         }
     }
 
@@ -442,6 +443,8 @@ impl Machine for Mail {
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::Link(event) => self.link_event(now, event),
             Input::Notice(notice) => self.noticed(&notice),
+            Input::Called(call, request) => self.called(call, &request),
+            Input::CallEnded(..) => debug_assert!(false, "a Mail Agent calls nobody"),
             Input::Listening => self.look_at_all(),
             Input::OtherServer => self.redis_changed(now),
             Input::Drain => self.drain(now),
@@ -455,8 +458,8 @@ impl Machine for Mail {
         if let Phase::Ended(end) = self.phase {
             return Some(Action::End(end));
         }
-        if let Some(notice) = self.tell.pop_front() {
-            return Some(Action::Tell(notice));
+        if let Some(action) = self.outbox.pop_front() {
+            return Some(action);
         }
         if let Some((_, membership)) = &mut self.membership {
             if let Some(action) = membership.poll(now, Question::Lease) {

@@ -10,6 +10,7 @@ use super::feeding::FeedKey;
 use super::ledger::Verdict;
 use super::phase::{Phase, Serving};
 use super::report::{Commit, Committed, Rename, Renamed, Report};
+use crate::machine::Action;
 
 impl Mail {
     pub(super) fn reported(
@@ -118,7 +119,7 @@ impl Mail {
         let (is_idle, window) = (self.feeding.is_idle(), self.shares.window());
         if self.credit.freed(freed, is_idle, window) {
             let node = self.membership.as_ref().map(|(node, _)| node.clone());
-            self.tell.extend(node.map(Notice::Credit));
+            self.outbox.extend(node.map(|node| Action::Tell(Notice::Credit(node))));
         }
     }
 }

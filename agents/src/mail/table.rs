@@ -46,13 +46,14 @@ impl Rig {
                 Action::Ask(_, question) => question_name(question),
                 Action::Link(LinkOrder::Send(request)) => request_name(request),
                 Action::Link(LinkOrder::Connect) | Action::Tell(_) => None,
+                Action::Call(..) | Action::Reply(..) => None,
                 Action::End(_) => Some("end"),
             };
             self.actions.extend(name);
             match action {
                 Action::Ask(ticket, question) => _ = self.open.insert(ticket.0, question),
                 Action::End(_) => return,
-                Action::Link(_) | Action::Tell(_) => (),
+                Action::Link(_) | Action::Tell(_) | Action::Call(..) | Action::Reply(..) => (),
             }
         }
     }

@@ -100,6 +100,8 @@ fn input_of<A, E>(
         Input::Notice(notice) => Input::Notice(notice),
         Input::Listening => Input::Listening,
         Input::OtherServer => Input::OtherServer,
+        Input::Called(call, request) => Input::Called(call, request),
+        Input::CallEnded(ticket, end) => Input::CallEnded(ticket, end),
         Input::Link(it) => Input::Link(event(it)),
         Input::Drain => Input::Drain,
     }
@@ -113,6 +115,8 @@ fn action_of<Q, L>(
     match action {
         Action::Ask(ticket, it) => Action::Ask(ticket, question(it)),
         Action::Tell(notice) => Action::Tell(notice),
+        Action::Call(ticket, peer, request) => Action::Call(ticket, peer, request),
+        Action::Reply(call, reply) => Action::Reply(call, reply),
         Action::Link(it) => Action::Link(order(it)),
         Action::End(end) => Action::End(end),
     }

@@ -148,7 +148,9 @@ impl Redis {
         match question {
             LeaseQuestion::Take { member, capacity } => {
                 let Member { agent, kind, generation, name } = member;
-                let registration = Registration { agent, kind, generation, lease, name, capacity };
+                let address = Some(([127, 0, 0, 1], 1).into());
+                let registration =
+                    Registration { agent, kind, generation, lease, name, capacity, address };
                 self.spool.register(&registration).into()
             }
             LeaseQuestion::Renew(Member { agent, generation, .. }) => {

@@ -5,6 +5,7 @@
 //! ends agents, and `answers` and `links` carry messages between the parts.
 
 mod answers;
+mod calls;
 mod links;
 mod processes;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use agents::machine::{End, Input, Ticket};
 use agents::mail::LinkEvent;
+use agents::peer::{self, CallNumber, Peer};
 use handoff::protocol::{Reply, Request};
 use notices::Notice;
 use simulation::{Random, Timeline};
@@ -52,6 +54,8 @@ enum Event {
     ToPickup(usize, u64, Request),
     FromPickup(usize, u64, Reply),
     Wake(usize),
+    /// A call with its number, its caller and the caller's ticket.
+    Call(CallNumber, (usize, Ticket), Peer, peer::Request),
     CleanupStep(usize),
     QueueManagerStep(usize),
 }
@@ -67,6 +71,9 @@ pub(crate) struct World {
     ended: BTreeMap<usize, End>,
     started: usize,
     draining: BTreeSet<usize>,
+    /// Calls that have reached a process, by number, each with its caller and the caller's ticket.
+    calls: BTreeMap<CallNumber, (usize, Ticket)>,
+    calls_made: u64,
     origin: Instant,
     now_ms: u64,
     events: Timeline<Event>,
@@ -99,6 +106,8 @@ impl World {
             ended: BTreeMap::new(),
             started: 0,
             draining: BTreeSet::new(),
+            calls: BTreeMap::new(),
+            calls_made: 0,
             origin: Instant::now(),
             now_ms: 0,
             events: Timeline::default(),
@@ -246,6 +255,7 @@ impl World {
             Event::ToPickup(place, connection, request) => self.request(place, connection, request),
             Event::FromPickup(number, connection, reply) => self.reply(number, connection, reply),
             Event::Wake(number) => self.wake(number),
+            Event::Call(call, from, peer, request) => self.called(call, from, &peer, request),
             Event::CleanupStep(place) => {
                 let choice = self.random.number();
                 let can_read = self.redis_is_up;

@@ -4,6 +4,7 @@
 //! Every setting is listed here with its unit and default. An unknown name is an error, so a
 //! misspelt setting can't be silently ignored.
 
+mod agent_address;
 pub mod failpoint;
 mod password;
 mod told;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use postfix_wire::main_cf::{MainCf, MainCfError};
 use serde::{Deserialize, Serialize};
 
+pub use agent_address::{AgentAddress, AgentAddressError};
 pub use password::Login;
 pub use told::told;
 
@@ -183,6 +185,12 @@ pub struct Agents {
     /// Time after which other nodes send a dead node's committed mail again, in seconds, less than
     /// 30 days. Default: 3600.
     pub node_loss_grace_s: u64,
+    /// IP address at which this host's agents answer rpc, and the first of 16 ports. Default:
+    /// 127.0.0.1; with a `rpc_key`, the address from which this host reaches Redis.
+    pub address: Option<AgentAddress>,
+    /// File with the secret that the agents of all hosts share, as private as a password file.
+    /// Default: none, which means that agents answer on this host only.
+    pub rpc_key: Option<PathBuf>,
 }
 
 /// Settings of `[mail]`.
@@ -271,7 +279,7 @@ impl Default for Lots {
 
 impl Default for Agents {
     fn default() -> Self {
-        Self { lease_ms: 5_000, node_loss_grace_s: 3_600 }
+        Self { lease_ms: 5_000, node_loss_grace_s: 3_600, address: None, rpc_key: None }
     }
 }
 
@@ -311,7 +319,11 @@ impl Settings {
     fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
         let mut settings: Self =
             toml::from_str(text).map_err(|error| syntax(&error, text, path))?;
-        for file in [&mut settings.redis.password_file, &mut settings.submit.password_file] {
+        for file in [
+            &mut settings.redis.password_file,
+            &mut settings.submit.password_file,
+            &mut settings.agents.rpc_key,
+        ] {
             *file = file.take().map(|file| path.with_file_name(file));
         }
         match settings.out_of_bounds() {

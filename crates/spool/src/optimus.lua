@@ -512,6 +512,7 @@ end
 --   operate            an operator: the place where the message was seen, and an order for a node
 --   attend             pickup-rs: its generation and nonce
 --   register, renew, leave   an agent: its generation in the directory
+--   suspect            a Scheduler: start and taken, as it saw them in the directory
 
 -- arrive(now, node, start) -> arrived | already | superseded: the node's Mail Agent is about to
 -- compare its disk with Redis. From then on lose leaves the node's commits alone, for its grace. A
@@ -1364,7 +1365,9 @@ end
 --[[ The directory: agents and their leases. Its prefix is another one, and another hash slot.
 
    agent:<agent>  hash    kind info|scheduler|mail, generation, start, name, capacity (messages at
-                          once; Mail Agents)
+                          once; Mail Agents), address at which the agent answers rpc ('' if
+                          nowhere), and taken, the number of times that this agent took a lease
+                          that it did not hold
    leases         zset    agent -> end of its lease (ms); until then the agent is alive
    gone           zset    agent -> end of its lease (ms), for Mail Agents, whose nodes may have
                           mail. A Scheduler gives none up before it has watched for the grace:
@@ -1401,21 +1404,21 @@ local function next_start(p, now)
   return start
 end
 
--- register(now, agent, kind, generation, ttl ms, name, capacity) -> {new | replaced | already |
---    superseded, start}
+-- register(now, agent, kind, generation, ttl ms, name, capacity, address) -> {new | replaced |
+--    already | superseded, start}
 local function register(keys, args)
   local p, now = keys[1], time_ms(args[1])
-  local agent, kind, generation, ttl, name, capacity = unpack(args, 2)
+  local agent, kind, generation, ttl, name, capacity, address = unpack(args, 2)
   local at = call('HMGET', agent_key(p, agent), 'generation', 'start')
-  local outcome, start = 'already', at[2]
+  local outcome, start, held = 'already', at[2], alive(p, agent, now)
   if at[1] ~= generation then
-    local held = alive(p, agent, now)
     if held and precedes(generation, at[1]) then return { 'superseded', at[2] } end
     outcome, start = held and 'replaced' or 'new', next_start(p, now)
   end
   call('HSET', agent_key(p, agent),
     'kind', kind, 'generation', generation, 'start', start, 'name', name,
-    'capacity', capacity)
+    'capacity', capacity, 'address', address or '')
+  if not held or outcome ~= 'already' then call('HINCRBY', agent_key(p, agent), 'taken', 1) end
   call('ZADD', p .. 'leases', now + ttl, agent)
   call('ZREM', p .. 'gone', agent)
   return { outcome, start }
@@ -1440,6 +1443,17 @@ local function leave(keys, args)
   if not current or not call('ZSCORE', p .. 'leases', agent) then return 'already' end
   end_lease(p, agent, now)
   return 'left'
+end
+
+-- suspect(now, agent, start, taken) -> ended | already: ends the lease of an agent that does not
+-- answer its Scheduler's probes. The numbers are those that the caller saw, so a lease that the
+-- agent has taken since stays. An agent that is alive takes its lease again.
+local function suspect(keys, args)
+  local p, now, agent, start, taken = keys[1], time_ms(args[1]), unpack(args, 2)
+  local at = call('HMGET', agent_key(p, agent), 'start', 'taken')
+  if at[1] ~= start or at[2] ~= taken or not alive(p, agent, now) then return 'already' end
+  end_lease(p, agent, now)
+  return 'ended'
 end
 
 -- reap(now) -> {agent...}: takes agents whose leases have ended off the leases. A Scheduler must
@@ -1471,14 +1485,17 @@ local function describe_agents(p, index)
   local list = call('ZRANGE', p .. index, 0, AGENTS_PER_CALL - 1, 'WITHSCORES')
   for i = 1, #list, 2 do
     local key = agent_key(p, list[i])
-    local at = call('HMGET', key, 'kind', 'generation', 'start', 'name', 'capacity')
-    if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 5) } end
+    local at = call('HMGET', key,
+      'kind', 'generation', 'start', 'name', 'capacity', 'address', 'taken')
+    -- Earlier versions wrote neither.
+    at[6], at[7] = at[6] or '', at[7] or 0
+    if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 7) } end
   end
   return found
 end
 
--- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, generation, start, name,
---    capacity}...
+-- directory(now) -> {now, watching, leases, gone}, each of the last two {agent, end of lease, kind,
+--    generation, start, name, capacity, address, taken}...
 -- `leases` includes ended ones that are not yet reaped; compare with now.
 local function directory(keys, args)
   local p = keys[1]
@@ -1559,6 +1576,7 @@ changes('tidy', tidy)
 changes('register', register)
 changes('renew', renew)
 changes('leave', leave)
+changes('suspect', suspect)
 changes('reap', reap)
 reads('fetch', fetch)
 reads('overview', overview)

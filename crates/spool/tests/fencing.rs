@@ -30,7 +30,7 @@ enum Guard {
 use Guard::{ByGeneration, ByNonce, ByStart, Others, Reads};
 
 /// All functions of `optimus.lua`. A new function needs a line here.
-const FUNCTIONS: [(&str, Guard); 36] = [
+const FUNCTIONS: [(&str, Guard); 37] = [
     ("absent", ByStart),
     ("arrive", ByStart),
     ("assign", Others),
@@ -64,6 +64,7 @@ const FUNCTIONS: [(&str, Guard); 36] = [
     ("retry", Others),
     ("settle", ByStart),
     ("standing", Reads),
+    ("suspect", Others),
     ("tidy", Others),
     ("uncommit", ByStart),
     ("version", Reads),
@@ -157,6 +158,7 @@ fn registration(node: &NodeId, n: u128) -> Registration {
         lease: Duration::from_secs(10),
         name: "host".to_owned(),
         capacity: 1,
+        address: None,
     }
 }
 

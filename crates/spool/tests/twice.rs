@@ -469,6 +469,7 @@ async fn a_node_is_not_away_while_nobody_watches() {
             lease: Duration::from_secs(10),
             name: name.to_owned(),
             capacity: 1,
+            address: None,
         };
         at(100).register(&registration).await.unwrap();
     };
@@ -501,6 +502,7 @@ async fn an_agent_registers_renews_leaves_and_is_reaped() {
         lease,
         name: "mx one".to_owned(),
         capacity: 2000,
+        address: Some("127.0.0.1:7".parse().unwrap()),
     };
     assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(Start(1000)));
     assert_eq!(at(1099).reap().await.unwrap(), []);
@@ -533,4 +535,41 @@ async fn an_agent_registers_renews_leaves_and_is_reaped() {
     assert_eq!(at(1200).leave(&agent, generation(3)).await.unwrap(), Left::Left);
     assert_eq!(at(1200).leave(&agent, generation(3)).await.unwrap(), Left::Already);
     assert_eq!(at(1200).directory().await.unwrap().leases, []);
+}
+
+/// A suspicion may reach Redis late or twice, when the agent has long taken its lease again.
+#[tokio::test]
+async fn a_suspicion_ends_the_lease_that_was_seen_and_no_later_one() {
+    let redis = Redis::start().unwrap();
+    let at = |now_ms| spool(&redis).at(now_ms);
+    let agent: AgentId = "a".parse().unwrap();
+    let registration = Registration {
+        agent: agent.clone(),
+        kind: AgentKind::Mail,
+        generation: Generation::from_parts(1, 1),
+        lease: Duration::from_secs(60),
+        name: String::new(),
+        capacity: 1,
+        address: Some("127.0.0.1:7".parse().unwrap()),
+    };
+    let register = async |now_ms| at(now_ms).register(&registration).await.unwrap();
+    let start = Start(1000);
+    assert_eq!(register(1000).await, Registered::New(start));
+    let seen = at(1001).directory().await.unwrap().leases.remove(0);
+    assert_eq!((seen.address.as_str(), seen.start, seen.taken), ("127.0.0.1:7", start, 1));
+    let suspect = async |now_ms, taken| at(now_ms).suspect(&agent, start, taken).await.unwrap();
+    assert_eq!(suspect(1002, 2).await, Suspected::Already);
+    assert_eq!(suspect(1002, 1).await, Suspected::Ended);
+    let gone = at(1003).directory().await.unwrap().gone.remove(0);
+    assert_eq!((gone.lease_ends_ms, gone.taken), (1002, 1));
+    let before = snapshot(&redis);
+    assert_eq!(suspect(1003, 1).await, Suspected::Already);
+    assert_eq!(snapshot(&redis), before);
+
+    let lease = registration.lease;
+    let renewed = at(1004).renew(&agent, registration.generation, lease).await.unwrap();
+    assert_eq!(renewed, Renewed::Lapsed);
+    assert_eq!(register(1005).await, Registered::Already(start));
+    assert_eq!(suspect(1006, 1).await, Suspected::Already, "the lease was taken again");
+    assert_eq!(at(1007).directory().await.unwrap().alive(AgentKind::Mail)[0].taken, 2);
 }

@@ -159,6 +159,9 @@ pub struct AgentStatus {
     /// Time left of the agent's lease, in milliseconds; if negative, the time since the lease
     /// ended.
     pub lease_left_ms: i64,
+    /// UDP address at which the agent answers other agents; empty if nowhere.
+    #[serde(default)]
+    pub address: String,
 }
 
 /// State of a node.
@@ -265,6 +268,7 @@ mod tests {
     fn all() -> Value {
         let agent = json!({
             "kind": "mail", "agent": "n", "host": "mx", "number": null, "lease_left_ms": -7,
+            "address": "",
         });
         let node = json!({
             "node": "n", "window": 9, "load": 1, "credit": 8, "lots": 1, "pending": 1,

@@ -4,12 +4,13 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use agents::daemon::Instance;
-use agents::driver::mismatch;
+use agents::driver::{Endpoint, mismatch};
 use handoff::client::{self, ClientError};
 use handoff::protocol::{Handoff, Pause, PauseCause, Reply, Request};
 use maildrop::Maildrop;
 use maildrop::in_doubt;
 use maildrop::stranded;
+use spool::Generation;
 
 use super::Problem;
 
@@ -20,6 +21,7 @@ const FOR_OTHERS: u32 = 0o007;
 pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     let mut problems = rooms(instance);
     problems.extend(maildrop(instance));
+    problems.extend(rpc(instance).await);
     let socket = instance.places.pickup_socket();
     let place = format!("pickup-rs at {}", socket.display());
     match tokio::time::timeout(PATIENCE, ask(instance)).await {
@@ -37,6 +39,27 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Tries the address at which agents answer each other. Without it a dead agent is noticed when its
+/// lease ends.
+async fn rpc(instance: &Instance) -> Option<Problem> {
+    let tried = match Generation::new() {
+        Ok(generation) => Endpoint::try_open(instance, generation).await,
+        Err(error) => Err(error.into()),
+    };
+    match tried {
+        Err(error) => Some(Problem::error(settings::told(error.as_ref()))),
+        Ok(endpoint) if instance.rpc_key.is_some() => {
+            let address = endpoint.address().filter(|it| it.ip().is_loopback())?;
+            Some(Problem::warning(format!(
+                "agents.address: {}, from which this host reaches Redis: agents of other hosts \
+                    can't call this host's; set it",
+                address.ip()
+            )))
+        }
+        Ok(_) => None,
+    }
 }
 
 /// Returns the problems of a pickup-rs that answers.

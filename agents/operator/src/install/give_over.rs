@@ -116,6 +116,7 @@ fn registration(instance: &Instance, node: &NodeId) -> Result<Registration> {
         lease: LEASE,
         name: instance.host(),
         capacity: 0,
+        address: None,
     })
 }
 

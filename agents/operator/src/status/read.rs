@@ -134,6 +134,7 @@ fn agent(it: &spool::Agent, number: Option<usize>, now_ms: u64) -> AgentStatus {
         host: it.name.clone(),
         number,
         lease_left_ms,
+        address: it.address.clone(),
     }
 }
 

@@ -220,6 +220,7 @@ fn with_one_committed(redis: &testbed::Redis) -> Registration {
         lease: LONG * 60,
         name: "host".to_owned(),
         capacity: 1,
+        address: None,
     };
     in_redis(redis, async |spool| {
         let Registered::New(start) = spool.register(&agent).await.unwrap() else { panic!() };

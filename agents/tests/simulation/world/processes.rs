@@ -22,6 +22,9 @@ pub(super) struct Process {
     /// Number of the Mail Agent's connection to pickup-rs.
     pub(super) connection: Option<u64>,
     wake_at: Option<Instant>,
+    pub(super) generation: Generation,
+    /// Whether no call reaches the process, although it reaches Redis.
+    pub(super) is_unreachable: bool,
 }
 
 impl World {
@@ -51,8 +54,17 @@ impl World {
         };
         self.note(&format!("start {number}: {kind} {place}"));
         let postfix = (kind == AgentKind::Mail).then_some(place);
-        self.processes
-            .insert(number, Process { machine, postfix, connection: None, wake_at: None });
+        self.processes.insert(
+            number,
+            Process {
+                machine,
+                postfix,
+                connection: None,
+                wake_at: None,
+                generation,
+                is_unreachable: false,
+            },
+        );
         self.later(0, 5, Event::Input(number, Input::Listening));
         self.act(number);
         number
@@ -153,6 +165,8 @@ impl World {
                 }
             }
             Action::Tell(notice) => self.spread(&notice),
+            Action::Call(ticket, peer, request) => self.call((number, ticket), peer, request),
+            Action::Reply(call, reply) => self.reply_to(call, reply),
             Action::Link(LinkOrder::Connect) => {
                 self.processes.get_mut(&number).expect("it acts").connection = None;
                 self.later(1, 3, Event::Connect(number));

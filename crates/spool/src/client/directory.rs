@@ -1,5 +1,6 @@
 //! The directory of agents with their leases. Leases are compared with Redis's clock only.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
@@ -37,6 +38,8 @@ pub struct Registration {
     pub name: String,
     /// Number of messages that a Mail Agent may be given at once; 0 when the agent can't work now.
     pub capacity: u32,
+    /// UDP address at which the agent answers rpc.
+    pub address: Option<SocketAddr>,
 }
 
 /// Outcome of a registration. The number ranks the agents of a kind by the order of their start.
@@ -91,6 +94,16 @@ words! {
     }
 }
 
+words! {
+    /// Outcome of a suspicion.
+    Suspected {
+        /// The agent's lease has ended now.
+        Ended = "ended",
+        /// The call changed nothing: the lease had ended, and may have been taken again.
+        Already = "already",
+    }
+}
+
 /// One agent in the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
@@ -108,6 +121,10 @@ pub struct Agent {
     pub name: String,
     /// Number of messages that the agent may be given at once.
     pub capacity: u32,
+    /// UDP address at which the agent answers rpc; empty if nowhere.
+    pub address: String,
+    /// Number of times that the agent took a lease that it didn't hold.
+    pub taken: u64,
 }
 
 /// Living agents, and Mail Agents that were alive.
@@ -134,13 +151,24 @@ impl Directory {
     }
 }
 
-from_array!(Agent { agent, lease_ends_ms, kind, generation, start, name, capacity });
+from_array!(Agent {
+    agent,
+    lease_ends_ms,
+    kind,
+    generation,
+    start,
+    name,
+    capacity,
+    address,
+    taken
+});
 from_array!(Directory { now_ms, watching_since_ms, leases, gone });
 
 impl Spool {
     /// Announces an agent, or renews its lease. A second call returns [`Registered::Already`].
     pub async fn register(&self, registration: &Registration) -> Result<Registered, SpoolError> {
-        let Registration { agent, kind, generation, lease, name, capacity } = registration;
+        let Registration { agent, kind, generation, lease, name, capacity, address } = registration;
+        let address = address.map_or_else(String::new, |it| it.to_string());
         let mut command = self.function_on(DIRECTORY, "register");
         command
             .arg(agent)
@@ -148,7 +176,8 @@ impl Spool {
             .arg(generation)
             .arg(milliseconds(*lease))
             .arg(name)
-            .arg(capacity);
+            .arg(capacity)
+            .arg(address);
         self.connection.run(&command).await
     }
 
@@ -167,6 +196,18 @@ impl Spool {
     /// Ends an agent's lease at once. A second call returns [`Left::Already`].
     pub async fn leave(&self, agent: &AgentId, generation: Generation) -> Result<Left, SpoolError> {
         self.connection.run(self.function_on(DIRECTORY, "leave").arg(agent).arg(generation)).await
+    }
+
+    /// Ends the lease of an agent that doesn't answer, as it was seen in the directory. A second
+    /// call returns [`Suspected::Already`], also when the agent has taken its lease again.
+    pub async fn suspect(
+        &self,
+        agent: &AgentId,
+        start: Start,
+        taken: u64,
+    ) -> Result<Suspected, SpoolError> {
+        let mut command = self.function_on(DIRECTORY, "suspect");
+        self.connection.run(command.arg(agent).arg(start).arg(taken)).await
     }
 
     /// Removes leases that have ended, and returns their agents; a second call returns none. The

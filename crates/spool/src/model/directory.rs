@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Model;
 use crate::{
     Agent, AgentId, AgentKind, Directory, Generation, Left, Registered, Registration, Renewed,
-    Start,
+    Start, Suspected,
 };
 
 /// Time without a reap after which the Schedulers count as away, milliseconds.
@@ -22,12 +22,14 @@ pub(super) struct Entry {
     start: Start,
     name: String,
     capacity: u32,
+    address: String,
+    taken: u64,
 }
 
 impl Model {
     /// Models `Spool::register`.
     pub fn register(&mut self, registration: &Registration) -> Registered {
-        let Registration { agent, kind, generation, lease, name, capacity } = registration;
+        let Registration { agent, kind, generation, lease, name, capacity, address } = registration;
         let before = self.agents.get(agent).map(|it| (it.generation, it.start));
         let outcome = match before {
             Some((same, start)) if same == *generation => Registered::Already(start),
@@ -42,8 +44,12 @@ impl Model {
         else {
             return outcome;
         };
+        let takes = !self.is_alive(agent) || !matches!(outcome, Registered::Already(_));
+        let taken = self.agents.get(agent).map_or(0, |it| it.taken) + u64::from(takes);
         let (kind, generation, name, capacity) = (*kind, *generation, name.clone(), *capacity);
-        self.agents.insert(agent.clone(), Entry { kind, generation, start, name, capacity });
+        let address = address.map_or_else(String::new, |it| it.to_string());
+        let entry = Entry { kind, generation, start, name, capacity, address, taken };
+        self.agents.insert(agent.clone(), entry);
         self.leases.insert(agent.clone(), self.now_ms + milliseconds(*lease));
         self.gone.remove(agent);
         outcome
@@ -79,6 +85,17 @@ impl Model {
                 Left::Left
             }
             Some(_) | None => Left::Already,
+        }
+    }
+
+    /// Models `Spool::suspect`.
+    pub fn suspect(&mut self, agent: &AgentId, start: Start, taken: u64) -> Suspected {
+        match self.agents.get(agent) {
+            Some(it) if it.start == start && it.taken == taken && self.is_alive(agent) => {
+                self.end_lease(agent, self.now_ms);
+                Suspected::Ended
+            }
+            Some(_) | None => Suspected::Already,
         }
     }
 
@@ -128,8 +145,19 @@ impl Model {
     }
 
     fn describe(&self, agent: AgentId, lease_ends_ms: u64) -> Option<Agent> {
-        let Entry { kind, generation, start, name, capacity } = self.agents.get(&agent)?.clone();
-        Some(Agent { agent, lease_ends_ms, kind, generation, start, name, capacity })
+        let Entry { kind, generation, start, name, capacity, address, taken } =
+            self.agents.get(&agent)?.clone();
+        Some(Agent {
+            agent,
+            lease_ends_ms,
+            kind,
+            generation,
+            start,
+            name,
+            capacity,
+            address,
+            taken,
+        })
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) enum Call {
     Register(u32, u64, AgentKind, u64),
     Renew(u32, u64, u64),
     Leave(u32, u64),
+    /// Agent, start, taken.
+    Suspect(u32, u64, u64),
     Reap,
     FlushFunctions,
 }
@@ -184,7 +186,8 @@ fn of_the_directory() -> impl Strategy<Value = Call> {
             .prop_map(|(agent, g, kind, ms)| Call::Register(agent, g, kind, ms)),
         3 => (agent.clone(), generation.clone(), term_ms())
             .prop_map(|(agent, g, ms)| Call::Renew(agent, g, ms)),
-        2 => (agent, generation).prop_map(|(agent, g)| Call::Leave(agent, g)),
+        2 => (agent.clone(), generation).prop_map(|(agent, g)| Call::Leave(agent, g)),
+        2 => (agent, off(), off()).prop_map(|(agent, a, b)| Call::Suspect(agent, a, b)),
         2 => Just(Call::Reap),
     ]
 }
@@ -265,6 +268,13 @@ pub(crate) fn resolve(model: &Model, caller: Caller, call: &Call) -> Step {
             Step::Renew(agent(n), generation_of(generation), Duration::from_millis(term_ms))
         }
         Call::Leave(n, generation) => Step::Leave(agent(n), generation_of(generation)),
+        Call::Suspect(n, start_off, taken_off) => {
+            let directory = model.directory();
+            let is_it = |it: &&spool::Agent| it.agent == agent(n);
+            let seen = directory.leases.iter().chain(&directory.gone).find(is_it);
+            let (start, taken) = seen.map_or((0, 0), |it| (it.start.0, it.taken));
+            Step::Suspect(agent(n), Start(start + start_off), taken + taken_off)
+        }
         Call::Reap => Step::Reap,
         Call::FlushFunctions => Step::FlushFunctions,
     }
@@ -426,5 +436,6 @@ fn registration(n: u32, generation: u64, kind: AgentKind, term_ms: u64) -> Regis
         lease: Duration::from_millis(term_ms),
         name: format!("host {n}"),
         capacity: n,
+        address: (n > 1).then(|| ([127, 0, 0, 1], n as u16).into()),
     }
 }

@@ -157,6 +157,9 @@ impl<'a> Real<'a> {
                 text(&spool.renew(agent, *generation, *term).await?)
             }
             Step::Leave(agent, generation) => text(&spool.leave(agent, *generation).await?),
+            Step::Suspect(agent, start, taken) => {
+                text(&spool.suspect(agent, *start, *taken).await?)
+            }
             Step::Reap => text(&spool.reap().await?),
         })
     }

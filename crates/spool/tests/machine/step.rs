@@ -5,7 +5,7 @@ use std::time::Duration;
 use spool::model::Model;
 use spool::{
     Act, AgentId, Commit, CommitNumber, Deferral, Domain, Epoch, FencingToken, Generation,
-    LotNumber, MessageId, NodeId, Place, Placed, Registration, Rename, SpoolError, Tenured,
+    LotNumber, MessageId, NodeId, Place, Placed, Registration, Rename, SpoolError, Start, Tenured,
 };
 
 /// One call.
@@ -39,6 +39,7 @@ pub(crate) enum Step {
     Register(Registration),
     Renew(AgentId, Generation, Duration),
     Leave(AgentId, Generation),
+    Suspect(AgentId, Start, u64),
     Reap,
     /// The function library is lost; clients load it again.
     FlushFunctions,
@@ -93,6 +94,7 @@ impl Step {
             Self::Register(registration) => text(&model.register(registration)),
             Self::Renew(agent, generation, term) => text(&model.renew(agent, *generation, *term)),
             Self::Leave(agent, generation) => text(&model.leave(agent, *generation)),
+            Self::Suspect(agent, start, taken) => text(&model.suspect(agent, *start, *taken)),
             Self::Reap => text(&model.reap()),
         })
     }
