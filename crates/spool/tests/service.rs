@@ -76,6 +76,29 @@ async fn a_wrong_password_is_a_refusal() {
     assert!(!error.is_retryable());
 }
 
+/// The file is a folder, which no user reads as a file; or it has no identity.
+#[tokio::test]
+async fn a_file_of_this_host_that_is_of_no_use_is_not_a_refusal_of_redis() {
+    let redis = Redis::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("spool");
+    std::fs::write(&damaged, "nonsense").unwrap();
+    let server = || Server::parse(&redis.url()).unwrap();
+    let with_password = Spool::new(server().with_password_file("agent", folder.path().to_owned()));
+    let serving = |file: &std::path::Path| Spool::serving(server(), file.to_owned());
+    for (spool, file) in [
+        (with_password, folder.path()),
+        (serving(folder.path()), folder.path()),
+        (serving(&damaged), &damaged),
+    ] {
+        let error = spool.ping().await.unwrap_err();
+        assert!(matches!(error, SpoolError::Host(_)), "{error:?}");
+        let words = error.to_string();
+        assert!(words.starts_with(&format!("{}: ", file.display())), "{words}");
+        assert!(words.contains("; ") && !words.contains("Redis refuses"), "{words}");
+    }
+}
+
 #[tokio::test]
 async fn missing_rights_are_a_refusal() {
     let redis = Redis::start().unwrap();

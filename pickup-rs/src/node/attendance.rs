@@ -259,8 +259,8 @@ impl Attendance {
         let is_replay = !round.is_known;
         if round.is_known {
             let nonce = Generation::new_after(self.mark.line().nonce);
-            let random = |error| SpoolError::Unavailable(format!("random numbers: {error}"));
-            self.mark.turn(nonce.map_err(random)?).map_err(|error| self.disk(&error))?;
+            let nonce = nonce.map_err(SpoolError::of_random_numbers)?;
+            self.mark.turn(nonce).map_err(|error| self.disk(&error))?;
             round.is_known = false;
         }
         let line = self.mark_synced().await?;

@@ -44,6 +44,9 @@ impl Reason {
     fn words(&self) -> String {
         const NOTHING: &str = "queue directory: nothing is fed";
         match self {
+            Self::Redis(error @ SpoolError::Host(_)) => {
+                format!("{NOTHING}: Redis not asked: {error}; mail waits in Redis meanwhile")
+            }
             Self::Redis(error) => {
                 format!("{NOTHING}: {error}; mail waits in Redis: see to Redis and to redis.url")
             }
@@ -117,6 +120,7 @@ mod tests {
                 file: text(),
             },
             SpoolError::Refused(text()),
+            SpoolError::Host("/etc/password: not read: denied; let mail_owner read it".to_owned()),
             SpoolError::Newer { loaded: text(), ours: text() },
             SpoolError::NoLibrary,
             SpoolError::Malformed(text()),

@@ -1,5 +1,9 @@
 //! Errors of calls, each with its remedy.
 
+use std::io;
+use std::path::Path;
+
+use host::folder::is_refusal;
 use redis::RedisError;
 
 use crate::SpoolId;
@@ -51,6 +55,10 @@ pub enum SpoolError {
     /// configuration or the call must be corrected.
     #[error("Redis refuses: {0}")]
     Refused(String),
+    /// A file of this host that the client needs can't be used, or the host has no random numbers.
+    /// Nothing was changed. The text has object, failure, cause and remedy.
+    #[error("{0}")]
+    Host(String),
     /// Redis holds the functions of a newer OPTIMUS, which this program can't call. Nothing was
     /// changed. The operator must upgrade this program.
     #[error(
@@ -79,6 +87,21 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// Returns the error of a file on this host. A refusal of [`host::folder`] has its own failure
+    /// and remedy.
+    pub(super) fn of_file(file: &Path, failure: &str, error: &io::Error, remedy: &str) -> Self {
+        let file = file.display();
+        Self::Host(match is_refusal(error) {
+            true => format!("{file}: {error}"),
+            false => format!("{file}: {failure}: {error}; {remedy}"),
+        })
+    }
+
+    /// Returns the error of a host without random numbers.
+    pub fn of_random_numbers(error: impl std::fmt::Display) -> Self {
+        Self::Host(format!("random numbers: not got: {error}; see why getrandom(2) fails here"))
+    }
+
     /// Returns whether this Redis is the wrong one or wrongly set up, rather than away for now.
     pub fn is_of_this_redis(&self) -> bool {
         !matches!(self, Self::Unavailable(_))

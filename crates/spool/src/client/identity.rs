@@ -18,7 +18,7 @@
 //! loss is logged and counted (`rewound`), and the number is raised, so that no lot number is given
 //! out twice.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -45,7 +45,7 @@ struct Known {
 }
 
 impl Known {
-    fn write(self, file: &Path) -> std::io::Result<()> {
+    fn write(self, file: &Path) -> io::Result<()> {
         TextFile::at(file, MODE).replace(&format!("{} {}", self.spool, self.lot))
     }
 }
@@ -168,8 +168,7 @@ async fn identify(
     wire: &mut MultiplexedConnection,
     known: Option<Known>,
 ) -> Result<(Option<SpoolId>, LotNumber, u64), SpoolError> {
-    let random =
-        |error: getrandom::Error| SpoolError::Unavailable(format!("random numbers: {error}"));
+    let random = |error: getrandom::Error| SpoolError::of_random_numbers(error);
     let candidate =
         if known.is_none() { SpoolId::new().map_err(random)?.to_string() } else { String::new() };
     let expected = known.map_or_else(String::new, |known| known.spool.to_string());
@@ -212,12 +211,13 @@ pub fn remembered(file: &Path) -> Result<Option<SpoolId>, SpoolError> {
 }
 
 fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
-    let failed = |error| SpoolError::Refused(format!("{}: {error}", file.display()));
+    let remedy = "let mail_owner read the file";
+    let failed = |error: io::Error| SpoolError::of_file(file, "can't be read", &error, remedy);
     let Some(text) = TextFile::at(file, MODE).read().map_err(failed)? else { return Ok(None) };
     let (spool, lot) = text.split_once(' ').unwrap_or((&text, "0"));
     let wrong = |error| {
-        SpoolError::Refused(format!(
-            "{}: {error}; run `optimus accept-spool` to make the file anew",
+        SpoolError::Host(format!(
+            "{}: not understood: {error}; run `optimus accept-spool` to make the file anew",
             file.display()
         ))
     };
@@ -232,7 +232,9 @@ impl super::Spool {
         let (own, lot, _) = identify(&mut live.wire, None).await?;
         let spool =
             own.ok_or_else(|| SpoolError::Malformed("the spool has no identity".to_owned()))?;
-        let failed = |error| SpoolError::Refused(format!("{}: {error}", file.display()));
+        let remedy = "see to the folder and its disk, and run the command again";
+        let failed =
+            |error: io::Error| SpoolError::of_file(file, "can't be written", &error, remedy);
         Known { spool, lot }.write(file).map_err(failed)?;
         Ok(spool)
     }

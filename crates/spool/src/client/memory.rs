@@ -37,7 +37,7 @@ impl Spool {
             Some("s") => return Ok(Some(Remembered::Settled)),
             Some("d") => return Ok(Some(Remembered::Deleted)),
             Some(other) => {
-                return Err(SpoolError::Refused(format!(
+                return Err(SpoolError::Malformed(format!(
                     "message {id}: end not known to this version: {other:?}"
                 )));
             }

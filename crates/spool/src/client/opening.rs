@@ -117,7 +117,7 @@ pub(super) async fn connect_expected(path: &Path) -> Result<UnixStream, SpoolErr
         Ok::<_, io::Error>(stream)
     };
     connected.await.map_err(|error| match is_refusal(&error) {
-        true => SpoolError::Refused(format!("{}: {error}", path.display())),
+        true => SpoolError::of_file(path, "not used", &error, "see to the socket"),
         false => SpoolError::Unavailable(error.to_string()),
     })
 }
@@ -160,9 +160,15 @@ fn password_of(server: &Server) -> Result<Option<String>, SpoolError> {
     match host::file::read_text(path, PASSWORD_BYTES_MAX) {
         Ok(text) => Ok(text.lines().next().map(str::to_owned)),
         Err(error) => {
-            let text = format!("password of user {:?}: {}: {error}", server.user, path.display());
-            let is_to_come = error.kind() == io::ErrorKind::NotFound;
-            Err(if is_to_come { SpoolError::Unavailable(text) } else { SpoolError::Refused(text) })
+            let user = server.user.as_deref().unwrap_or("default");
+            let failure = format!("password of user {user} not read");
+            let remedy = "let the user that runs this read the file";
+            Err(match error.kind() {
+                io::ErrorKind::NotFound => {
+                    SpoolError::Unavailable(format!("{}: {failure}: {error}", path.display()))
+                }
+                _ => SpoolError::of_file(path, &failure, &error, remedy),
+            })
         }
     }
 }
