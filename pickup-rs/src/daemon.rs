@@ -109,7 +109,7 @@ fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) -> Result<
 fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
     let Some(owner) = User::from_name(&name)? else {
-        bail!("mail_owner: no user has the name {name:?}; set mail_owner to a user")
+        bail!("mail_owner: no user has the name {name:?}; set mail_owner in main.cf to a user")
     };
     for folder in folders {
         node::folder::make(folder, owner.uid, owner.gid)?;
