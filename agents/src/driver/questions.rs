@@ -14,7 +14,10 @@ use spool::{
 use std::time::Duration;
 
 use super::Agent;
-use super::outcomes::{tell_absents, tell_uncommits};
+use super::outcomes::{
+    tell_absents, tell_deferrals, tell_obeyed, tell_parks, tell_refusals, tell_settles,
+    tell_uncommits,
+};
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{FeedKey, OwnLot};
 use crate::mail::report::{Owned, Parking, Report};
@@ -167,35 +170,44 @@ impl SpoolExecutor {
             let (&FeedKey { lot, epoch, id }, reason) = (key, reason.clone());
             async move { spool.refuse(token, id, (lot, epoch), &reason).await }
         };
-        let park = |parking: Parking| async move {
-            let keys: Vec<_> = parking.keys.into_iter().map(Into::into).collect();
-            spool.park(token, &parking.to, &keys).await
+        let park = |parking: &Parking| {
+            let keys: Vec<_> = parking.keys.iter().map(|key| (*key).into()).collect();
+            let to = parking.to.clone();
+            async move { spool.park(token, &to, &keys).await }
         };
         // Renames come first: files are settled and deferred under their new names. Orders come
         // before the settlements that would end them. Commits come after settlements: a queue id
         // that comes again is free only after its first message's end.
-        let (renamed, _, _, uncommitted, absent, committed, _, refused, _) = tokio::try_join!(
-            spool.rename(token, &renames),
-            spool.obey(token, &obeyed),
-            spool.settle(token, &settles),
-            spool.uncommit(token, Unsent::NeverReleased, &uncommits),
-            spool.absent(token, mark, &absents),
-            spool.commit_numbered(token, &commits),
-            spool.defer(token, &deferrals),
-            try_join_all(refusals.iter().map(refuse)),
-            try_join_all(parks.into_iter().map(park)),
-        )?;
+        let (renamed, obeyings, settled, uncommitted, absent, committed, rests, refused, parked) =
+            tokio::try_join!(
+                spool.rename(token, &renames),
+                spool.obey(token, &obeyed),
+                spool.settle(token, &settles),
+                spool.uncommit(token, Unsent::NeverReleased, &uncommits),
+                spool.absent(token, mark, &absents),
+                spool.commit_numbered(token, &commits),
+                spool.defer(token, &deferrals),
+                try_join_all(refusals.iter().map(refuse)),
+                try_join_all(parks.iter().map(park)),
+            )?;
         if has_commits {
             failpoint::hit(&self.config_directory, "after-commit");
         }
-        let keys = refusals.iter().map(|(key, _)| *key).zip(refused);
-        let present = keys.filter(|(_, refused)| *refused == Refused::Present).map(|(key, _)| key);
-        tell_absents(&absents, &absent);
+        let keys = refusals.iter().map(|(key, _)| *key).zip(&refused);
+        let present = keys.filter(|(_, refused)| **refused == Refused::Present).map(|(key, _)| key);
+        tell_obeyed(&obeyed, &obeyings);
+        let has_unknown = tell_settles(&settles, &settled);
         tell_uncommits(&uncommits, &uncommitted);
+        tell_absents(&absents, &absent);
+        tell_deferrals(&deferrals, &rests);
+        tell_refusals(refusals.iter().map(|(key, _)| key.id), &refused);
+        let parked: Vec<_> = parked.into_iter().flatten().collect();
+        tell_parks(parks.iter().flat_map(|it| &it.keys).map(|key| key.id), &parked);
         Ok(mail::Answer::Reported {
             commits: committed.into_iter().map(Into::into).collect(),
             renames: renamed.into_iter().map(Into::into).collect(),
             present: present.collect(),
+            has_unknown,
         })
     }
 }

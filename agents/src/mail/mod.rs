@@ -240,6 +240,8 @@ pub enum Answer {
         /// Refused messages that stay out of quarantine: pickup-rs did not find them, but Redis has
         /// them.
         present: BTreeSet<FeedKey>,
+        /// Whether Redis did not know a settled file as this node's.
+        has_unknown: bool,
     },
     /// Answer to `Look`.
     Looked {

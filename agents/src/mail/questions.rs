@@ -171,9 +171,12 @@ impl Mail {
                 self.lease_changed(now, change);
             }
             (Answer::Superseded, _) => self.superseded(now, ticket),
-            (Answer::Reported { commits, renames, present }, _) => {
+            (Answer::Reported { commits, renames, present, has_unknown }, _) => {
                 if self.report.close(ticket) {
                     self.reported(now, &commits, &renames, &present);
+                    if has_unknown {
+                        self.compare_soon(now);
+                    }
                 }
             }
             (Answer::Orders(orders), _) => self.orders_answered(now, ticket, &orders),

@@ -127,7 +127,8 @@ impl Rig {
         });
         let commits = vec![outcome; reports.unwrap_or_default()];
         let (renames, present) = (Vec::new(), BTreeSet::new());
-        self.answer("report", Answer::Reported { commits, renames, present });
+        let has_unknown = false;
+        self.answer("report", Answer::Reported { commits, renames, present, has_unknown });
     }
 
     /// Fails, or fences, all open questions but those for the lease.
@@ -384,6 +385,22 @@ fn a_small_lot_waits_for_an_answer_that_may_lack_it() {
     assert_eq!(rig.actions, ["fetch"], "not fed");
     rig.answer("fetch", Answer::Fetched(Vec::new()));
     assert_eq!(rig.actions, ["fetch", "fetch"]);
+}
+
+/// Redis may have given the message of the settled file to others, or have its commit under another
+/// queue id.
+#[test]
+fn a_settlement_of_a_file_that_redis_does_not_know_leads_to_a_comparison() {
+    let mut rig = reach("Serving");
+    rig.hold(1);
+    rig.decide(Committed::Ours(CommitNumber(1)));
+    for has_unknown in [false, true] {
+        rig.hold(2);
+        let (commits, renames) = (vec![Committed::Fenced], Vec::new());
+        let present = BTreeSet::new();
+        rig.answer("report", Answer::Reported { commits, renames, present, has_unknown });
+        assert_eq!(rig.mail.compare_due().is_some(), has_unknown);
+    }
 }
 
 #[test]

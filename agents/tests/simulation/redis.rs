@@ -94,7 +94,7 @@ impl Redis {
         let renamed = spool.rename(token, &renames)?;
         self.obey(token, report.obeyed)?;
         let spool = &mut self.spool;
-        spool.settle(token, &placed(report.settles))?;
+        let settled = spool.settle(token, &placed(report.settles))?;
         spool.uncommit(token, &placed(report.uncommits))?;
         spool.absent(token, report.mark, &placed(report.absents))?;
         let commits: Vec<_> = report.commits.into_iter().map(Into::into).collect();
@@ -112,6 +112,7 @@ impl Redis {
             commits: committed.into_iter().map(Into::into).collect(),
             renames: renamed.into_iter().map(Into::into).collect(),
             present,
+            has_unknown: settled.contains(&spool::Settled::Unknown),
         })
     }
 
