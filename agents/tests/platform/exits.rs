@@ -2,6 +2,8 @@
 
 use std::process::Output;
 
+use spool::keys;
+
 use super::common::{Plan, Platform};
 
 const PAGE: &str = include_str!("../../../docs/man/optimus.1.in");
@@ -92,6 +94,10 @@ impl Lot {
                 let codes = [self.code(act, &[&id, NOBODYS]), self.code(act, &[NOBODYS])];
                 same(&codes)
             }
+            "an order is open at a node" => {
+                let id = self.at_a_node();
+                self.code(act, &[&id])
+            }
             "with --dry-run" => self.dry_run(act),
             "no id, or no option's value" => {
                 let wrong = [&[][..], &["nonsense"], &["--all", NOBODYS], &["--older-than", "1w"]];
@@ -107,6 +113,22 @@ impl Lot {
             }
             other => panic!("{other}: not a kind of this test"),
         }
+    }
+
+    /// Returns a message that is committed to a node without agents.
+    fn at_a_node(&mut self) -> String {
+        let id = self.waiting();
+        let call = |words: &[&str]| {
+            let function = format!("optimus_{}", words[0]);
+            let call = [&["FCALL", &function, "1", keys::SHARD, ""], &words[1..]].concat();
+            self.platform.redis_cli(&call)
+        };
+        // The lot is the node's after the first message.
+        call(&["assign", "1", "elsewhere"]);
+        let queue_id = format!("4C1B2{:05X}", self.ids.len());
+        let answer = call(&["commit", "elsewhere", "1", &id, "1", "1", &queue_id]);
+        assert!(answer.starts_with("committed"), "{answer}");
+        id
     }
 
     fn dry_run(&mut self, act: &str) -> i32 {
@@ -130,7 +152,7 @@ fn same(codes: &[i32]) -> i32 {
 #[test]
 fn each_kind_of_outcome_has_the_exit_status_of_the_man_page() {
     let (mut lot, promised) = (Lot::new(), promised());
-    assert_eq!(promised.len(), 7, "{promised:?}");
+    assert_eq!(promised.len(), 8, "{promised:?}");
     let measured: Vec<(String, Vec<i32>)> = promised
         .iter()
         .map(|(kind, _)| (kind.clone(), ACTS.map(|act| lot.measured(act, kind)).to_vec()))

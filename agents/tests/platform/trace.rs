@@ -38,6 +38,17 @@ fn waiting(platform: &Platform) -> Vec<String> {
 }
 
 #[test]
+fn a_name_that_is_no_id_has_the_exit_status_of_a_wrong_command_line() {
+    let platform = Plan { redis: true, ..Plan::default() }.start();
+    for word in ["trace", "delete"] {
+        let output = platform.command("optimus").args([word, "nonsense"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{word}: {said}");
+        assert!(said.contains("nonsense") && said.contains("not the id of a message"), "{said}");
+    }
+}
+
+#[test]
 fn a_message_is_followed_from_the_inbox_until_postfix_has_removed_it() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.start("info-agent");

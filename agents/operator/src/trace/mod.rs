@@ -26,6 +26,7 @@ use sources::Source;
 pub(crate) struct Trace {
     /// A message's id, or its queue id on this host; the mark that `mailq` puts behind an id may
     /// stay
+    #[arg(value_parser = name)]
     id: String,
     /// Read this log instead of this host's own; `-` is standard input; may be repeated
     #[arg(long, value_name = "FILE")]
@@ -33,6 +34,13 @@ pub(crate) struct Trace {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Takes the name of a message without the mark of `mailq`.
+fn name(text: &str) -> Result<String, &'static str> {
+    let name = crate::operate::without_mark(text);
+    About::of(name, None).ok_or("not the id of a message or queue file")?;
+    Ok(name.to_owned())
 }
 
 /// State of a message, as Redis and the maildrop know it.
@@ -51,11 +59,8 @@ enum Standing {
 /// Traces a message. Exits with 1 where neither Redis nor a log knows it, or Redis can't be asked.
 pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<ExitCode> {
     let instance = Instance::open(options)?;
-    let name = crate::operate::without_mark(id);
     let own_node = instance.places.identity().ok().flatten().and_then(|it| it.parse().ok());
-    let about = About::of(name, own_node);
-    let mut about =
-        about.with_context(|| format!("{name:?}: not the id of a message or queue file"))?;
+    let mut about = About::of(id, own_node).context("message: not named by an id")?;
     // The process is still root here: only root may read logs.
     let sources = sources::open(&instance.main_cf, log, about.since_s());
     let maildrop = Maildrop::of(&instance.main_cf)?;
