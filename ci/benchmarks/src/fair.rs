@@ -43,15 +43,15 @@ pub(crate) struct Arguments {
 
 /// Result of `fair`.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct FairReport {
     benchmark: &'static str,
     to_a_black_hole: u64,
-    rows: Vec<Row>,
+    rows: Vec<FairRow>,
 }
 
 /// Times of the messages that go elsewhere.
 #[derive(Serialize)]
-struct Row {
+struct FairRow {
     contestant: String,
     times: Medians,
     /// Median from the start, as a multiple of stock's.
@@ -66,7 +66,7 @@ struct Contestant {
     settings: Option<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+pub(crate) fn run(arguments: &Arguments) -> Result<FairReport> {
     let window = arguments.window;
     let contestants = [
         Contestant { name: "stock".to_owned(), settings: None },
@@ -76,11 +76,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
             settings: Some(format!("[mail]\nwindow = {window}\n")),
         },
     ];
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<FairRow> = Vec::new();
     for contestant in contestants {
         let times = measure(&contestant, arguments)?.medians();
         let stock = rows.first().map_or(times, |stock| stock.times);
-        let row = Row {
+        let row = FairRow {
             contestant: contestant.name,
             times,
             ratio_from_start: rounded(times.from_start_ms / stock.from_start_ms),
@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         eprintln!("fair: {}", serde_json::to_string(&row)?);
         rows.push(row);
     }
-    Ok(Report { benchmark: "fair", to_a_black_hole: arguments.messages, rows })
+    Ok(FairReport { benchmark: "fair", to_a_black_hole: arguments.messages, rows })
 }
 
 fn measure(contestant: &Contestant, arguments: &Arguments) -> Result<Times> {
@@ -118,7 +118,11 @@ fn measure(contestant: &Contestant, arguments: &Arguments) -> Result<Times> {
         std::thread::sleep(SECOND.saturating_sub(began.elapsed()));
     }
     let arrived = platform.sink.distinct() as u64;
-    ensure!(arrived == arguments.seconds, "{arrived} of {} messages arrived", arguments.seconds);
+    ensure!(
+        arrived == arguments.seconds,
+        "sink: {arrived} of {} messages arrived",
+        arguments.seconds
+    );
     Ok(times)
 }
 
@@ -145,7 +149,7 @@ fn fill(platform: &Platform, contestant: &Contestant, arguments: &Arguments) -> 
     Ok(())
 }
 
-pub(crate) fn draw(report: &Report) -> Table {
+pub(crate) fn draw(report: &FairReport) -> Table {
     let heads =
         ["", "ms from start", "times stock's", "ms from exit", "times stock's", "longest ms"];
     let rows = report.rows.iter().map(|row| {

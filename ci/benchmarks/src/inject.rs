@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 
 /// Result: messages per second, medians of rounds.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct InjectReport {
     benchmark: &'static str,
     rounds: usize,
     messages: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Report {
     ratio: f64,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+pub(crate) fn run(arguments: &Arguments) -> Result<InjectReport> {
     let platform = Platform::builder().own_redis().prepare()?;
     let folder = platform.postfix.path();
     let mailbox = folder.join("mailbox");
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         eprintln!("inject: round {} of {}", round + 1, arguments.rounds);
     }
     let (inject, looped) = (median(inject), median(looped));
-    Ok(Report {
+    Ok(InjectReport {
         benchmark: "inject",
         rounds: arguments.rounds,
         messages: arguments.messages,
@@ -114,7 +114,7 @@ fn in_inbox(platform: &Platform) -> Result<u64> {
     platform.redis_cli(&["LLEN", keys::INBOX])?.trim().parse().context("the inbox's length")
 }
 
-pub(crate) fn draw(report: &Report) -> Table {
+pub(crate) fn draw(report: &InjectReport) -> Table {
     let mut table = table(&["", "messages a second", "times"]);
     table.add_row(["a loop of sendmail", &format!("{:.0}", report.loop_per_s), "1"]);
     let ratio = format!("{:.1}", report.ratio);

@@ -39,16 +39,16 @@ pub(crate) struct Arguments {
 
 /// Result of `insert`.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct InsertReport {
     benchmark: &'static str,
     rounds: usize,
     message_bytes: usize,
-    rows: Vec<Row>,
+    rows: Vec<InsertRow>,
 }
 
 /// Milliseconds per message; medians of rounds.
 #[derive(Serialize)]
-struct Row {
+struct InsertRow {
     messages: u64,
     senders: u64,
     empty_program_ms: f64,
@@ -66,15 +66,15 @@ struct Row {
 const TURN: u64 = 500;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Contestant {
+enum Submitter {
     Empty,
     Stock,
     Smtp,
     Optimus,
 }
 
-const ALL: [Contestant; 4] =
-    [Contestant::Empty, Contestant::Stock, Contestant::Smtp, Contestant::Optimus];
+const ALL: [Submitter; 4] =
+    [Submitter::Empty, Submitter::Stock, Submitter::Smtp, Submitter::Optimus];
 
 /// A number of messages, and the number of their senders at once.
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ impl Load {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+pub(crate) fn run(arguments: &Arguments) -> Result<InsertReport> {
     ensure!(!arguments.senders.contains(&0), "--senders: somebody has to send");
     let track = Track::new(arguments.bytes)?;
     // The first contestant would pay for cold caches.
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         arguments.senders.iter().map(move |&senders| Load { messages, senders })
     });
     let rows = loads.map(|load| row(&track, load, arguments.rounds)).collect::<Result<_>>()?;
-    Ok(Report {
+    Ok(InsertReport {
         benchmark: "insert",
         rounds: arguments.rounds,
         message_bytes: arguments.bytes,
@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     })
 }
 
-fn row(track: &Track, load: Load, rounds: usize) -> Result<Row> {
+fn row(track: &Track, load: Load, rounds: usize) -> Result<InsertRow> {
     let mut times = [const { Vec::new() }; ALL.len()];
     let Load { messages, senders } = load;
     for round in 0..rounds {
@@ -118,7 +118,7 @@ fn row(track: &Track, load: Load, rounds: usize) -> Result<Row> {
         );
     }
     let [empty, stock, smtp, optimus] = times.map(median);
-    Ok(Row {
+    Ok(InsertRow {
         messages,
         senders,
         empty_program_ms: rounded(empty),
@@ -170,7 +170,7 @@ impl Track {
         Ok(times.map(|time| time.as_secs_f64() * 1000.0 / load.messages as f64))
     }
 
-    fn turn(&self, contestant: Contestant, load: Load) -> Result<Duration> {
+    fn turn(&self, contestant: Submitter, load: Load) -> Result<Duration> {
         let started = Instant::now();
         std::thread::scope(|scope| {
             let shares = (0..load.senders).map(|sender| load.share(sender));
@@ -183,14 +183,14 @@ impl Track {
         Ok(started.elapsed())
     }
 
-    fn send(&self, contestant: Contestant, messages: u64) -> Result<()> {
+    fn send(&self, contestant: Submitter, messages: u64) -> Result<()> {
         let program = match contestant {
-            Contestant::Smtp => {
+            Submitter::Smtp => {
                 return (0..messages).try_for_each(|_| self.smtpd.submit(&self.content));
             }
-            Contestant::Empty => Path::new("/bin/true"),
-            Contestant::Stock => Path::new(STOCK_SENDMAIL),
-            Contestant::Optimus => &self.optimus,
+            Submitter::Empty => Path::new("/bin/true"),
+            Submitter::Stock => Path::new(STOCK_SENDMAIL),
+            Submitter::Optimus => &self.optimus,
         };
         (0..messages).try_for_each(|_| run_once(&self.platform.postfix, program, &self.message))
     }
@@ -214,7 +214,7 @@ impl Track {
     }
 }
 
-pub(crate) fn draw(report: &Report) -> Table {
+pub(crate) fn draw(report: &InsertReport) -> Table {
     let heads = [
         "messages",
         "at once",

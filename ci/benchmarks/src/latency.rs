@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 
 /// Result of `latency`.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct LatencyReport {
     benchmark: &'static str,
     rounds: usize,
     message_bytes: usize,
@@ -37,7 +37,7 @@ pub(crate) struct Report {
     optimus: Medians,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+pub(crate) fn run(arguments: &Arguments) -> Result<LatencyReport> {
     let mut platform = Platform::builder().own_redis().start()?;
     platform.start_agents()?;
     let programs = [PathBuf::from(STOCK_SENDMAIL), testbed::bin("sendmail")];
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     }
     let [stock, optimus] = times.map(Times::medians);
     let (rounds, message_bytes) = (arguments.rounds, arguments.bytes);
-    Ok(Report { benchmark: "latency", rounds, message_bytes, stock, optimus })
+    Ok(LatencyReport { benchmark: "latency", rounds, message_bytes, stock, optimus })
 }
 
 fn one(platform: &Platform, program: &Path, message: &Path, times: &mut Times) -> Result<()> {
@@ -64,7 +64,7 @@ fn one(platform: &Platform, program: &Path, message: &Path, times: &mut Times) -
     Ok(())
 }
 
-pub(crate) fn draw(report: &Report) -> Table {
+pub(crate) fn draw(report: &LatencyReport) -> Table {
     let rows = [("stock", &report.stock), ("optimus", &report.optimus)].map(|(name, it)| {
         let figures = [it.from_start_ms, it.from_exit_ms, it.longest_from_start_ms];
         ([name.to_owned()], figures)

@@ -36,16 +36,16 @@ pub(crate) struct Arguments {
 
 /// Result of `send`.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct SendReport {
     benchmark: &'static str,
     rounds: usize,
     message_bytes: usize,
-    rows: Vec<Row>,
+    rows: Vec<SendRow>,
 }
 
 /// Medians of rounds.
 #[derive(Serialize)]
-struct Row {
+struct SendRow {
     messages: u64,
     stock_s: f64,
     optimus_s: f64,
@@ -63,13 +63,18 @@ enum Contestant {
 
 const ALL: [Contestant; 2] = [Contestant::Stock, Contestant::Optimus];
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+pub(crate) fn run(arguments: &Arguments) -> Result<SendReport> {
     let rows = arguments.messages.iter().map(|messages| row(*messages, arguments));
     let rows = rows.collect::<Result<_>>()?;
-    Ok(Report { benchmark: "send", rounds: arguments.rounds, message_bytes: arguments.bytes, rows })
+    Ok(SendReport {
+        benchmark: "send",
+        rounds: arguments.rounds,
+        message_bytes: arguments.bytes,
+        rows,
+    })
 }
 
-fn row(messages: u64, arguments: &Arguments) -> Result<Row> {
+fn row(messages: u64, arguments: &Arguments) -> Result<SendRow> {
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..arguments.rounds {
         for contestant in order(ALL, round) {
@@ -85,7 +90,7 @@ fn row(messages: u64, arguments: &Arguments) -> Result<Row> {
     let [stock, optimus] = times.map(median);
     #[allow(clippy::cast_precision_loss)] // far below 2^52
     let per_message = |seconds: f64| rounded(seconds * 1000.0 / messages as f64);
-    Ok(Row {
+    Ok(SendRow {
         messages,
         stock_s: rounded(stock),
         optimus_s: rounded(optimus),
@@ -145,7 +150,7 @@ fn fill(platform: &Platform, contestant: Contestant, messages: u64, bytes: usize
     Ok(())
 }
 
-pub(crate) fn draw(report: &Report) -> Table {
+pub(crate) fn draw(report: &SendReport) -> Table {
     let heads =
         ["messages", "stock s", "optimus s", "times faster", "stock ms each", "optimus ms each"];
     let rows = report.rows.iter().map(|row| {

@@ -17,9 +17,9 @@ use crate::{ClientGeneration, ClientId, Identity};
 pub struct IdentityFile(GenerationFile);
 
 /// Identity as a line of the file.
-struct Line(Identity);
+struct IdentityLine(Identity);
 
-impl fmt::Display for Line {
+impl fmt::Display for IdentityLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.0.id, self.0.generation)
     }
@@ -38,8 +38,8 @@ impl IdentityFile {
     /// See [`GenerationFileError`]. The client must not begin.
     pub fn begin(&self) -> Result<Identity, GenerationFileError> {
         let next = self.0.replace(|last| match last {
-            None => Ok(Line(Identity::ephemeral()?)),
-            Some(last) => self.after(&last).map(Line),
+            None => Ok(IdentityLine(Identity::ephemeral()?)),
+            Some(last) => self.after(&last).map(IdentityLine),
         })?;
         Ok(next.0)
     }

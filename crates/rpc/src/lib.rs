@@ -105,7 +105,7 @@
 //!
 //! A message longer than a datagram goes in fragments, up to [`MAX_MESSAGE_BYTES`]. All timers and
 //! windows are the client's, in both directions. The client sends a request's fragments within its
-//! window, and the server reports the ones that it [`Got`](packet::Answer::Got). The client *asks*
+//! window, and the server reports the ones that it [`Got`](packet::ServerBody::Got). The client *asks*
 //! for a reply's fragments by ranges, after a first burst that its request allowed. So a server has
 //! no retransmission state and only answers, which keeps the remembered reply simple.
 //!

@@ -24,14 +24,14 @@ mod wait;
 mod wire;
 
 pub use bins::bin;
-pub use link::{Link, MTU};
+pub use link::{LinkConditions, MTU};
 pub use moving::MovingAddress;
 pub use network::{Delayed, Network};
 pub use postfix::{Postfix, PostfixBuilder};
 pub use processes::{Process, kill_9, processes_under};
 pub use redis::Redis;
 pub use scratch::Scratch;
-pub use sink::{Answer, Delivery, Sink, SinkBuilder};
+pub use sink::{Delivery, Sink, SinkAnswer, SinkBuilder};
 pub use tally::Tally;
 pub use unread::{fill_socket, full_pipe};
 pub use wait::{until, until_some};

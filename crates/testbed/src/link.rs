@@ -12,7 +12,7 @@ pub(crate) const QUEUE: usize = 20_000;
 
 /// Treatment of packets by a link, in each direction.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Link {
+pub struct LinkConditions {
     /// Time of a round trip. A packet takes half of this time.
     pub round_trip: Duration,
     /// Share of lost packets, in percent.
@@ -21,7 +21,7 @@ pub struct Link {
     pub overtaking_percent: u8,
 }
 
-impl Link {
+impl LinkConditions {
     /// Returns a link that loses nothing and keeps the order.
     pub fn taking(round_trip: Duration) -> Self {
         Self { round_trip, ..Self::default() }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
-use crate::link::{Link, MTU, QUEUE, ip, run};
+use crate::link::{LinkConditions, MTU, QUEUE, ip, run};
 use crate::wire::Wire;
 
 /// Addresses of both ends, from a block for documentation.
@@ -49,7 +49,7 @@ impl Network {
     }
 
     /// Makes two namespaces with a link between them.
-    pub fn with(link: &Link) -> Result<Self> {
+    pub fn with(link: &LinkConditions) -> Result<Self> {
         let mut network = Self::apart(2)?;
         if let Err(error) = network.join_by_netem(link) {
             eprintln!("no netem in this kernel, so this program delays packets: {error:#}");
@@ -113,7 +113,7 @@ impl Network {
         command
     }
 
-    fn join_by_netem(&self, link: &Link) -> Result<()> {
+    fn join_by_netem(&self, link: &LinkConditions) -> Result<()> {
         let (a, b) = (&self.names[0], &self.names[1]);
         ip(&["-n", a, "link", "add", a, "type", "veth", "peer", "name", b, "netns", b])?;
         let delayed = self.names.iter().try_for_each(|name| impair(name, link));
@@ -147,8 +147,8 @@ fn guard(names: &[String]) -> Result<Child> {
     Ok(command.spawn()?)
 }
 
-fn impair(name: &str, link: &Link) -> Result<()> {
-    let Link { round_trip, lost_percent, overtaking_percent } = link;
+fn impair(name: &str, link: &LinkConditions) -> Result<()> {
+    let LinkConditions { round_trip, lost_percent, overtaking_percent } = link;
     let mut words = format!(
         "-n {name} qdisc add dev {name} root netem limit {QUEUE} delay {}us loss {lost_percent}%",
         (*round_trip / 2).as_micros()
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_round_trip_takes_its_time_and_the_namespaces_are_removed() {
-        let network = Network::with(&Link::taking(Duration::from_millis(20))).unwrap();
+        let network = Network::with(&LinkConditions::taking(Duration::from_millis(20))).unwrap();
         let names = network.names.clone();
         // No server listens: the refusal takes one round trip.
         let started = Instant::now();

@@ -3,7 +3,7 @@
 //! Each end is a TUN device, which gives IP packets to this program and takes them from it. One
 //! thread per direction has the packets under way in a queue, each with its due time. The delay is
 //! constant, so the queue is in order; a packet that overtakes doesn't enter it. Only the
-//! [`Link`]'s share of packets is lost, unless more than [`QUEUE`] packets are under way.
+//! [`LinkConditions`]'s share of packets is lost, unless more than [`QUEUE`] packets are under way.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Result as IoResult};
@@ -19,7 +19,7 @@ use nix::sys::time::TimeSpec;
 use simulation::Random;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use crate::link::{Link, MTU, QUEUE, ip};
+use crate::link::{LinkConditions, MTU, QUEUE, ip};
 
 /// Time within which the threads notice the link's end.
 const IDLE: Duration = Duration::from_millis(50);
@@ -34,7 +34,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Puts a device into each namespace, with the namespace's name.
-    pub(crate) fn new(names: [&str; 2], link: &Link) -> Result<Self> {
+    pub(crate) fn new(names: [&str; 2], link: &LinkConditions) -> Result<Self> {
         let [a, b] = names.map(|name| device(name).map(Arc::new));
         let (a, b) = (a?, b?);
         let ended = Arc::new(AtomicBool::new(false));
@@ -89,7 +89,7 @@ struct Packet {
 struct Direction {
     from: Arc<SyncDevice>,
     to: Arc<SyncDevice>,
-    link: Link,
+    link: LinkConditions,
     random: Random,
     under_way: VecDeque<Packet>,
     overtaken: Arc<AtomicU64>,

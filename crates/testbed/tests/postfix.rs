@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
-use testbed::{Answer, Postfix, Sink, Tally, processes_under};
+use testbed::{Postfix, Sink, SinkAnswer, Tally, processes_under};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SENDMAIL: &str = "/usr/sbin/sendmail";
@@ -82,9 +82,9 @@ fn two_instances_run_side_by_side_and_leave_nothing() {
 #[test]
 fn the_sink_answers_as_the_test_says() {
     let judge = |recipient: &str| match recipient {
-        "later@example.net" => Answer::TempFail,
-        "never@example.net" => Answer::Reject,
-        _ => Answer::Accept,
+        "later@example.net" => SinkAnswer::TempFail,
+        "never@example.net" => SinkAnswer::Reject,
+        _ => SinkAnswer::Accept,
     };
     let sink = Sink::builder().answer(judge).start().unwrap();
     let postfix = Postfix::builder().relay_to(sink.port()).start().unwrap();

@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::place::Place;
-use super::report::{PlaceReport, Report, Row};
+use super::place::Distance;
+use super::report::{PlaceReport, RpcReport, RpcRow};
 use super::transport::Transport;
 
 /// Size of one plot, pixels.
@@ -22,16 +22,16 @@ const TITLE_HEIGHT: u32 = 40;
 const FONT: &str = "sans-serif";
 
 /// A figure: its file, its title, its plots from left to right.
-const FIGURES: [(&str, &str, &[Place]); 2] = [
-    ("rpc-local.svg", "One caller, local network", &[Place::Loopback, Place::Near]),
-    ("rpc-routers.svg", "One caller, through routers", &[Place::Far]),
+const FIGURES: [(&str, &str, &[Distance]); 2] = [
+    ("rpc-local.svg", "One caller, local network", &[Distance::Loopback, Distance::Near]),
+    ("rpc-routers.svg", "One caller, through routers", &[Distance::Far]),
 ];
 
 /// Draws each figure whose places were all measured with one caller.
-pub(super) fn draw(report: &Report, folder: &Path) -> Result<()> {
+pub(super) fn draw(report: &RpcReport, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     for (file, title, places) in FIGURES {
-        let find = |place: &Place| {
+        let find = |place: &Distance| {
             report
                 .places
                 .iter()
@@ -44,7 +44,7 @@ pub(super) fn draw(report: &Report, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn is_shown(row: &Row) -> bool {
+fn is_shown(row: &RpcRow) -> bool {
     row.callers == 1
 }
 
@@ -104,7 +104,7 @@ fn draw_plot(area: &DrawingArea<SVGBackend, Shift>, place: &PlaceReport) -> Resu
         .draw()?)
 }
 
-fn size(row: &Row) -> f64 {
+fn size(row: &RpcRow) -> f64 {
     #[allow(clippy::cast_precision_loss)] // far below 2^52
     let bytes = row.bytes as f64;
     bytes

@@ -57,10 +57,10 @@ pub(super) fn serve(over: Over, address: Ipv4Addr) -> Result<String> {
 }
 
 /// One caller.
-pub(super) struct Caller(Client);
+pub(super) struct RpcCaller(Client);
 
 /// Returns callers that share a client.
-pub(super) fn callers(over: Over, server: &str, callers: usize) -> Result<Vec<Caller>> {
+pub(super) fn callers(over: Over, server: &str, callers: usize) -> Result<Vec<RpcCaller>> {
     let (address, local) = match over {
         Over::Udp | Over::UdpWithKey => {
             let server: SocketAddr = server.parse()?;
@@ -77,10 +77,10 @@ pub(super) fn callers(over: Over, server: &str, callers: usize) -> Result<Vec<Ca
     let locals: Vec<_> = local.into_iter().map(Local::Udp).collect();
     let directory: Table = [(PORT, address)].into_iter().collect();
     let client = Client::bind(Client::config(key)?, &locals, directory)?;
-    Ok((0..callers).map(|_| Caller(client.clone())).collect())
+    Ok((0..callers).map(|_| RpcCaller(client.clone())).collect())
 }
 
-impl Caller {
+impl RpcCaller {
     pub(super) async fn call(&self, body: &Bytes, limit: Duration) -> Result<Bytes> {
         Ok(self.0.call(PORT, body.clone(), limit).await?)
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::transport::Caller;
+use super::transport::TransportCaller;
 use super::usage;
 
 /// Calls of each caller before the clock starts: connections open and learn their path, and caches
@@ -38,12 +38,12 @@ pub(super) struct Measured {
 /// Callers that have warmed up.
 pub(super) struct Ready {
     load: Load,
-    callers: Vec<(Caller, Bytes)>,
+    callers: Vec<(TransportCaller, Bytes)>,
 }
 
 impl Ready {
     /// Warms callers up, and compares every byte of each reply.
-    pub(super) async fn new(load: Load, callers: Vec<Caller>) -> Result<Self> {
+    pub(super) async fn new(load: Load, callers: Vec<TransportCaller>) -> Result<Self> {
         let mut tasks = JoinSet::new();
         for (number, mut caller) in callers.into_iter().enumerate() {
             let body = body(number, load.bytes);
@@ -75,7 +75,11 @@ impl Ready {
     }
 }
 
-async fn call_until(mut caller: Caller, body: Bytes, end: Instant) -> Result<Vec<Duration>> {
+async fn call_until(
+    mut caller: TransportCaller,
+    body: Bytes,
+    end: Instant,
+) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     let mut now = Instant::now();
     while now < end || times.len() < AT_LEAST {

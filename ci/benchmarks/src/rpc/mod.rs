@@ -40,13 +40,13 @@ use nix::sys::resource::{UsageWho, getrusage};
 use testbed::Scratch;
 
 use load::{Load, Measured};
-use peer::{Order, Peer};
-use place::{Place, Site};
+use peer::{Order, PeerProcess};
+use place::{BenchNetwork, Distance};
 use report::{PlaceReport, Turn};
 use transport::Transport;
 
 pub(crate) use peer::{Arguments as PeerArguments, run as run_peer};
-pub(crate) use report::{Report, draw};
+pub(crate) use report::{RpcReport, draw};
 
 /// Limit of the bytes that all callers together have under way.
 const MOST_BYTES: usize = 16 << 20;
@@ -56,7 +56,7 @@ const MOST_BYTES: usize = 16 << 20;
 pub(crate) struct Arguments {
     /// Places of server and client; the delays are those of a round trip.
     #[arg(long, value_delimiter = ',', default_value = "loopback,1ms,20ms")]
-    places: Vec<Place>,
+    places: Vec<Distance>,
     /// Bytes of a request, and of its reply.
     #[arg(long, value_delimiter = ',', default_value = "1,64,1024,4096,16384,65536,1048576")]
     sizes: Vec<usize>,
@@ -84,27 +84,27 @@ pub(crate) struct Arguments {
     figures: Option<PathBuf>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+pub(crate) fn run(arguments: &Arguments) -> Result<RpcReport> {
     ensure!(arguments.rounds > 0, "--rounds: at least one");
     ensure!(
         !arguments.sizes.contains(&0) && !arguments.callers.contains(&0),
         "--sizes, --callers: at least 1"
     );
     let places = arguments.places.iter().map(|&place| measure_place(place, arguments));
-    let report = Report::new(arguments, places.collect::<Result<_>>()?);
+    let report = RpcReport::new(arguments, places.collect::<Result<_>>()?);
     arguments.figures.as_ref().map_or(Ok(()), |folder| figures::draw(&report, folder))?;
     Ok(report)
 }
 
-fn measure_place(place: Place, arguments: &Arguments) -> Result<PlaceReport> {
+fn measure_place(place: Distance, arguments: &Arguments) -> Result<PlaceReport> {
     let (site, scratch) = (place.set_up(&arguments.congestion_control)?, Scratch::new()?);
     let chosen = |transport: &Transport| {
         let wanted = arguments.transports.is_empty() || arguments.transports.contains(transport);
         wanted && transport.is_at(place)
     };
     let transports = Transport::ALL.into_iter().filter(chosen);
-    let contestants = transports
-        .map(|transport| Contestant::start(transport, &site, &scratch, arguments.workers));
+    let contestants =
+        transports.map(|transport| Endpoints::start(transport, &site, &scratch, arguments.workers));
     let mut contestants = contestants.collect::<Result<Vec<_>>>()?;
     let mut report = PlaceReport::new(place, site.delayed());
     for load in loads(arguments) {
@@ -127,7 +127,7 @@ fn loads(arguments: &Arguments) -> impl Iterator<Item = Load> {
 }
 
 /// Measures one turn of each, in the order of the contestants.
-fn measure_round(contestants: &mut [Contestant], round: usize, load: Load) -> Result<Vec<Turn>> {
+fn measure_round(contestants: &mut [Endpoints], round: usize, load: Load) -> Result<Vec<Turn>> {
     let count = contestants.len();
     let mut turns = (0..count).map(|_| None).collect::<Vec<_>>();
     for place in 0..count {
@@ -140,15 +140,20 @@ fn measure_round(contestants: &mut [Contestant], round: usize, load: Load) -> Re
 }
 
 /// One transport: its server and its client.
-struct Contestant {
+struct Endpoints {
     transport: Transport,
     // Dropped before the server, which it would miss.
-    client: Peer,
-    server: Peer,
+    client: PeerProcess,
+    server: PeerProcess,
 }
 
-impl Contestant {
-    fn start(transport: Transport, site: &Site, scratch: &Scratch, workers: usize) -> Result<Self> {
+impl Endpoints {
+    fn start(
+        transport: Transport,
+        site: &BenchNetwork,
+        scratch: &Scratch,
+        workers: usize,
+    ) -> Result<Self> {
         let command = |command: Result<Command>| -> Result<Command> {
             let mut command = command?;
             let value = clap::ValueEnum::to_possible_value(&transport).context("a value")?;
@@ -156,8 +161,9 @@ impl Contestant {
             command.current_dir(scratch.path());
             Ok(command)
         };
-        let (server, address) = Peer::server(command(site.at_server())?, site.server_address())?;
-        let client = Peer::client(command(site.at_client())?, &address)?;
+        let (server, address) =
+            PeerProcess::server(command(site.at_server())?, site.server_address())?;
+        let client = PeerProcess::client(command(site.at_client())?, &address)?;
         Ok(Self { transport, client, server })
     }
 

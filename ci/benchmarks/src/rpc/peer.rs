@@ -105,13 +105,13 @@ fn answer<T: Serialize>(answer: &T) -> Result<()> {
 }
 
 /// Such a process, as seen by its parent; ends when dropped.
-pub(super) struct Peer {
+pub(super) struct PeerProcess {
     process: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
-impl Peer {
+impl PeerProcess {
     pub(super) fn server(command: Command, address: Ipv4Addr) -> Result<(Self, String)> {
         let mut peer = Self::start(command, "--address", &address.to_string())?;
         let server = peer.answer()?;
@@ -145,7 +145,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for PeerProcess {
     fn drop(&mut self) {
         drop(self.questions.take());
         let _ = self.process.wait();

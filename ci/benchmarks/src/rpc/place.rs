@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
-use testbed::{Delayed, Link, Network};
+use testbed::{Delayed, LinkConditions, Network};
 
 /// The places, named by the time of a round trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Place {
+pub(super) enum Distance {
     /// This machine's loopback device.
     Loopback,
     /// Two namespaces, 1 ms from one to the other and back.
@@ -25,7 +25,7 @@ pub(super) enum Place {
     Far,
 }
 
-impl Place {
+impl Distance {
     /// Returns the name for people.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -45,19 +45,19 @@ impl Place {
     }
 
     /// Sets the place up.
-    pub(super) fn set_up(self, congestion_control: &str) -> Result<Site> {
+    pub(super) fn set_up(self, congestion_control: &str) -> Result<BenchNetwork> {
         let network = match self {
             Self::Loopback => Network::loopback(),
-            Self::Near => Network::with(&Link::taking(Duration::from_millis(1))),
-            Self::Far => Network::with(&Link::taking(Duration::from_millis(20))),
+            Self::Near => Network::with(&LinkConditions::taking(Duration::from_millis(1))),
+            Self::Far => Network::with(&LinkConditions::taking(Duration::from_millis(20))),
         }?;
         network.set_congestion_control(congestion_control)?;
-        Ok(Site { network, processors: [CLIENT, SERVER].map(processors) })
+        Ok(BenchNetwork { network, processors: [CLIENT, SERVER].map(processors) })
     }
 }
 
 /// A place that is set up; gone when dropped.
-pub(super) struct Site {
+pub(super) struct BenchNetwork {
     network: Network,
     processors: [String; 2],
 }
@@ -66,7 +66,7 @@ pub(super) struct Site {
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
 
-impl Site {
+impl BenchNetwork {
     pub(super) fn delayed(&self) -> Option<Delayed> {
         self.network.delayed()
     }

@@ -9,7 +9,7 @@ use trials::table;
 
 use super::Arguments;
 use super::load::{Load, Measured};
-use super::place::Place;
+use super::place::Distance;
 use super::transport::Transport;
 use crate::rounds::{median, rounded};
 
@@ -22,7 +22,7 @@ pub(super) struct Turn {
 
 /// Result of `rpc`.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct RpcReport {
     benchmark: &'static str,
     pub(super) rounds: usize,
     /// TCP's congestion control.
@@ -30,7 +30,7 @@ pub(crate) struct Report {
     pub(super) places: Vec<PlaceReport>,
 }
 
-impl Report {
+impl RpcReport {
     pub(super) fn new(arguments: &Arguments, places: Vec<PlaceReport>) -> Self {
         let congestion_control = arguments.congestion_control.clone();
         Self { benchmark: "rpc", rounds: arguments.rounds, congestion_control, places }
@@ -39,14 +39,14 @@ impl Report {
 
 #[derive(Serialize)]
 pub(super) struct PlaceReport {
-    pub(super) place: Place,
+    pub(super) place: Distance,
     delayed: Option<Delayed>,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<RpcRow>,
 }
 
 /// Medians of rounds.
 #[derive(Serialize)]
-pub(super) struct Row {
+pub(super) struct RpcRow {
     pub(super) bytes: usize,
     pub(super) callers: usize,
     pub(super) transport: Transport,
@@ -63,7 +63,7 @@ pub(super) struct Row {
 }
 
 impl PlaceReport {
-    pub(super) fn new(place: Place, delayed: Option<Delayed>) -> Self {
+    pub(super) fn new(place: Distance, delayed: Option<Delayed>) -> Self {
         Self { place, delayed, rows: Vec::new() }
     }
 
@@ -73,7 +73,7 @@ impl PlaceReport {
             let figure = |of: fn(&Turn) -> f64| {
                 rounded(median(rounds.iter().map(|turns| of(&turns[index])).collect()))
             };
-            self.rows.push(Row {
+            self.rows.push(RpcRow {
                 bytes: load.bytes,
                 callers: load.callers,
                 transport: turn.transport,
@@ -129,7 +129,7 @@ const HEADS: [&str; 11] = [
     "than TCP kept open",
 ];
 
-pub(crate) fn draw(report: &Report) -> Table {
+pub(crate) fn draw(report: &RpcReport) -> Table {
     let mut table = table(&HEADS);
     for place in &report.places {
         for row in &place.rows {
@@ -174,7 +174,7 @@ mod tests {
         let rounds = rounds.map(|(each, kept)| {
             vec![turn(Transport::TcpEach, each), turn(Transport::TcpKept, kept)]
         });
-        let mut place = PlaceReport::new(Place::Loopback, None);
+        let mut place = PlaceReport::new(Distance::Loopback, None);
         place.add(Load { bytes: 1, callers: 1, turn: Duration::ZERO }, &rounds);
         let [each, kept] = &place.rows[..] else { panic!("a row for each") };
         assert_eq!(

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::library::{self, Over};
-use super::place::Place;
+use super::place::Distance;
 use super::tcp;
 
 /// Time limit of an exchange, after which the benchmark has failed. All have it, since a caller
@@ -40,10 +40,10 @@ impl Transport {
         [Self::TcpEach, Self::TcpKept, Self::RpcUdp, Self::RpcUdpKey, Self::RpcUnix];
 
     /// Whether the transport exists at this place, and differs there from the others.
-    pub(super) fn is_at(self, place: Place) -> bool {
+    pub(super) fn is_at(self, place: Distance) -> bool {
         match self {
             Self::TcpEach | Self::TcpKept | Self::RpcUdp => true,
-            Self::RpcUdpKey | Self::RpcUnix => place == Place::Loopback,
+            Self::RpcUdpKey | Self::RpcUnix => place == Distance::Loopback,
         }
     }
 
@@ -90,17 +90,21 @@ impl Transport {
     }
 
     /// Returns this number of callers.
-    pub(super) async fn callers(self, server: &str, callers: usize) -> Result<Vec<Caller>> {
+    pub(super) async fn callers(
+        self,
+        server: &str,
+        callers: usize,
+    ) -> Result<Vec<TransportCaller>> {
         if let Some(over) = self.over() {
             let callers = library::callers(over, server, callers)?;
-            return Ok(callers.into_iter().map(Caller::Library).collect());
+            return Ok(callers.into_iter().map(TransportCaller::Library).collect());
         }
         let address = server.parse()?;
         let mut made = Vec::new();
         for _ in 0..callers {
             made.push(match self {
-                Self::TcpKept => Caller::TcpKept(tcp::Connection::open(address).await?),
-                _ => Caller::TcpEach(address),
+                Self::TcpKept => TransportCaller::TcpKept(tcp::Connection::open(address).await?),
+                _ => TransportCaller::TcpEach(address),
             });
         }
         Ok(made)
@@ -114,13 +118,13 @@ impl fmt::Display for Transport {
 }
 
 /// A caller, which makes one exchange after another.
-pub(super) enum Caller {
+pub(super) enum TransportCaller {
     TcpEach(std::net::SocketAddr),
     TcpKept(tcp::Connection),
-    Library(library::Caller),
+    Library(library::RpcCaller),
 }
 
-impl Caller {
+impl TransportCaller {
     /// Returns the reply.
     pub(super) async fn call(&mut self, body: &Bytes) -> Result<Bytes> {
         let reply = match self {

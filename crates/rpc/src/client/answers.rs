@@ -6,13 +6,13 @@
 
 use bytes::Bytes;
 
-use super::call::{Call, Phase, Session};
+use super::call::{Call, CallPhase, CallSession};
 use super::conversation::Conversation;
 use super::peer::Peer;
 use super::{Client, Context};
 use crate::fragments::{Assembly, Flight};
 use crate::packet::{
-    Answer, Fragment, Got, Header, Opened, PacketError, Refusal, Terms, open_answer,
+    Fragment, Got, Header, Opened, PacketError, Refusal, ServerBody, Terms, open_answer,
 };
 use crate::rules::Rule;
 use crate::{Address, CallError, PacketNumber, Sequence, Time};
@@ -39,7 +39,7 @@ impl Client {
         }
     }
 
-    fn handle_answer(&mut self, now: Time, from: &Address, opened: &Opened<Answer<'_>>) {
+    fn handle_answer(&mut self, now: Time, from: &Address, opened: &Opened<ServerBody<'_>>) {
         let (cx, header) = (&mut self.cx, &opened.header);
         if !cx.is_for_this_generation(header) {
             cx.counters.orphaned += 1;
@@ -67,31 +67,37 @@ impl Context {
     fn is_answer_to(&self, call: &Call, header: &Header) -> bool {
         let strict = self.rules.obey(Rule::AnswersTheCall);
         call.sent.is_some_and(|sent| {
-            !strict || (sent.session == Session::of(header) && sent.includes(header.number))
+            !strict || (sent.session == CallSession::of(header) && sent.includes(header.number))
         })
     }
 }
 
 impl Conversation {
-    fn handle_answer(&mut self, cx: &mut Context, now: Time, header: &Header, answer: &Answer<'_>) {
+    fn handle_answer(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        header: &Header,
+        answer: &ServerBody<'_>,
+    ) {
         match answer {
-            Answer::Welcome(terms) => self.handle_welcome(cx, now, header, *terms),
-            Answer::Reply { sequence, fragment } => {
+            ServerBody::Welcome(terms) => self.handle_welcome(cx, now, header, *terms),
+            ServerBody::Reply { sequence, fragment } => {
                 self.answer_call(cx, now, header, *sequence, |peer, cx, call| {
                     peer.handle_reply(cx, now, call, fragment)
                 });
             }
-            Answer::Working { sequence } => {
+            ServerBody::Working { sequence } => {
                 self.answer_call(cx, now, header, *sequence, |peer, cx, call| {
                     peer.handle_working(cx, now, call, header.number)
                 });
             }
-            Answer::Got(got) => {
+            ServerBody::Got(got) => {
                 self.answer_call(cx, now, header, got.sequence, |peer, cx, call| {
                     peer.handle_got(cx, now, call, got)
                 });
             }
-            Answer::Refused { sequence, why, terms } => {
+            ServerBody::Refused { sequence, why, terms } => {
                 self.handle_refused(cx, now, header, *sequence, (*why, *terms));
             }
         }
@@ -152,7 +158,7 @@ impl Conversation {
                 if cx.rules.obey(Rule::StayInSession) {
                     self.end_session(cx, sent.session, &error_of_lost(sent.session, header));
                 } else {
-                    self.peer.resend(cx, now, call, Session::of(header));
+                    self.peer.resend(cx, now, call, CallSession::of(header));
                 }
             }
             Refusal::Busy => self.peer.back_off(cx, now, call, header.number),
@@ -170,7 +176,7 @@ impl Conversation {
 
 /// Returns the error of a call whose session the server doesn't have. The request may have been
 /// executed.
-fn error_of_lost(session: Session, header: &Header) -> CallError {
+fn error_of_lost(session: CallSession, header: &Header) -> CallError {
     if header.epoch == session.epoch {
         CallError::Forgotten
     } else {
@@ -214,7 +220,7 @@ impl Peer {
         call.received = true;
         self.unreceived.remove(&call.sequence);
         let (assembly, chunk_bytes) = (Assembly::of(fragment), fragment.chunk_bytes);
-        self.enter(call, Phase::Receiving { assembly, flight, chunk_bytes });
+        self.enter(call, CallPhase::Receiving { assembly, flight, chunk_bytes });
     }
 
     fn handle_fragment(
@@ -225,7 +231,7 @@ impl Peer {
         fragment: &Fragment<'_>,
     ) -> CallOutcome {
         let sharers = self.large_replies();
-        let Phase::Receiving { assembly, flight, chunk_bytes } = &mut call.phase else {
+        let CallPhase::Receiving { assembly, flight, chunk_bytes } = &mut call.phase else {
             debug_assert!(false, "the first fragment begins the reply");
             return CallOutcome::Open;
         };
@@ -269,7 +275,7 @@ impl Peer {
         call.received = true;
         call.paused = true;
         self.unreceived.remove(&call.sequence);
-        self.enter(call, Phase::Asking);
+        self.enter(call, CallPhase::Asking);
         self.set_retry(cx, now, call);
         CallOutcome::Received
     }
@@ -294,7 +300,8 @@ impl Peer {
 
     /// Notes fragments of a request that have arrived. Returns whether any of them is new.
     fn note_arrived(&mut self, call: &mut Call, got: &Got) -> bool {
-        let Phase::Sending { flight: Some(flight), chunk_bytes, reported } = &mut call.phase else {
+        let CallPhase::Sending { flight: Some(flight), chunk_bytes, reported } = &mut call.phase
+        else {
             return false;
         };
         let count = flight.count();
@@ -334,7 +341,7 @@ impl Peer {
     }
 
     /// Repeats a request in another session, which no correct client does.
-    fn resend(&mut self, cx: &mut Context, now: Time, call: &mut Call, session: Session) {
+    fn resend(&mut self, cx: &mut Context, now: Time, call: &mut Call, session: CallSession) {
         if let Some(sent) = call.sent.as_mut() {
             sent.session = session;
         }

@@ -18,7 +18,7 @@ pub(super) struct Call {
     pub(super) body: Bytes,
     pub(super) deadline: Time,
     /// Phase, which only [`Peer::enter`](super::peer::Peer::enter) changes.
-    pub(super) phase: Phase,
+    pub(super) phase: CallPhase,
     /// Session in which the call was first sent, and its packets; `None` while the call waits.
     pub(super) sent: Option<Sent>,
     /// Whether the server acknowledged the request.
@@ -35,7 +35,7 @@ pub(super) struct Call {
 }
 
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum CallPhase {
     /// Waits for a session, or until earlier calls have ended.
     Waiting,
     /// Sends the request until the server has it. `flight` is set if the request has several
@@ -49,14 +49,14 @@ pub(super) enum Phase {
 
 /// Session of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Session {
+pub(super) struct CallSession {
     pub(super) epoch: Epoch,
     pub(super) ticket: Ticket,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
-    pub(super) session: Session,
+    pub(super) session: CallSession,
     pub(super) first: PacketNumber,
     pub(super) newest: PacketNumber,
     /// Newest packet whose answer was not a part of a reply.
@@ -70,7 +70,7 @@ impl Call {
             sequence,
             body,
             deadline,
-            phase: Phase::Waiting,
+            phase: CallPhase::Waiting,
             sent: None,
             received: false,
             unanswered: 0,
@@ -88,12 +88,12 @@ impl Call {
         }
     }
 
-    pub(super) fn session(&self) -> Option<Session> {
+    pub(super) fn session(&self) -> Option<CallSession> {
         self.sent.map(|sent| sent.session)
     }
 
     pub(super) fn is_receiving(&self) -> bool {
-        matches!(self.phase, Phase::Receiving { .. })
+        matches!(self.phase, CallPhase::Receiving { .. })
     }
 
     /// Notes a transmission.
@@ -126,7 +126,7 @@ impl Call {
     }
 }
 
-impl Phase {
+impl CallPhase {
     /// Returns whether a call in this phase may enter the phase `next`: see the diagram of
     /// [the module](super).
     pub(super) fn leads_to(&self, next: &Self) -> bool {
@@ -140,7 +140,7 @@ impl Phase {
     }
 }
 
-impl Session {
+impl CallSession {
     pub(super) fn of(header: &Header) -> Self {
         Self { epoch: header.epoch, ticket: header.ticket }
     }

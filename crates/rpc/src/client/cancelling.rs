@@ -2,7 +2,7 @@
 
 use super::peer::{Cancelling, Peer};
 use super::{CallKey, Context, Timer};
-use crate::packet::{Question, Refusal};
+use crate::packet::{ClientBody, Refusal};
 use crate::{Sequence, Time};
 
 impl Peer {
@@ -10,7 +10,7 @@ impl Peer {
     pub(super) fn report_ended(&mut self, cx: &mut Context, now: Time) {
         if let Some((session, sequences)) = self.ended.take_if_many() {
             let floor = self.floor();
-            self.send(cx, now, session, &Question::Ended { floor, sequences });
+            self.send(cx, now, session, &ClientBody::Ended { floor, sequences });
         }
     }
 
@@ -27,7 +27,7 @@ impl Peer {
         cx.timers.set(Timer::Cancel(key), now + self.round_trip.timeout(transmissions));
         cancelling.transmissions += 1;
         self.cancels.insert(sequence, cancelling);
-        self.send(cx, now, session, &Question::Cancel { sequence, floor });
+        self.send(cx, now, session, &ClientBody::Cancel { sequence, floor });
     }
 
     /// Handles a cancellation's timer.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::call::{Call, CallId, Session};
+use super::call::{Call, CallId, CallSession};
 use super::peer::{Cancelling, Peer};
 use super::{CallKey, Context, Timer};
 use crate::{Address, CallError, Sequence, Time};
@@ -68,7 +68,7 @@ impl Conversation {
     }
 
     /// Sends waiting calls, as many as may run ahead of the floor.
-    fn send_waiting(&mut self, cx: &mut Context, now: Time, session: Session) {
+    fn send_waiting(&mut self, cx: &mut Context, now: Time, session: CallSession) {
         while let Some(sequence) = self.peer.next_waiting(&cx.config.limits) {
             let Some(call) = self.calls.get_mut(&sequence) else {
                 debug_assert!(false, "a call that waits is open");
@@ -156,7 +156,12 @@ impl Conversation {
     }
 
     /// Ends all calls that were first sent in a session that the server no longer has.
-    pub(super) fn end_session(&mut self, cx: &mut Context, session: Session, error: &CallError) {
+    pub(super) fn end_session(
+        &mut self,
+        cx: &mut Context,
+        session: CallSession,
+        error: &CallError,
+    ) {
         let is_inside = |(_, call): &(Sequence, Call)| call.session() == Some(session);
         let (ended, open) = std::mem::take(&mut self.calls).into_iter().partition(is_inside);
         self.calls = open;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::call::{Call, Phase, Session};
+use super::call::{Call, CallPhase, CallSession};
 use super::config::Limits;
 use super::{Context, Event, Timer};
-use crate::packet::{Header, MAX_ENDED, Question, Terms, seal_question};
+use crate::packet::{ClientBody, Header, MAX_ENDED, Terms, seal_question};
 use crate::rtt::RoundTrip;
 use crate::window::Window;
 use crate::{Address, CallError, PacketNumber, Port, Sequence, Time, Transmit};
@@ -61,11 +61,11 @@ struct Sharers {
 
 impl Sharers {
     /// Returns the counter of the calls in phases like `phase`.
-    fn of(&mut self, phase: &Phase) -> &mut u32 {
+    fn of(&mut self, phase: &CallPhase) -> &mut u32 {
         match phase {
-            Phase::Sending { flight: Some(_), .. } => &mut self.requests,
-            Phase::Receiving { .. } => &mut self.replies,
-            Phase::Sending { flight: None, .. } | Phase::Waiting | Phase::Asking => {
+            CallPhase::Sending { flight: Some(_), .. } => &mut self.requests,
+            CallPhase::Receiving { .. } => &mut self.replies,
+            CallPhase::Sending { flight: None, .. } | CallPhase::Waiting | CallPhase::Asking => {
                 &mut self.others
             }
         }
@@ -75,7 +75,7 @@ impl Sharers {
 /// Session in which new calls begin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CurrentSession {
-    pub(super) session: Session,
+    pub(super) session: CallSession,
     /// Time for which the server keeps the session after the last packet, and accepts its ticket.
     pub(super) idle: Duration,
     pub(super) used: Time,
@@ -92,21 +92,21 @@ pub(super) struct Greeting {
 /// An ended call of which the client is telling the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cancelling {
-    pub(super) session: Session,
+    pub(super) session: CallSession,
     pub(super) transmissions: u32,
 }
 
 /// Ended calls below the floor, which the floor can't report to the server.
 #[derive(Debug, Default)]
 pub(super) struct EndedCalls {
-    session: Option<Session>,
+    session: Option<CallSession>,
     sequences: Vec<Sequence>,
     bytes: usize,
 }
 
 impl EndedCalls {
     /// Notes a call that has ended.
-    pub(super) fn note(&mut self, session: Session, sequence: Sequence, reply_bytes: usize) {
+    pub(super) fn note(&mut self, session: CallSession, sequence: Sequence, reply_bytes: usize) {
         if self.session != Some(session) {
             *self = Self { session: Some(session), ..Self::default() };
         }
@@ -115,7 +115,7 @@ impl EndedCalls {
     }
 
     /// Takes the calls if they are many or large enough for a packet.
-    pub(super) fn take_if_many(&mut self) -> Option<(Session, Vec<Sequence>)> {
+    pub(super) fn take_if_many(&mut self) -> Option<(CallSession, Vec<Sequence>)> {
         let worth = self.sequences.len() >= MAX_ENDED || self.bytes >= ENDED_BYTES;
         let ended = worth.then(|| std::mem::take(self))?;
         Some((ended.session?, ended.sequences))
@@ -123,7 +123,7 @@ impl EndedCalls {
 }
 
 impl CurrentSession {
-    pub(super) fn new(now: Time, session: Session, terms: Terms) -> Self {
+    pub(super) fn new(now: Time, session: CallSession, terms: Terms) -> Self {
         Self { session, idle: terms.idle.max(SHORTEST_IDLE), used: now }
     }
 }
@@ -170,12 +170,12 @@ impl Peer {
         self.used = now;
         self.unreceived.insert(sequence);
         self.waiting.push_back(sequence);
-        *self.sharers.of(&Phase::Waiting) += 1;
+        *self.sharers.of(&CallPhase::Waiting) += 1;
         sequence
     }
 
     /// Changes a call's phase.
-    pub(super) fn enter(&mut self, call: &mut Call, phase: Phase) {
+    pub(super) fn enter(&mut self, call: &mut Call, phase: CallPhase) {
         debug_assert!(call.phase.leads_to(&phase), "{:?} to {phase:?}", call.phase);
         *self.sharers.of(&call.phase) -= 1;
         *self.sharers.of(&phase) += 1;
@@ -224,7 +224,7 @@ impl Peer {
     }
 
     /// Returns the session for a new call, if the server certainly still knows the session.
-    pub(super) fn usable_session(&self, now: Time) -> Option<Session> {
+    pub(super) fn usable_session(&self, now: Time) -> Option<CallSession> {
         self.session
             .filter(|current| now.since(current.used) < current.idle / 2)
             .map(|current| current.session)
@@ -236,8 +236,8 @@ impl Peer {
         &mut self,
         cx: &mut Context,
         now: Time,
-        session: Session,
-        question: &Question<'_>,
+        session: CallSession,
+        question: &ClientBody<'_>,
     ) -> Option<PacketNumber> {
         let Some(to) = self.address.clone() else {
             cx.counters.unaddressed += 1;
@@ -245,7 +245,7 @@ impl Peer {
         };
         let number = self.next_number;
         self.next_number = PacketNumber(number.0.wrapping_add(1));
-        let Session { epoch, ticket } = session;
+        let CallSession { epoch, ticket } = session;
         let header = Header { port: self.port, epoch, client: cx.config.identity, ticket, number };
         let mut packet = Vec::new();
         seal_question(&cx.config.key, &header, question, &mut packet);

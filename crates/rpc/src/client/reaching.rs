@@ -1,15 +1,16 @@
 //! Reaching a server: its address, and the session for new calls.
 
-use super::call::Session;
+use super::call::CallSession;
 use super::peer::{CurrentSession, Greeting, Peer};
 use super::{Context, Event, Timer};
-use crate::packet::{Header, Question, Terms};
+use crate::packet::{ClientBody, Header, Terms};
 use crate::rtt::RoundTrip;
 use crate::window::Window;
 use crate::{Address, CallError, Epoch, Progress, Ticket, Time};
 
 /// Epoch and ticket in a `Hello`.
-const NO_SESSION: Session = Session { epoch: Epoch(0), ticket: Ticket { issued_us: 0, proof: 0 } };
+const NO_SESSION: CallSession =
+    CallSession { epoch: Epoch(0), ticket: Ticket { issued_us: 0, proof: 0 } };
 
 impl Peer {
     /// Requests a lookup of the server, unless one is under way.
@@ -40,7 +41,7 @@ impl Peer {
 
     /// Sends a `Hello`, for a ticket.
     pub(super) fn greet(&mut self, cx: &mut Context, now: Time, unanswered: u32) {
-        let Some(number) = self.send(cx, now, NO_SESSION, &Question::Hello) else {
+        let Some(number) = self.send(cx, now, NO_SESSION, &ClientBody::Hello) else {
             return debug_assert!(false, "a server is found before it is greeted");
         };
         let first = self.greeting.map_or(number, |greeting| greeting.first);
@@ -96,7 +97,7 @@ impl Peer {
         &mut self,
         cx: &mut Context,
         now: Time,
-        lost: Session,
+        lost: CallSession,
         header: &Header,
         terms: Terms,
     ) {
@@ -107,7 +108,7 @@ impl Peer {
 
     fn open_session(&mut self, cx: &Context, now: Time, header: &Header, terms: Terms) {
         let most = cx.config.limits.window_bytes;
-        self.session = Some(CurrentSession::new(now, Session::of(header), terms));
+        self.session = Some(CurrentSession::new(now, CallSession::of(header), terms));
         self.up = Window::new(most.min(terms.window_bytes));
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::call::{Call, Phase, Sent, Session};
+use super::call::{Call, CallPhase, CallSession, Sent};
 use super::peer::Peer;
 use super::{Context, Timer};
 use crate::fragments::Flight;
-use crate::packet::{Ask, Fragment, Question, Ranges, Request, chunk_bytes};
+use crate::packet::{Ask, ClientBody, Fragment, Ranges, RequestPart, chunk_bytes};
 use crate::{CallError, Time};
 
 /// Shortest pause before the client repeats a request for which the server had no room.
@@ -21,7 +21,7 @@ impl Peer {
         cx: &mut Context,
         now: Time,
         call: &mut Call,
-        session: Session,
+        session: CallSession,
     ) {
         let datagram_bytes = self.datagram_bytes(cx);
         let chunk_bytes = u32::try_from(chunk_bytes(datagram_bytes)).unwrap_or(u32::MAX);
@@ -30,7 +30,7 @@ impl Peer {
         let first = self.next_number;
         call.sent = Some(Sent { session, first, newest: first, answered: None });
         call.credit_bytes = self.down.bytes();
-        self.enter(call, Phase::Sending { flight, chunk_bytes, reported: 0 });
+        self.enter(call, CallPhase::Sending { flight, chunk_bytes, reported: 0 });
         self.send_request(cx, now, call);
     }
 
@@ -50,15 +50,15 @@ impl Peer {
     /// Returns the fragments that may leave now, and whether more must follow.
     fn next_fragments(&self, call: &mut Call) -> (Vec<u32>, bool) {
         match &mut call.phase {
-            Phase::Sending { flight: None, .. } => (vec![0], false),
-            Phase::Sending { flight: Some(flight), chunk_bytes, .. } => {
+            CallPhase::Sending { flight: None, .. } => (vec![0], false),
+            CallPhase::Sending { flight: Some(flight), chunk_bytes, .. } => {
                 let window = self.up.fragments(*chunk_bytes, self.large_requests());
                 // A server that had no room gets one fragment, to ask again.
                 let most = if call.busy > 0 { 1 } else { window };
                 let indices = departures(flight, most);
                 (indices, !flight.has_departed())
             }
-            Phase::Waiting | Phase::Asking | Phase::Receiving { .. } => {
+            CallPhase::Waiting | CallPhase::Asking | CallPhase::Receiving { .. } => {
                 debug_assert!(false, "the server has the request, or there is no session for it");
                 (Vec::new(), false)
             }
@@ -73,13 +73,13 @@ impl Peer {
         index: u32,
         report: bool,
     ) {
-        let (Phase::Sending { chunk_bytes, .. }, Some(sent)) = (&call.phase, call.sent) else {
+        let (CallPhase::Sending { chunk_bytes, .. }, Some(sent)) = (&call.phase, call.sent) else {
             return debug_assert!(false, "a request is sent in a session");
         };
         let Some(fragment) = Fragment::of(&call.body, *chunk_bytes, index) else {
             return debug_assert!(false, "a flight has the fragments of its message");
         };
-        let request = Request {
+        let request = RequestPart {
             sequence: call.sequence,
             floor: self.floor(),
             patience: self.patience(cx, now, call),
@@ -89,7 +89,7 @@ impl Peer {
             report,
             fragment,
         };
-        if let Some(number) = self.send(cx, now, sent.session, &Question::Request(request)) {
+        if let Some(number) = self.send(cx, now, sent.session, &ClientBody::Request(request)) {
             call.departed(number);
         }
     }
@@ -101,7 +101,7 @@ impl Peer {
         };
         let (floor, patience) = (self.floor(), self.patience(cx, now, call));
         let ask = Ask { sequence: call.sequence, floor, patience, wanted };
-        if let Some(number) = self.send(cx, now, session, &Question::Ask(ask)) {
+        if let Some(number) = self.send(cx, now, session, &ClientBody::Ask(ask)) {
             call.departed(number);
         }
     }
@@ -109,7 +109,7 @@ impl Peer {
     /// Asks for as many fragments of a reply as the window allows.
     pub(super) fn ask_for_more(&mut self, cx: &mut Context, now: Time, call: &mut Call) {
         let sharers = self.large_replies();
-        let Phase::Receiving { flight, chunk_bytes, .. } = &mut call.phase else {
+        let CallPhase::Receiving { flight, chunk_bytes, .. } = &mut call.phase else {
             return debug_assert!(false, "a reply has begun");
         };
         let departed = departures(flight, self.down.fragments(*chunk_bytes, sharers));
@@ -151,8 +151,10 @@ impl Peer {
     /// Sends the unanswered packets again, and sets the timer.
     pub(super) fn repeat(&mut self, cx: &mut Context, now: Time, call: &mut Call) {
         match &mut call.phase {
-            Phase::Waiting => debug_assert!(false, "a call that waits has no timer but its limit"),
-            Phase::Sending { flight, chunk_bytes, .. } => {
+            CallPhase::Waiting => {
+                debug_assert!(false, "a call that waits has no timer but its limit")
+            }
+            CallPhase::Sending { flight, chunk_bytes, .. } => {
                 if let Some(flight) = flight {
                     flight.lose_all();
                     if call.busy == 0 {
@@ -161,11 +163,11 @@ impl Peer {
                 }
                 self.send_request(cx, now, call);
             }
-            Phase::Asking => {
+            CallPhase::Asking => {
                 self.send_ask(cx, now, call, Ranges::default());
                 self.set_retry(cx, now, call);
             }
-            Phase::Receiving { flight, chunk_bytes, .. } => {
+            CallPhase::Receiving { flight, chunk_bytes, .. } => {
                 flight.lose_all();
                 self.down.timed_out(*chunk_bytes);
                 self.ask_for_more(cx, now, call);

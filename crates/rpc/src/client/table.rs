@@ -1,9 +1,9 @@
 //! Test of the table in [the client's documentation](super) against the code.
 
-use super::call::{CallId, Phase};
+use super::call::{CallId, CallPhase};
 use super::*;
 use crate::packet::{
-    Answer, Fragment, Got, Header, Opened, Question, Ranges, Refusal, Terms, open_question,
+    ClientBody, Fragment, Got, Header, Opened, Ranges, Refusal, ServerBody, Terms, open_question,
     seal_answer,
 };
 use crate::{ClientGeneration, ClientId, Epoch, Identity, Key, Ticket, table};
@@ -56,13 +56,18 @@ const INPUTS: [(&str, Step); 20] = [
     }),
     ("Got", |rig| {
         let sequence = rig.sequence();
-        rig.answer(&Answer::Got(Got { sequence, newest: 0, next: 1, beyond: Ranges::default() }));
+        rig.answer(&ServerBody::Got(Got {
+            sequence,
+            newest: 0,
+            next: 1,
+            beyond: Ranges::default(),
+        }));
     }),
     ("Working", working),
     ("Reply", |rig| {
         let fragment = Fragment { total_bytes: 1, chunk_bytes: CHUNK_BYTES, index: 0, data: b"r" };
         let sequence = rig.sequence();
-        rig.answer(&Answer::Reply { sequence, fragment });
+        rig.answer(&ServerBody::Reply { sequence, fragment });
     }),
     ("first fragment", |rig| rig.fragment(0)),
     ("last fragment", |rig| rig.fragment(1)),
@@ -97,12 +102,12 @@ fn found(rig: &mut Rig) {
 }
 
 fn welcome(rig: &mut Rig) {
-    rig.answer(&Answer::Welcome(TERMS));
+    rig.answer(&ServerBody::Welcome(TERMS));
 }
 
 fn working(rig: &mut Rig) {
     let sequence = rig.sequence();
-    rig.answer(&Answer::Working { sequence });
+    rig.answer(&ServerBody::Working { sequence });
 }
 
 impl Rig {
@@ -143,11 +148,11 @@ impl Rig {
                 open_question(&Key::none(), &transmit.packet).unwrap();
             self.last = Some(header);
             self.note(match body {
-                Question::Hello => "Hello",
-                Question::Request(_) => "Request",
-                Question::Ask(_) => "Ask",
-                Question::Ended { .. } => "Ended",
-                Question::Cancel { .. } => "Cancel",
+                ClientBody::Hello => "Hello",
+                ClientBody::Request(_) => "Request",
+                ClientBody::Ask(_) => "Ask",
+                ClientBody::Ended { .. } => "Ended",
+                ClientBody::Cancel { .. } => "Cancel",
             });
         }
         while let Some(event) = self.client.poll_event() {
@@ -166,7 +171,7 @@ impl Rig {
     }
 
     /// Answers the last packet.
-    fn answer(&mut self, answer: &Answer<'_>) {
+    fn answer(&mut self, answer: &ServerBody<'_>) {
         let Some(last) = self.last else { return };
         let epoch = last.epoch.max(SESSION.0);
         let ticket = if last.ticket == Ticket::default() { SESSION.1 } else { last.ticket };
@@ -178,13 +183,13 @@ impl Rig {
 
     fn refuse(&mut self, why: Refusal) {
         let sequence = self.sequence();
-        self.answer(&Answer::Refused { sequence, why, terms: TERMS });
+        self.answer(&ServerBody::Refused { sequence, why, terms: TERMS });
     }
 
     fn fragment(&mut self, index: u32) {
         let fragment = Fragment::of(&BODY, CHUNK_BYTES, index).unwrap();
         let sequence = self.sequence();
-        self.answer(&Answer::Reply { sequence, fragment });
+        self.answer(&ServerBody::Reply { sequence, fragment });
     }
 
     /// Lets the timer of the call or of the greeting expire, if one is set.
@@ -219,14 +224,14 @@ impl Rig {
         let Conversation { peer, calls } = &self.client.conversations[&PORT];
         let call = &calls[&self.sequence()];
         let name = match call.phase {
-            Phase::Waiting if peer.address.is_none() => "Waiting, not found",
-            Phase::Waiting if peer.greeting.is_some() => "Waiting, greeting",
-            Phase::Waiting => "Waiting, behind",
-            Phase::Sending { .. } if call.busy > 0 => "Sending, refused",
-            Phase::Sending { .. } => "Sending",
-            Phase::Asking if !call.paused => "Asking, unanswered",
-            Phase::Asking => "Asking",
-            Phase::Receiving { .. } => "Receiving",
+            CallPhase::Waiting if peer.address.is_none() => "Waiting, not found",
+            CallPhase::Waiting if peer.greeting.is_some() => "Waiting, greeting",
+            CallPhase::Waiting => "Waiting, behind",
+            CallPhase::Sending { .. } if call.busy > 0 => "Sending, refused",
+            CallPhase::Sending { .. } => "Sending",
+            CallPhase::Asking if !call.paused => "Asking, unanswered",
+            CallPhase::Asking => "Asking",
+            CallPhase::Receiving { .. } => "Receiving",
         };
         name.to_owned()
     }

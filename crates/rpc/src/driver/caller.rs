@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::counters::LogThrottle;
 use super::endpoint::{Bounded, Endpoint, Machine};
-use super::lookup::Directory;
+use super::lookup::PortDirectory;
 use super::search::{Search, Searches};
 use crate::client::{self, CallId, Config, Event};
 use crate::{Address, CallError, Key, Port, Progress, Time, Transmit};
@@ -39,7 +39,7 @@ pub(super) struct Waiter {
 }
 
 /// Work outside the lock.
-pub(super) enum Effect {
+pub(super) enum CallerEffect {
     End(oneshot::Sender<CallResult>, CallResult, OwnedSemaphorePermit),
     Find(Port),
 }
@@ -68,7 +68,7 @@ impl Caller {
         }
     }
 
-    fn ended(&mut self, call: CallId, result: CallResult) -> Option<Effect> {
+    fn ended(&mut self, call: CallId, result: CallResult) -> Option<CallerEffect> {
         let waiter = self.calls.remove(&call)?;
         let result = result.map_err(|error| self.search.explain(waiter.port, error));
         if let Err(error @ (CallError::ServerDown { .. } | CallError::ServerRestarted { .. })) =
@@ -76,11 +76,11 @@ impl Caller {
         {
             self.log_failure(waiter.port, error);
         }
-        Some(Effect::End(waiter.caller, result, waiter.permit))
+        Some(CallerEffect::End(waiter.caller, result, waiter.permit))
     }
 }
 
-impl Bounded for (Config, Arc<dyn Directory>) {
+impl Bounded for (Config, Arc<dyn PortDirectory>) {
     fn key(&self) -> &Key {
         &self.0.key
     }
@@ -109,8 +109,8 @@ impl Searches for Caller {
 }
 
 impl Machine for Caller {
-    type Config = (Config, Arc<dyn Directory>);
-    type Effect = Effect;
+    type Config = (Config, Arc<dyn PortDirectory>);
+    type Effect = CallerEffect;
 
     fn new((config, directory): Self::Config) -> Self {
         Self {
@@ -135,10 +135,10 @@ impl Machine for Caller {
         self.core.poll_transmit()
     }
 
-    fn poll_effect(&mut self) -> Option<Effect> {
+    fn poll_effect(&mut self) -> Option<CallerEffect> {
         loop {
             match self.core.poll_event()? {
-                Event::Lookup { port } => return Some(Effect::Find(port)),
+                Event::Lookup { port } => return Some(CallerEffect::Find(port)),
                 Event::Ended { call, result } => match self.ended(call, result) {
                     None => {}
                     effect => return effect,
@@ -173,15 +173,15 @@ impl Machine for Caller {
         self.calls.clear();
     }
 
-    fn perform(endpoint: &Arc<Endpoint<Self>>, effect: Effect) {
+    fn perform(endpoint: &Arc<Endpoint<Self>>, effect: CallerEffect) {
         match effect {
             // The permit is dropped first, so that the caller, whom the reply wakes, finds a
             // permit. The send fails if the caller is gone.
-            Effect::End(caller, result, permit) => {
+            CallerEffect::End(caller, result, permit) => {
                 drop(permit);
                 let _ = caller.send(result);
             }
-            Effect::Find(port) => Search::start(endpoint, port),
+            CallerEffect::Find(port) => Search::start(endpoint, port),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::caller::{CallResult, Caller, Waiter};
 use super::counters::Datagrams;
 use super::endpoint::Endpoint;
 use super::error::BindError;
-use super::lookup::Directory;
+use super::lookup::PortDirectory;
 use super::request::Request;
 use super::sockets::Local;
 use crate::client::{self, CallId, Config};
@@ -74,7 +74,7 @@ impl Client {
     pub fn bind(
         config: Config,
         locals: &[Local],
-        directory: impl Directory,
+        directory: impl PortDirectory,
     ) -> Result<Self, BindError> {
         if let Some(Local::Unix(path, _)) =
             locals.iter().find(|local| matches!(local, Local::Unix(..)))
@@ -82,7 +82,7 @@ impl Client {
             return Err(BindError::ServersOnly(Address::Unix(path.clone())));
         }
         let permits = Arc::new(Semaphore::new(config.limits.calls.min(Semaphore::MAX_PERMITS)));
-        let directory: Arc<dyn Directory> = Arc::new(directory);
+        let directory: Arc<dyn PortDirectory> = Arc::new(directory);
         let endpoint = Endpoint::open(locals, (config, directory))?;
         Ok(Self(Arc::new(Owner { endpoint, permits })))
     }

@@ -16,7 +16,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Counters of all sockets of one client or server, since it began.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct SocketCounters {
     sent: AtomicU64,
     received: AtomicU64,
     undeliverable: AtomicU64,
@@ -47,7 +47,7 @@ pub struct Datagrams {
     pub returned: u64,
 }
 
-impl Counters {
+impl SocketCounters {
     pub(super) fn sent(&self, datagrams: usize) {
         self.sent.fetch_add(datagrams as u64, Ordering::Relaxed);
     }

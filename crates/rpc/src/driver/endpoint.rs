@@ -20,9 +20,9 @@ use tokio::time::{Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::counters::{Counters, Datagrams};
+use super::counters::{Datagrams, SocketCounters};
 use super::error::BindError;
-use super::inbox::Inbox;
+use super::inbox::ReceiveBuffer;
 use super::socket::{Socket, Writable};
 use super::sockets::{Local, Sockets};
 use super::task::Task;
@@ -68,7 +68,7 @@ pub(super) struct Endpoint<M> {
     began: Instant,
     locked: Mutex<Locked<M>>,
     pub(super) sockets: Sockets,
-    pub(super) counters: Counters,
+    pub(super) counters: SocketCounters,
     pub(super) runtime: Handle,
     closed: CancellationToken,
     tasks: Mutex<Vec<Task>>,
@@ -104,7 +104,7 @@ impl<M: Machine> Endpoint<M> {
             began: Instant::now(),
             locked: Mutex::new(Locked { machine, alarm: Alarm::default() }),
             sockets,
-            counters: Counters::default(),
+            counters: SocketCounters::default(),
             runtime,
             closed: CancellationToken::new(),
             tasks: Mutex::default(),
@@ -312,7 +312,7 @@ impl<M: Machine> Drop for Watch<M> {
 /// Receives from one socket until the endpoint is closed. If receiving becomes impossible, closes
 /// the endpoint, so that no waiter waits for ever.
 async fn receive<M: Machine>(endpoint: Arc<Endpoint<M>>, socket: Arc<Socket>) {
-    let mut inbox = Inbox::new();
+    let mut inbox = ReceiveBuffer::new();
     let mut writable = Writable::default();
     loop {
         let arrived = poll_fn(|cx| {

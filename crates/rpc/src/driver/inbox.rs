@@ -14,7 +14,7 @@ const CONTROL_BYTES: usize = 64;
 
 /// Buffer for received datagrams, which lie one behind the other.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(super) struct ReceiveBuffer {
     bytes: Vec<u8>,
     used: usize,
     arrived: Vec<Burst>,
@@ -29,7 +29,7 @@ struct Burst {
     stride: usize,
 }
 
-impl Inbox {
+impl ReceiveBuffer {
     pub(super) fn new() -> Self {
         Self {
             bytes: vec![0; BYTES],

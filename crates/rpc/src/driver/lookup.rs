@@ -23,12 +23,12 @@ pub type Lookup<'a> =
 /// means that the port has no server. Then calls that were never sent end with
 /// [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error is no answer. A closure
 /// `Fn(Port) -> impl Future` is a directory, too.
-pub trait Directory: Send + Sync + 'static {
+pub trait PortDirectory: Send + Sync + 'static {
     /// Finds the address at which `port` is served.
     fn find(&self, port: Port) -> Lookup<'_>;
 }
 
-impl<F, A> Directory for F
+impl<F, A> PortDirectory for F
 where
     F: Fn(Port) -> A + Send + Sync + 'static,
     A: Future<Output = Result<Option<Address>, LookupError>> + Send + 'static,
@@ -65,13 +65,13 @@ impl<A: Into<Address>> FromIterator<(Port, A)> for Table {
     }
 }
 
-impl Directory for Table {
+impl PortDirectory for Table {
     fn find(&self, port: Port) -> Lookup<'_> {
         Box::pin(ready(Ok(self.get(port))))
     }
 }
 
-impl<D: Directory> Directory for std::sync::Arc<D> {
+impl<D: PortDirectory> PortDirectory for std::sync::Arc<D> {
     fn find(&self, port: Port) -> Lookup<'_> {
         D::find(self, port)
     }

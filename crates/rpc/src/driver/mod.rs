@@ -84,7 +84,7 @@ mod unix;
 pub use client::{Client, Pending};
 pub use counters::Datagrams;
 pub use error::BindError;
-pub use lookup::{Directory, Lookup, LookupError, Table};
+pub use lookup::{Lookup, LookupError, PortDirectory, Table};
 pub use request::Request;
 pub use server::Server;
 pub use sockets::Local;

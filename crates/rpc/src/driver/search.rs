@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::endpoint::{Endpoint, Machine, Watch};
-use super::lookup::{Directory, LookupError};
+use super::lookup::{LookupError, PortDirectory};
 use super::sockets::Reach;
 use crate::{Address, CallError, Port, Time};
 
@@ -25,7 +25,7 @@ const LOOKUP: Policy = Policy::from_millis(50, 2_000);
 
 /// State of the lookups.
 pub(super) struct Search {
-    directory: Arc<dyn Directory>,
+    directory: Arc<dyn PortDirectory>,
     /// Whether packets may leave this machine.
     has_key: bool,
     running: HashSet<Port>,
@@ -45,7 +45,7 @@ pub(super) trait Searches: Machine {
 }
 
 impl Search {
-    pub(super) fn new(directory: Arc<dyn Directory>, has_key: bool) -> Self {
+    pub(super) fn new(directory: Arc<dyn PortDirectory>, has_key: bool) -> Self {
         Self { directory, has_key, running: HashSet::new(), refused: None, closed: false }
     }
 
@@ -105,7 +105,7 @@ impl Search {
 
 async fn look_up(
     endpoint: Arc<Endpoint<impl Searches>>,
-    directory: Arc<dyn Directory>,
+    directory: Arc<dyn PortDirectory>,
     port: Port,
 ) {
     tokio::select! {
@@ -136,7 +136,7 @@ enum LookupEnd {
 /// Asks the directory until there is an answer, or no call waits for one any more.
 async fn find(
     endpoint: &Arc<Endpoint<impl Searches>>,
-    directory: &dyn Directory,
+    directory: &dyn PortDirectory,
     port: Port,
 ) -> LookupEnd {
     let mut backoff = Backoff::new(LOOKUP);
@@ -154,7 +154,7 @@ async fn find(
 }
 
 /// Asks the directory once. A panic of the directory's code counts as a failed lookup.
-async fn ask(directory: &dyn Directory, port: Port) -> Result<Option<Address>, LookupError> {
+async fn ask(directory: &dyn PortDirectory, port: Port) -> Result<Option<Address>, LookupError> {
     let mut answer = None;
     poll_fn(|cx| {
         let poll = || answer.get_or_insert_with(|| directory.find(port)).as_mut().poll(cx);

@@ -42,7 +42,7 @@ pub(super) enum Stage {
 }
 
 /// Work outside the lock.
-pub(super) enum Effect {
+pub(super) enum ServiceEffect {
     Arrived(Arc<Notify>),
     Cancelled(Arc<OpenRequest>),
 }
@@ -72,14 +72,14 @@ impl Service {
         client: Identity,
         body: Bytes,
         limit: Duration,
-    ) -> Option<Effect> {
+    ) -> Option<ServiceEffect> {
         if self.stage != Stage::Serving {
             self.abandon(id);
             return None;
         }
         let open = self.open.insert(id, self.now + limit);
         self.arrived.push_back(Arrived { id, client, body, limit, received: Instant::now(), open });
-        Some(Effect::Arrived(self.wake.clone()))
+        Some(ServiceEffect::Arrived(self.wake.clone()))
     }
 
     pub(super) fn reply(
@@ -138,7 +138,7 @@ impl Bounded for Config {
 
 impl Machine for Service {
     type Config = Config;
-    type Effect = Effect;
+    type Effect = ServiceEffect;
 
     fn new(config: Config) -> Self {
         Self {
@@ -168,20 +168,20 @@ impl Machine for Service {
         self.core.poll_transmit()
     }
 
-    fn poll_effect(&mut self) -> Option<Effect> {
+    fn poll_effect(&mut self) -> Option<ServiceEffect> {
         while let Some(event) = self.core.poll_event() {
             let effect = match event {
                 Event::Request { id, client, body, limit } => self.arrive(id, client, body, limit),
                 Event::Cancelled { id, why } => {
                     debug!(request = %id, ?why, "request cancelled");
-                    self.settle(id).map(Effect::Cancelled)
+                    self.settle(id).map(ServiceEffect::Cancelled)
                 }
             };
             if effect.is_some() {
                 return effect;
             }
         }
-        self.open.pop(self.now).map(Effect::Cancelled)
+        self.open.pop(self.now).map(ServiceEffect::Cancelled)
     }
 
     fn poll_timeout(&self) -> Option<Time> {
@@ -222,10 +222,10 @@ impl Machine for Service {
         self.wake.notify_one();
     }
 
-    fn perform(_endpoint: &Arc<Endpoint<Self>>, effect: Effect) {
+    fn perform(_endpoint: &Arc<Endpoint<Self>>, effect: ServiceEffect) {
         match effect {
-            Effect::Arrived(wake) => wake.notify_one(),
-            Effect::Cancelled(request) => request.token.cancel(),
+            ServiceEffect::Arrived(wake) => wake.notify_one(),
+            ServiceEffect::Cancelled(request) => request.token.cancel(),
         }
     }
 }

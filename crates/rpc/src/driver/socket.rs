@@ -22,8 +22,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Sleep, sleep};
 
-use super::counters::Counters;
-use super::inbox::Inbox;
+use super::counters::SocketCounters;
+use super::inbox::ReceiveBuffer;
 use super::outbox::{Outbox, SendOutcome};
 use super::{readiness, unix};
 use crate::{Address, Transmit};
@@ -41,19 +41,19 @@ const WATCH_AGAIN: Duration = Duration::from_millis(20);
 
 /// Kinds of sockets.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum SocketKind {
     /// A UDP socket, for any peer.
     Udp,
     /// A server's Unix socket at a path: every process with write permission may send to it.
     UnixServer,
     /// A client's Unix socket, connected to one server: the kernel lets no other process send to
     /// it.
-    UnixClient(Address, UnixAddr, Mutex<Link>),
+    UnixClient(Address, UnixAddr, Mutex<ConnectedPeer>),
 }
 
 /// Peer that a client's Unix socket is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
+pub(super) enum ConnectedPeer {
     Server,
     /// The socket itself, because the server is dead.
     Itself,
@@ -63,7 +63,7 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: AsyncFd<OwnedFd>,
-    kind: Kind,
+    kind: SocketKind,
     outgoing: Mutex<Outgoing>,
 }
 
@@ -87,7 +87,7 @@ struct Outgoing {
 
 impl Socket {
     /// Takes over a nonblocking socket. Must be called inside a tokio runtime.
-    pub(super) fn new(fd: OwnedFd, kind: Kind) -> io::Result<Self> {
+    pub(super) fn new(fd: OwnedFd, kind: SocketKind) -> io::Result<Self> {
         let fd = readiness::of(fd, Interest::READABLE)?;
         Ok(Self { fd, kind, outgoing: Mutex::default() })
     }
@@ -103,7 +103,7 @@ impl Socket {
 
     /// Sends the datagrams that the kernel takes now, and the rest when the kernel takes more. All
     /// of `datagrams` have one destination.
-    pub(super) fn send(&self, datagrams: &[Transmit], counters: &Counters) {
+    pub(super) fn send(&self, datagrams: &[Transmit], counters: &SocketCounters) {
         let mut rest = datagrams;
         while let Some(first) = rest.first() {
             let run = run_length(rest);
@@ -121,7 +121,7 @@ impl Socket {
         }
     }
 
-    fn one_by_one(&self, datagrams: &[Transmit], counters: &Counters) {
+    fn one_by_one(&self, datagrams: &[Transmit], counters: &SocketCounters) {
         for datagram in datagrams {
             match self.send_one(&datagram.to, &datagram.packet) {
                 Ok(()) => counters.sent(1),
@@ -153,7 +153,9 @@ impl Socket {
 
     fn send_one(&self, to: &Address, packet: &[u8]) -> nix::Result<()> {
         match (&self.kind, to) {
-            (Kind::UnixClient(_, server, link), _) => self.send_to_server(packet, server, link),
+            (SocketKind::UnixClient(_, server, link), _) => {
+                self.send_to_server(packet, server, link)
+            }
             (_, Address::Udp(to)) => self.send_to(packet, &SockaddrStorage::from(*to)),
             (_, Address::Unix(path)) => self.send_to(packet, &unix::address_of(path)?),
         }
@@ -169,37 +171,37 @@ impl Socket {
         &self,
         packet: &[u8],
         server: &UnixAddr,
-        link: &Mutex<Link>,
+        link: &Mutex<ConnectedPeer>,
     ) -> nix::Result<()> {
         let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
         let send = || send(self.raw(), packet, MsgFlags::empty()).map(drop);
-        if *link == Link::Server {
+        if *link == ConnectedPeer::Server {
             match send() {
                 Err(error) if is_nobody(error) => {}
                 other => return other,
             }
         }
         let sent = connect(self.raw(), server).and_then(|()| {
-            *link = Link::Server;
+            *link = ConnectedPeer::Server;
             send()
         });
         if sent.is_err_and(is_nobody) && unix::connect_to_self(self.raw()).is_ok() {
-            *link = Link::Itself;
+            *link = ConnectedPeer::Itself;
         }
         sent
     }
 
     /// Connects to the socket that is at the server's path now, if this socket is a client's.
     pub(super) fn connect_again(&self) -> nix::Result<()> {
-        if let Kind::UnixClient(_, server, link) = &self.kind {
+        if let SocketKind::UnixClient(_, server, link) = &self.kind {
             let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
             connect(self.raw(), server)?;
-            *link = Link::Server;
+            *link = ConnectedPeer::Server;
         }
         Ok(())
     }
 
-    fn keep(&self, datagrams: &[Transmit], counters: &Counters) {
+    fn keep(&self, datagrams: &[Transmit], counters: &SocketCounters) {
         let mut outgoing = self.outgoing();
         counters.overflowed(outgoing.outbox.keep(datagrams));
         if let Some(task) = &outgoing.task {
@@ -216,8 +218,8 @@ impl Socket {
     pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
-        inbox: &mut Inbox,
-        counters: &Counters,
+        inbox: &mut ReceiveBuffer,
+        counters: &SocketCounters,
     ) -> Poll<io::Result<()>> {
         loop {
             let mut ready = ready!(self.fd.poll_read_ready(cx))?;
@@ -231,7 +233,7 @@ impl Socket {
         }
     }
 
-    fn receive_all(&self, inbox: &mut Inbox, counters: &Counters) -> Drained {
+    fn receive_all(&self, inbox: &mut ReceiveBuffer, counters: &SocketCounters) -> Drained {
         for _ in 0..ATTEMPTS {
             if !inbox.has_room() {
                 break;
@@ -248,11 +250,11 @@ impl Socket {
         Drained::No
     }
 
-    fn receive(&self, inbox: &mut Inbox) -> nix::Result<Received> {
+    fn receive(&self, inbox: &mut ReceiveBuffer) -> nix::Result<Received> {
         let (buffer, control) = inbox.space();
         let mut buffer = [io::IoSliceMut::new(buffer)];
         let (from, bytes, stride) = match &self.kind {
-            Kind::Udp => {
+            SocketKind::Udp => {
                 let message = recvmsg::<SockaddrStorage>(
                     self.raw(),
                     &mut buffer,
@@ -261,7 +263,7 @@ impl Socket {
                 )?;
                 (message.address.as_ref().and_then(udp_address), message.bytes, stride(&message))
             }
-            Kind::UnixServer => {
+            SocketKind::UnixServer => {
                 let message =
                     recvmsg::<UnixAddr>(self.raw(), &mut buffer, None, MsgFlags::empty())?;
                 (
@@ -270,7 +272,7 @@ impl Socket {
                     None,
                 )
             }
-            Kind::UnixClient(server, ..) => {
+            SocketKind::UnixClient(server, ..) => {
                 let bytes = recv(self.raw(), &mut buffer[0], MsgFlags::empty())?;
                 (Some(server.clone()), bytes, None)
             }
@@ -287,7 +289,7 @@ impl Socket {
         &self,
         cx: &mut Context<'_>,
         writable: &mut Writable,
-        counters: &Counters,
+        counters: &SocketCounters,
     ) {
         while self.has_waiting(cx) {
             let ready = match writable {
@@ -316,7 +318,7 @@ impl Socket {
     }
 
     /// Registers for writability.
-    fn watch(&self, counters: &Counters) -> Writable {
+    fn watch(&self, counters: &SocketCounters) -> Writable {
         let another = self.fd.get_ref().try_clone();
         let registered = another.and_then(|another| readiness::of(another, Interest::WRITABLE));
         registered.map_or_else(|error| Writable::failed(counters, &error), Writable::Registered)
@@ -330,7 +332,7 @@ impl Socket {
         !outgoing.outbox.is_empty()
     }
 
-    fn flush(&self, counters: &Counters) -> Drained {
+    fn flush(&self, counters: &SocketCounters) -> Drained {
         let mut outgoing = self.outgoing();
         outgoing.outbox.flush(|to, packet| match self.send_one(to, packet) {
             Ok(()) => {
@@ -348,7 +350,7 @@ impl Socket {
 }
 
 impl Writable {
-    fn failed(counters: &Counters, error: &io::Error) -> Self {
+    fn failed(counters: &SocketCounters, error: &io::Error) -> Self {
         counters.unwatched(error);
         Self::Failed(Box::pin(sleep(WATCH_AGAIN)))
     }

@@ -15,9 +15,9 @@ use nix::sys::socket::{
 };
 use nix::{libc, setsockopt_impl, sockopt_impl};
 
-use super::counters::Counters;
+use super::counters::SocketCounters;
 use super::error::BindError;
-use super::socket::{Kind, Link, Socket, udp_address};
+use super::socket::{ConnectedPeer, Socket, SocketKind, udp_address};
 use super::task::Task;
 use super::unix::{self, SocketFile};
 use crate::{Address, Key, Transmit};
@@ -135,7 +135,7 @@ impl Sockets {
     fn add_udp(&mut self, at: SocketAddr) -> io::Result<Address> {
         let fd = udp_socket(at)?;
         let bound: SockaddrStorage = getsockname(fd.as_raw_fd())?;
-        let socket = Some(Arc::new(Socket::new(fd, Kind::Udp)?));
+        let socket = Some(Arc::new(Socket::new(fd, SocketKind::Udp)?));
         if at.is_ipv4() {
             self.v4 = socket;
         } else {
@@ -148,7 +148,7 @@ impl Sockets {
     fn add_unix(&mut self, path: &Path, mode: u32) -> io::Result<Address> {
         let (fd, file) = unix::serve(path, mode)?;
         enlarge_buffers(&fd);
-        self.unix = Some(Arc::new(Socket::new(fd, Kind::UnixServer)?));
+        self.unix = Some(Arc::new(Socket::new(fd, SocketKind::UnixServer)?));
         self.file = Mutex::new(Some(file));
         Ok(Address::Unix(path.to_owned()))
     }
@@ -201,7 +201,7 @@ impl Sockets {
     pub(super) fn send(
         &self,
         datagrams: &[Transmit],
-        counters: &Counters,
+        counters: &SocketCounters,
         begin: impl Fn(Arc<Socket>) -> Task,
     ) {
         for run in datagrams.chunk_by(|a, b| a.to == b.to) {
@@ -218,7 +218,7 @@ impl Sockets {
         &self,
         path: &Path,
         run: &[Transmit],
-        counters: &Counters,
+        counters: &SocketCounters,
         begin: &impl Fn(Arc<Socket>) -> Task,
     ) {
         if let Some(socket) = &self.unix {
@@ -253,7 +253,11 @@ impl Sockets {
         let socket = Arc::new(
             Socket::new(
                 fd,
-                Kind::UnixClient(Address::Unix(path.to_owned()), server, Mutex::new(Link::Server)),
+                SocketKind::UnixClient(
+                    Address::Unix(path.to_owned()),
+                    server,
+                    Mutex::new(ConnectedPeer::Server),
+                ),
             )
             .map_err(|error| errno(&error))?,
         );
@@ -289,7 +293,7 @@ fn make_room(connected: &mut HashMap<PathBuf, Connected>, kept: Duration) -> boo
     left.is_some_and(|path| connected.remove(&path).is_some())
 }
 
-fn send_by(socket: Option<&Socket>, run: &[Transmit], counters: &Counters) {
+fn send_by(socket: Option<&Socket>, run: &[Transmit], counters: &SocketCounters) {
     match socket {
         Some(socket) => socket.send(run, counters),
         None => {

@@ -7,11 +7,11 @@ use crate::{MAX_MESSAGE_BYTES, Sequence};
 
 /// The content of a client's packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question<'a> {
+pub enum ClientBody<'a> {
     /// Asks for a ticket.
     Hello,
     /// A request, or a fragment of one.
-    Request(Request<'a>),
+    Request(RequestPart<'a>),
     /// Asks for the state of a request, and for the fragments of its reply in `wanted`.
     Ask(Ask),
     /// Reports replies that have arrived, of requests that live on below the floor. The report has
@@ -31,7 +31,7 @@ pub enum Question<'a> {
     },
 }
 
-impl Question<'_> {
+impl ClientBody<'_> {
     /// Returns the request to which an answer would refer.
     pub(crate) fn sequence(&self) -> Option<Sequence> {
         match self {
@@ -45,7 +45,7 @@ impl Question<'_> {
 
 /// A request, or a fragment of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct RequestPart<'a> {
     /// Sequence of the request, which names it within the session.
     pub sequence: Sequence,
     /// Lowest sequence that hasn't ended at the client and isn't known to be received. Below the
@@ -80,7 +80,7 @@ pub struct Ask {
 
 /// The content of a server's packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer<'a> {
+pub enum ServerBody<'a> {
     /// Admits the client by the header's ticket.
     Welcome(Terms),
     /// The reply, or a fragment of it.
@@ -143,7 +143,7 @@ pub enum Refusal {
     Busy,
     /// The request is longer than the server takes.
     TooLong,
-    /// The cancellation is noted: the answer to [`Question::Cancel`].
+    /// The cancellation is noted: the answer to [`ClientBody::Cancel`].
     Cancelled,
     /// The service gave the request up without a reply.
     Abandoned,

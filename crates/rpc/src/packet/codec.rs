@@ -6,8 +6,8 @@ use bytes::{Buf, BufMut, TryGetError};
 use thiserror::Error;
 
 use super::{
-    Answer, Ask, FRAGMENT_HEAD_BYTES, Fragment, Got, HEADER_BYTES, Header, MAX_ENDED, Question,
-    Ranges, Refusal, Request, Terms, millis,
+    Ask, ClientBody, FRAGMENT_HEAD_BYTES, Fragment, Got, HEADER_BYTES, Header, MAX_ENDED, Ranges,
+    Refusal, RequestPart, ServerBody, Terms, millis,
 };
 use crate::key::{Key, Seal, TAG_BYTES};
 use crate::packet::ranges::MAX_RANGES;
@@ -64,10 +64,13 @@ pub struct Opened<B> {
 }
 
 /// Writes a question into `packet`, which is cleared first.
-pub fn seal_question(key: &Key, header: &Header, question: &Question<'_>, packet: &mut Vec<u8>) {
+pub fn seal_question(key: &Key, header: &Header, question: &ClientBody<'_>, packet: &mut Vec<u8>) {
     let data_bytes = match question {
-        Question::Request(request) => request.fragment.data.len(),
-        Question::Hello | Question::Ask(_) | Question::Cancel { .. } | Question::Ended { .. } => 0,
+        ClientBody::Request(request) => request.fragment.data.len(),
+        ClientBody::Hello
+        | ClientBody::Ask(_)
+        | ClientBody::Cancel { .. }
+        | ClientBody::Ended { .. } => 0,
     };
     seal(key.questions(), header, kind_of_question(question), data_bytes, packet, |packet| {
         write_question(question, packet);
@@ -80,12 +83,15 @@ pub fn seal_answer(
     key: &Key,
     header: &Header,
     held: Duration,
-    answer: &Answer<'_>,
+    answer: &ServerBody<'_>,
     packet: &mut Vec<u8>,
 ) {
     let data_bytes = match answer {
-        Answer::Reply { fragment, .. } => fragment.data.len(),
-        Answer::Welcome(_) | Answer::Working { .. } | Answer::Got(_) | Answer::Refused { .. } => 0,
+        ServerBody::Reply { fragment, .. } => fragment.data.len(),
+        ServerBody::Welcome(_)
+        | ServerBody::Working { .. }
+        | ServerBody::Got(_)
+        | ServerBody::Refused { .. } => 0,
     };
     seal(key.answers(), header, kind_of_answer(answer), data_bytes, packet, |packet| {
         packet.put_u32(u32::try_from(held.as_micros()).unwrap_or(u32::MAX));
@@ -97,7 +103,10 @@ pub fn seal_answer(
 ///
 /// # Errors
 /// See [`PacketError`].
-pub fn open_question<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Question<'a>>, PacketError> {
+pub fn open_question<'a>(
+    key: &Key,
+    packet: &'a [u8],
+) -> Result<Opened<ClientBody<'a>>, PacketError> {
     let (kind, header, mut body) = open(key.questions(), packet, &(HELLO..=ENDED))?;
     let body = read_question(kind, &mut body)?;
     Ok(Opened { header, held: Duration::ZERO, body })
@@ -107,7 +116,7 @@ pub fn open_question<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Question<
 ///
 /// # Errors
 /// See [`PacketError`].
-pub fn open_answer<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Answer<'a>>, PacketError> {
+pub fn open_answer<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<ServerBody<'a>>, PacketError> {
     let (kind, header, mut body) = open(key.answers(), packet, &(WELCOME..=REFUSED))?;
     let held = Duration::from_micros(u64::from(body.try_get_u32()?));
     let body = read_answer(kind, &mut body)?;
@@ -177,31 +186,31 @@ fn read_header(rest: &mut &[u8]) -> Result<Header, PacketError> {
     })
 }
 
-fn kind_of_question(question: &Question<'_>) -> u8 {
+fn kind_of_question(question: &ClientBody<'_>) -> u8 {
     match question {
-        Question::Hello => HELLO,
-        Question::Request(_) => REQUEST,
-        Question::Ask(_) => ASK,
-        Question::Cancel { .. } => CANCEL,
-        Question::Ended { .. } => ENDED,
+        ClientBody::Hello => HELLO,
+        ClientBody::Request(_) => REQUEST,
+        ClientBody::Ask(_) => ASK,
+        ClientBody::Cancel { .. } => CANCEL,
+        ClientBody::Ended { .. } => ENDED,
     }
 }
 
-fn write_question(question: &Question<'_>, packet: &mut Vec<u8>) {
+fn write_question(question: &ClientBody<'_>, packet: &mut Vec<u8>) {
     match question {
-        Question::Hello => packet.put_bytes(0, HELLO_PADDING),
-        Question::Request(request) => write_request(request, packet),
-        Question::Ask(ask) => write_ask(ask, packet),
-        Question::Cancel { sequence, floor } => {
+        ClientBody::Hello => packet.put_bytes(0, HELLO_PADDING),
+        ClientBody::Request(request) => write_request(request, packet),
+        ClientBody::Ask(ask) => write_ask(ask, packet),
+        ClientBody::Cancel { sequence, floor } => {
             packet.put_u64(sequence.0);
             packet.put_u64(floor.0);
             packet.put_bytes(0, CANCEL_PADDING);
         }
-        Question::Ended { floor, sequences } => write_ended(*floor, sequences, packet),
+        ClientBody::Ended { floor, sequences } => write_ended(*floor, sequences, packet),
     }
 }
 
-fn write_request(request: &Request<'_>, packet: &mut Vec<u8>) {
+fn write_request(request: &RequestPart<'_>, packet: &mut Vec<u8>) {
     packet.put_u64(request.sequence.0);
     packet.put_u64(request.floor.0);
     packet.put_u32(millis(request.patience));
@@ -226,18 +235,18 @@ fn write_ask(ask: &Ask, packet: &mut Vec<u8>) {
     write_ranges(&ask.wanted, packet);
 }
 
-fn read_question<'a>(kind: u8, body: &mut &'a [u8]) -> Result<Question<'a>, PacketError> {
+fn read_question<'a>(kind: u8, body: &mut &'a [u8]) -> Result<ClientBody<'a>, PacketError> {
     let question = match kind {
         HELLO => {
             skip(body, HELLO_PADDING)?;
-            Question::Hello
+            ClientBody::Hello
         }
-        REQUEST => Question::Request(read_request(body)?),
-        ASK => Question::Ask(read_ask(body)?),
+        REQUEST => ClientBody::Request(read_request(body)?),
+        ASK => ClientBody::Ask(read_ask(body)?),
         CANCEL => {
             let (sequence, floor) = (Sequence(body.try_get_u64()?), Sequence(body.try_get_u64()?));
             skip(body, CANCEL_PADDING)?;
-            Question::Cancel { sequence, floor }
+            ClientBody::Cancel { sequence, floor }
         }
         ENDED => read_ended(body)?,
         _ => return Err(PacketError::Foreign),
@@ -245,8 +254,8 @@ fn read_question<'a>(kind: u8, body: &mut &'a [u8]) -> Result<Question<'a>, Pack
     ended(body).map(|()| question)
 }
 
-fn read_request<'a>(body: &mut &'a [u8]) -> Result<Request<'a>, PacketError> {
-    Ok(Request {
+fn read_request<'a>(body: &mut &'a [u8]) -> Result<RequestPart<'a>, PacketError> {
+    Ok(RequestPart {
         sequence: Sequence(body.try_get_u64()?),
         floor: Sequence(body.try_get_u64()?),
         patience: read_millis(body)?,
@@ -258,13 +267,13 @@ fn read_request<'a>(body: &mut &'a [u8]) -> Result<Request<'a>, PacketError> {
     })
 }
 
-fn read_ended(body: &mut &[u8]) -> Result<Question<'static>, PacketError> {
+fn read_ended(body: &mut &[u8]) -> Result<ClientBody<'static>, PacketError> {
     let floor = Sequence(body.try_get_u64()?);
     let mut sequences = Vec::new();
     while !body.is_empty() && sequences.len() < MAX_ENDED {
         sequences.push(Sequence(body.try_get_u64()?));
     }
-    Ok(Question::Ended { floor, sequences })
+    Ok(ClientBody::Ended { floor, sequences })
 }
 
 fn read_ask(body: &mut &[u8]) -> Result<Ask, PacketError> {
@@ -276,31 +285,31 @@ fn read_ask(body: &mut &[u8]) -> Result<Ask, PacketError> {
     })
 }
 
-fn kind_of_answer(answer: &Answer<'_>) -> u8 {
+fn kind_of_answer(answer: &ServerBody<'_>) -> u8 {
     match answer {
-        Answer::Welcome(_) => WELCOME,
-        Answer::Reply { .. } => REPLY,
-        Answer::Working { .. } => WORKING,
-        Answer::Got(_) => GOT,
-        Answer::Refused { .. } => REFUSED,
+        ServerBody::Welcome(_) => WELCOME,
+        ServerBody::Reply { .. } => REPLY,
+        ServerBody::Working { .. } => WORKING,
+        ServerBody::Got(_) => GOT,
+        ServerBody::Refused { .. } => REFUSED,
     }
 }
 
-fn write_answer(answer: &Answer<'_>, packet: &mut Vec<u8>) {
+fn write_answer(answer: &ServerBody<'_>, packet: &mut Vec<u8>) {
     match answer {
-        Answer::Welcome(terms) => write_terms(terms, packet),
-        Answer::Reply { sequence, fragment } => {
+        ServerBody::Welcome(terms) => write_terms(terms, packet),
+        ServerBody::Reply { sequence, fragment } => {
             packet.put_u64(sequence.0);
             write_fragment(fragment, packet);
         }
-        Answer::Working { sequence } => packet.put_u64(sequence.0),
-        Answer::Got(got) => {
+        ServerBody::Working { sequence } => packet.put_u64(sequence.0),
+        ServerBody::Got(got) => {
             packet.put_u64(got.sequence.0);
             packet.put_u32(got.newest);
             packet.put_u32(got.next);
             write_ranges(&got.beyond, packet);
         }
-        Answer::Refused { sequence, why, terms } => {
+        ServerBody::Refused { sequence, why, terms } => {
             packet.put_u64(sequence.0);
             packet.put_u8(refusal_code(*why));
             write_terms(terms, packet);
@@ -308,16 +317,16 @@ fn write_answer(answer: &Answer<'_>, packet: &mut Vec<u8>) {
     }
 }
 
-fn read_answer<'a>(kind: u8, body: &mut &'a [u8]) -> Result<Answer<'a>, PacketError> {
+fn read_answer<'a>(kind: u8, body: &mut &'a [u8]) -> Result<ServerBody<'a>, PacketError> {
     let answer = match kind {
-        WELCOME => Answer::Welcome(read_terms(body)?),
-        REPLY => Answer::Reply {
+        WELCOME => ServerBody::Welcome(read_terms(body)?),
+        REPLY => ServerBody::Reply {
             sequence: Sequence(body.try_get_u64()?),
             fragment: read_fragment(body)?,
         },
-        WORKING => Answer::Working { sequence: Sequence(body.try_get_u64()?) },
-        GOT => Answer::Got(read_got(body)?),
-        REFUSED => Answer::Refused {
+        WORKING => ServerBody::Working { sequence: Sequence(body.try_get_u64()?) },
+        GOT => ServerBody::Got(read_got(body)?),
+        REFUSED => ServerBody::Refused {
             sequence: Sequence(body.try_get_u64()?),
             why: refusal(body.try_get_u8()?)?,
             terms: read_terms(body)?,

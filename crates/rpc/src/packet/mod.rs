@@ -25,7 +25,7 @@ mod ranges;
 
 use std::time::Duration;
 
-pub use body::{Answer, Ask, Fragment, Got, Question, Refusal, Request, Terms};
+pub use body::{Ask, ClientBody, Fragment, Got, Refusal, RequestPart, ServerBody, Terms};
 pub use codec::{Opened, PacketError, open_answer, open_question, seal_answer, seal_question};
 pub use ranges::Ranges;
 
@@ -36,7 +36,7 @@ use crate::{Epoch, Identity, PacketNumber, Port, Ticket};
 pub(crate) const HEADER_BYTES: usize = 60;
 /// Bytes of the longest body that carries a fragment, without the fragment.
 const FRAGMENT_HEAD_BYTES: usize = 45;
-/// Most sequences in an [`Ended`](Question::Ended).
+/// Most sequences in an [`Ended`](ClientBody::Ended).
 pub const MAX_ENDED: usize = 32;
 /// Length of the longest datagram: what IPv4 can carry in one.
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;

@@ -23,12 +23,12 @@ fn fragment(data: &[u8]) -> Fragment<'_> {
     Fragment { total_bytes: u32::try_from(data.len()).unwrap(), chunk_bytes: 1_024, index: 0, data }
 }
 
-fn request(data: &[u8]) -> Question<'_> {
+fn request(data: &[u8]) -> ClientBody<'_> {
     let sequence = Sequence(8);
     let second = Duration::from_secs(1);
     let (credit_bytes, datagram_bytes) = (9, 10);
     let fragment = fragment(data);
-    Question::Request(Request {
+    ClientBody::Request(RequestPart {
         sequence,
         floor: sequence,
         patience: second,
@@ -40,9 +40,9 @@ fn request(data: &[u8]) -> Question<'_> {
     })
 }
 
-fn ask(wanted: Vec<u32>) -> Question<'static> {
+fn ask(wanted: Vec<u32>) -> ClientBody<'static> {
     let wanted = Ranges::from_indices(wanted);
-    Question::Ask(Ask {
+    ClientBody::Ask(Ask {
         sequence: Sequence(8),
         floor: Sequence(7),
         patience: Duration::from_secs(2),
@@ -50,11 +50,11 @@ fn ask(wanted: Vec<u32>) -> Question<'static> {
     })
 }
 
-fn questions() -> Vec<Question<'static>> {
-    let cancel = Question::Cancel { sequence: Sequence(8), floor: Sequence(7) };
-    let ended = Question::Ended { floor: Sequence(7), sequences: vec![Sequence(3), Sequence(5)] };
+fn questions() -> Vec<ClientBody<'static>> {
+    let cancel = ClientBody::Cancel { sequence: Sequence(8), floor: Sequence(7) };
+    let ended = ClientBody::Ended { floor: Sequence(7), sequences: vec![Sequence(3), Sequence(5)] };
     vec![
-        Question::Hello,
+        ClientBody::Hello,
         request(b""),
         request(b"data"),
         ask(vec![]),
@@ -64,24 +64,25 @@ fn questions() -> Vec<Question<'static>> {
     ]
 }
 
-fn answers() -> Vec<Answer<'static>> {
+fn answers() -> Vec<ServerBody<'static>> {
     let sequence = Sequence(8);
     let got = Got { sequence, newest: 9, next: 3, beyond: Ranges::from_indices(vec![5, 9]) };
-    let refused = |why| Answer::Refused { sequence, why, terms: TERMS };
-    let mut answers = vec![Answer::Welcome(TERMS), Answer::Working { sequence }, Answer::Got(got)];
-    answers.push(Answer::Reply { sequence, fragment: fragment(b"reply") });
+    let refused = |why| ServerBody::Refused { sequence, why, terms: TERMS };
+    let mut answers =
+        vec![ServerBody::Welcome(TERMS), ServerBody::Working { sequence }, ServerBody::Got(got)];
+    answers.push(ServerBody::Reply { sequence, fragment: fragment(b"reply") });
     answers.extend([Refusal::Epoch, Refusal::NoSession, Refusal::Gone, Refusal::Busy].map(refused));
     answers.extend([Refusal::TooLong, Refusal::Cancelled, Refusal::Abandoned].map(refused));
     answers
 }
 
-fn sealed_question(question: &Question<'_>) -> Vec<u8> {
+fn sealed_question(question: &ClientBody<'_>) -> Vec<u8> {
     let mut packet = Vec::new();
     seal_question(&key(), &header(), question, &mut packet);
     packet
 }
 
-fn sealed_answer(answer: &Answer<'_>) -> Vec<u8> {
+fn sealed_answer(answer: &ServerBody<'_>) -> Vec<u8> {
     let mut packet = Vec::new();
     seal_answer(&key(), &header(), Duration::from_micros(77), answer, &mut packet);
     packet
@@ -121,11 +122,12 @@ fn a_packet_cut_or_prolonged_is_refused() {
 fn no_answer_without_a_session_is_longer_than_the_shortest_question() {
     let shortest =
         questions().iter().map(|question| sealed_question(question).len()).min().unwrap();
-    let without_session =
-        |answer: &&Answer<'_>| matches!(answer, Answer::Welcome(_) | Answer::Refused { .. });
-    let hello = sealed_question(&Question::Hello).len();
-    assert!(sealed_answer(&Answer::Welcome(TERMS)).len() <= hello);
-    for question in questions().iter().filter(|question| **question != Question::Hello) {
+    let without_session = |answer: &&ServerBody<'_>| {
+        matches!(answer, ServerBody::Welcome(_) | ServerBody::Refused { .. })
+    };
+    let hello = sealed_question(&ClientBody::Hello).len();
+    assert!(sealed_answer(&ServerBody::Welcome(TERMS)).len() <= hello);
+    for question in questions().iter().filter(|question| **question != ClientBody::Hello) {
         for answer in answers().iter().filter(without_session) {
             assert!(
                 sealed_answer(answer).len() <= sealed_question(question).len(),
@@ -143,8 +145,9 @@ fn a_fragment_fills_its_datagram() {
         let data = vec![0; chunk];
         let mut full = fragment(&data);
         full.chunk_bytes = u32::try_from(chunk).unwrap();
-        let Question::Request(request) = request(b"") else { panic!() };
-        let packet = sealed_question(&Question::Request(Request { fragment: full, ..request }));
+        let ClientBody::Request(request) = request(b"") else { panic!() };
+        let packet =
+            sealed_question(&ClientBody::Request(RequestPart { fragment: full, ..request }));
         assert_eq!(packet.len(), datagram_bytes);
     }
 }
@@ -184,7 +187,7 @@ proptest! {
         if let Ok(opened) = open_question(&key(), &packet) {
             let mut again = Vec::new();
             seal_question(&key(), &opened.header, &opened.body, &mut again);
-            let padded = matches!(opened.body, Question::Hello | Question::Cancel { .. });
+            let padded = matches!(opened.body, ClientBody::Hello | ClientBody::Cancel { .. });
             prop_assert!(padded || again == packet);
         }
         if let Ok(opened) = open_answer(&key(), &packet) {

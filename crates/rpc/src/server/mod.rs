@@ -71,7 +71,9 @@ use thiserror::Error;
 pub use config::{Config, Limits};
 pub use session::RequestId;
 
-use crate::packet::{Answer, Header, PacketError, Question, Refusal, open_question, seal_answer};
+use crate::packet::{
+    ClientBody, Header, PacketError, Refusal, ServerBody, open_question, seal_answer,
+};
 #[cfg(feature = "mutations")]
 use crate::rules::Rule;
 use crate::rules::Rules;
@@ -250,14 +252,14 @@ impl Server {
         now: Time,
         from: &Address,
         header: &Header,
-        question: &Question<'_>,
+        question: &ClientBody<'_>,
     ) {
         let cx = &mut self.cx;
         if header.port != cx.config.port {
             cx.counters.misdirected += 1;
             return;
         }
-        if *question == Question::Hello {
+        if *question == ClientBody::Hello {
             return cx.welcome(now, from, header);
         }
         match (self.sessions.admit(cx, now, from, header, question), question.sequence()) {
@@ -354,7 +356,12 @@ impl Context {
     fn welcome(&mut self, now: Time, from: &Address, header: &Header) {
         let ticket = self.tickets.issue(now, header.client, from);
         let terms = self.config.limits.terms();
-        self.answer(from, &Header { ticket, ..*header }, Duration::ZERO, &Answer::Welcome(terms));
+        self.answer(
+            from,
+            &Header { ticket, ..*header },
+            Duration::ZERO,
+            &ServerBody::Welcome(terms),
+        );
     }
 
     /// Refuses a request. If the session is missing, the refusal has the ticket for a new one.
@@ -380,11 +387,11 @@ impl Context {
             from,
             &Header { ticket, ..*header },
             Duration::ZERO,
-            &Answer::Refused { sequence, why, terms },
+            &ServerBody::Refused { sequence, why, terms },
         );
     }
 
-    fn answer(&mut self, to: &Address, header: &Header, held: Duration, answer: &Answer<'_>) {
+    fn answer(&mut self, to: &Address, header: &Header, held: Duration, answer: &ServerBody<'_>) {
         let header = Header { epoch: self.config.epoch, ..*header };
         let mut packet = Vec::new();
         seal_answer(&self.config.key, &header, held, answer, &mut packet);

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::session::{Asked, Peer, Phase, Request, Session};
+use super::session::{Asked, Peer, RequestPhase, Session, SessionRequest};
 use super::{CancelReason, Context, Event, ReplyError, Timer};
 use crate::fragments::Assembly;
-use crate::packet::{self, Answer, Ask, Fragment, Got, Question, Ranges, Refusal, chunk_bytes};
+use crate::packet::{
+    self, Ask, ClientBody, Fragment, Got, Ranges, Refusal, ServerBody, chunk_bytes,
+};
 use crate::rules::Rule;
 use crate::{ACK_WITHIN, PacketNumber, Sequence, Time};
 
@@ -22,24 +24,24 @@ impl Session {
         cx: &mut Context,
         now: Time,
         number: PacketNumber,
-        question: &Question<'_>,
+        question: &ClientBody<'_>,
     ) {
         let asked = Asked { number, at: now };
         match question {
-            Question::Hello => debug_assert!(false, "a `Hello` needs no session"),
-            Question::Request(request) => {
+            ClientBody::Hello => debug_assert!(false, "a `Hello` needs no session"),
+            ClientBody::Request(request) => {
                 self.raise_floor(cx, request.floor);
                 self.handle_request(cx, asked, request);
             }
-            Question::Ask(ask) => {
+            ClientBody::Ask(ask) => {
                 self.raise_floor(cx, ask.floor);
                 self.handle_ask(cx, asked, ask);
             }
-            Question::Cancel { sequence, floor } => {
+            ClientBody::Cancel { sequence, floor } => {
                 self.raise_floor(cx, *floor);
                 self.handle_cancel(cx, asked, *sequence);
             }
-            Question::Ended { floor, sequences } => {
+            ClientBody::Ended { floor, sequences } => {
                 self.raise_floor(cx, *floor);
                 sequences.iter().for_each(|sequence| self.handle_ended(cx, *sequence));
             }
@@ -55,7 +57,7 @@ impl Session {
     }
 
     /// Handles a packet with a known or an unknown request, or with a fragment of one.
-    fn handle_request(&mut self, cx: &mut Context, asked: Asked, packet: &packet::Request<'_>) {
+    fn handle_request(&mut self, cx: &mut Context, asked: Asked, packet: &packet::RequestPart<'_>) {
         let executes_again = packet.fragment.count() == 1 && !cx.rules.obey(Rule::DuplicateTable);
         match self.requests.get_mut(packet.sequence) {
             Some(request) if request.is_arriving() || !executes_again => {
@@ -70,7 +72,7 @@ impl Session {
     }
 
     /// Returns the refusal of a new request for which there is no room.
-    fn may_begin(&self, cx: &Context, packet: &packet::Request<'_>) -> Result<(), Refusal> {
+    fn may_begin(&self, cx: &Context, packet: &packet::RequestPart<'_>) -> Result<(), Refusal> {
         let (limits, floor) = (&cx.config.limits, self.requests.floor());
         let total_bytes = packet.fragment.total_bytes as usize;
         let ahead = packet.sequence.0.saturating_sub(floor.0);
@@ -95,13 +97,13 @@ impl Session {
     }
 
     /// Adds a request, and executes it if it is complete.
-    fn add(&mut self, cx: &mut Context, asked: Asked, packet: &packet::Request<'_>) {
+    fn add(&mut self, cx: &mut Context, asked: Asked, packet: &packet::RequestPart<'_>) {
         let until = cx.until(asked.at, packet.patience);
         let datagram_bytes =
             cx.config.limits.datagram_bytes(&self.peer.address).min(packet.datagram_bytes as usize);
-        let (request, before) = self.requests.insert(Request {
+        let (request, before) = self.requests.insert(SessionRequest {
             sequence: packet.sequence,
-            phase: Phase::Arriving { assembly: Assembly::of(&packet.fragment) },
+            phase: RequestPhase::Arriving { assembly: Assembly::of(&packet.fragment) },
             acknowledged: false,
             asked,
             until,
@@ -147,9 +149,9 @@ impl Session {
         let ahead = sequence.0.checked_sub(self.requests.floor().0);
         let known_to_come = ahead.is_some_and(|ahead| ahead < limits.requests_per_session as u64);
         if known_to_come && cx.requests < limits.requests {
-            self.requests.insert(Request {
+            self.requests.insert(SessionRequest {
                 sequence,
-                phase: Phase::Ended { why: Refusal::Gone },
+                phase: RequestPhase::Ended { why: Refusal::Gone },
                 acknowledged: false,
                 asked,
                 until: asked.at,
@@ -178,7 +180,7 @@ impl Session {
     ) -> Result<(), ReplyError> {
         let request = self.requests.executing(sequence).ok_or(ReplyError::NotWaiting)?;
         cx.timers.cancel(Timer::Acknowledge(self.peer.id_of(sequence)));
-        self.peer.enter(cx, request, Phase::Done { reply });
+        self.peer.enter(cx, request, RequestPhase::Done { reply });
         self.peer.send_reply(cx, now, request, None);
         if !cx.rules.obey(Rule::KeepReplies)
             && let Some(request) = self.requests.remove(sequence)
@@ -196,7 +198,7 @@ impl Session {
     ) -> Result<(), ReplyError> {
         let request = self.requests.executing(sequence).ok_or(ReplyError::NotWaiting)?;
         cx.timers.cancel(Timer::Acknowledge(self.peer.id_of(sequence)));
-        self.peer.enter(cx, request, Phase::Ended { why: Refusal::Abandoned });
+        self.peer.enter(cx, request, RequestPhase::Ended { why: Refusal::Abandoned });
         self.peer.refuse(cx, request.asked, sequence, Refusal::Abandoned);
         Ok(())
     }
@@ -229,12 +231,12 @@ impl Session {
 
     /// Ends a request that was taken from the table, because no caller awaits its reply any more.
     /// The request stays known as ended until the floor has passed it.
-    fn end(&mut self, cx: &mut Context, mut request: Request, why: CancelReason) {
+    fn end(&mut self, cx: &mut Context, mut request: SessionRequest, why: CancelReason) {
         let above = request.sequence >= self.requests.floor();
         self.peer.forget(cx, &request, why);
         if above && cx.rules.obey(Rule::RememberEnded) {
             if request.is_open() {
-                request.phase = Phase::Ended { why: Refusal::Gone };
+                request.phase = RequestPhase::Ended { why: Refusal::Gone };
             }
             request.acknowledged = false;
             self.requests.insert(request);
@@ -251,7 +253,7 @@ impl Session {
     }
 }
 
-impl Request {
+impl SessionRequest {
     /// Notes a question about the request, after which the client may ask again until `until`.
     fn asked_again(&mut self, asked: Asked, until: Time) {
         self.asked = asked;
@@ -264,8 +266,8 @@ impl Peer {
     fn handle_known(
         &mut self,
         cx: &mut Context,
-        request: &mut Request,
-        packet: &packet::Request<'_>,
+        request: &mut SessionRequest,
+        packet: &packet::RequestPart<'_>,
     ) {
         if request.is_arriving() {
             self.handle_fragment(cx, request, packet);
@@ -278,10 +280,10 @@ impl Peer {
     fn handle_fragment(
         &mut self,
         cx: &mut Context,
-        request: &mut Request,
-        packet: &packet::Request<'_>,
+        request: &mut SessionRequest,
+        packet: &packet::RequestPart<'_>,
     ) {
-        let Phase::Arriving { assembly } = &mut request.phase else {
+        let RequestPhase::Arriving { assembly } = &mut request.phase else {
             return debug_assert!(false, "only a request that arrives takes fragments");
         };
         if !assembly.fits(&packet.fragment) {
@@ -292,7 +294,7 @@ impl Peer {
         let new = assembly.add(&packet.fragment);
         if assembly.is_complete() {
             let (body, body_bytes) = (assembly.take_message(), assembly.bytes());
-            self.enter(cx, request, Phase::Executing { body_bytes });
+            self.enter(cx, request, RequestPhase::Executing { body_bytes });
             self.execute(cx, request, body, packet.limit);
         } else if !new || overtook || packet.report {
             self.report(cx, request.asked.at, request, packet.fragment.index);
@@ -300,7 +302,7 @@ impl Peer {
     }
 
     /// Gives a complete request to the service, once.
-    fn execute(&self, cx: &mut Context, request: &Request, body: Bytes, limit: Duration) {
+    fn execute(&self, cx: &mut Context, request: &SessionRequest, body: Bytes, limit: Duration) {
         let id = self.id_of(request.sequence);
         cx.counters.executed += 1;
         cx.timers.set(Timer::Acknowledge(id), request.asked.at + ACK_WITHIN);
@@ -308,30 +310,36 @@ impl Peer {
     }
 
     /// Tells the client the state of its request, or sends the `wanted` fragments of the reply.
-    fn tell(&self, cx: &mut Context, now: Time, request: &mut Request, wanted: Option<&Ranges>) {
+    fn tell(
+        &self,
+        cx: &mut Context,
+        now: Time,
+        request: &mut SessionRequest,
+        wanted: Option<&Ranges>,
+    ) {
         match &request.phase {
-            Phase::Arriving { assembly } => {
+            RequestPhase::Arriving { assembly } => {
                 let newest = assembly.end().saturating_sub(1);
                 self.report(cx, now, request, newest);
             }
-            Phase::Executing { .. } => {
+            RequestPhase::Executing { .. } => {
                 request.acknowledged = true;
-                self.answer(cx, now, request, &Answer::Working { sequence: request.sequence });
+                self.answer(cx, now, request, &ServerBody::Working { sequence: request.sequence });
             }
-            Phase::Done { .. } => self.send_reply(cx, now, request, wanted),
-            Phase::Ended { why } => self.refuse(cx, request.asked, request.sequence, *why),
+            RequestPhase::Done { .. } => self.send_reply(cx, now, request, wanted),
+            RequestPhase::Ended { why } => self.refuse(cx, request.asked, request.sequence, *why),
         }
     }
 
     /// Reports the fragments that have arrived.
-    fn report(&self, cx: &mut Context, now: Time, request: &mut Request, newest: u32) {
-        let Phase::Arriving { assembly } = &request.phase else {
+    fn report(&self, cx: &mut Context, now: Time, request: &mut SessionRequest, newest: u32) {
+        let RequestPhase::Arriving { assembly } = &request.phase else {
             return debug_assert!(false, "only a request that arrives has fragments");
         };
         let (next, beyond) = (assembly.next(), assembly.beyond());
         let got = Got { sequence: request.sequence, newest, next, beyond };
         request.acknowledged = true;
-        self.answer(cx, now, request, &Answer::Got(got));
+        self.answer(cx, now, request, &ServerBody::Got(got));
     }
 
     /// Sends the wanted fragments of a reply, or its beginning.
@@ -339,12 +347,12 @@ impl Peer {
         &self,
         cx: &mut Context,
         now: Time,
-        request: &mut Request,
+        request: &mut SessionRequest,
         wanted: Option<&Ranges>,
     ) {
         let burst_bytes = cx.config.limits.burst_bytes;
         let (sequence, chunk_bytes) = (request.sequence, request.chunk_bytes);
-        let Phase::Done { reply } = &request.phase else {
+        let RequestPhase::Done { reply } = &request.phase else {
             return debug_assert!(false, "only a request that is done has a reply");
         };
         request.acknowledged |= reply.len() > chunk_bytes as usize;
@@ -355,12 +363,12 @@ impl Peer {
             None => first.collect(),
         };
         for fragment in indices.into_iter().map_while(|index| piece(reply, chunk_bytes, index)) {
-            self.answer(cx, now, request, &Answer::Reply { sequence, fragment });
+            self.answer(cx, now, request, &ServerBody::Reply { sequence, fragment });
         }
     }
 
     /// Changes a request's phase, and counts the bytes that the session keeps for it.
-    fn enter(&mut self, cx: &mut Context, request: &mut Request, phase: Phase) {
+    fn enter(&mut self, cx: &mut Context, request: &mut SessionRequest, phase: RequestPhase) {
         debug_assert!(request.phase.leads_to(&phase), "{:?} to {phase:?}", request.phase);
         self.release(cx, request.bytes());
         request.phase = phase;
@@ -368,7 +376,7 @@ impl Peer {
     }
 
     /// Releases the timers and bytes of a request that was taken from its session.
-    fn forget(&mut self, cx: &mut Context, request: &Request, why: CancelReason) {
+    fn forget(&mut self, cx: &mut Context, request: &SessionRequest, why: CancelReason) {
         let id = self.id_of(request.sequence);
         self.release(cx, request.bytes());
         cx.requests -= 1;
@@ -394,7 +402,13 @@ impl Peer {
         self.bytes -= bytes;
     }
 
-    fn answer(&self, cx: &mut Context, now: Time, request: &Request, answer: &Answer<'_>) {
+    fn answer(
+        &self,
+        cx: &mut Context,
+        now: Time,
+        request: &SessionRequest,
+        answer: &ServerBody<'_>,
+    ) {
         let Asked { number, at } = request.asked;
         let header = self.header(&cx.config, number);
         cx.answer(&self.address, &header, now.since(at), answer);

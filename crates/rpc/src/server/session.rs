@@ -76,16 +76,16 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Requests {
     floor: Sequence,
-    table: BTreeMap<Sequence, Request>,
-    late: BTreeMap<Sequence, Request>,
+    table: BTreeMap<Sequence, SessionRequest>,
+    late: BTreeMap<Sequence, SessionRequest>,
 }
 
 /// One request.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct SessionRequest {
     pub(super) sequence: Sequence,
     /// Phase, which only `requests.rs` changes.
-    pub(super) phase: Phase,
+    pub(super) phase: RequestPhase,
     /// Whether the client knows that the server has the request, or a part of it. Then the floor
     /// doesn't tell whether the request has ended.
     pub(super) acknowledged: bool,
@@ -106,7 +106,7 @@ pub(super) struct Asked {
 }
 
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum RequestPhase {
     Arriving {
         assembly: Assembly,
     },
@@ -124,7 +124,7 @@ pub(super) enum Phase {
     },
 }
 
-impl Phase {
+impl RequestPhase {
     /// Returns whether a request in this phase may enter the phase `next`: see the diagram of
     /// [the module](super).
     pub(super) fn leads_to(&self, next: &Self) -> bool {
@@ -136,31 +136,31 @@ impl Phase {
     }
 }
 
-impl Request {
+impl SessionRequest {
     /// Returns the bytes that the request keeps.
     pub(super) fn bytes(&self) -> usize {
         match &self.phase {
-            Phase::Arriving { assembly } => assembly.bytes(),
-            Phase::Executing { body_bytes } => *body_bytes,
-            Phase::Done { reply } => reply.len(),
-            Phase::Ended { .. } => 0,
+            RequestPhase::Arriving { assembly } => assembly.bytes(),
+            RequestPhase::Executing { body_bytes } => *body_bytes,
+            RequestPhase::Done { reply } => reply.len(),
+            RequestPhase::Ended { .. } => 0,
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self.phase, Phase::Ended { .. })
+        !matches!(self.phase, RequestPhase::Ended { .. })
     }
 
     pub(super) fn is_arriving(&self) -> bool {
-        matches!(self.phase, Phase::Arriving { .. })
+        matches!(self.phase, RequestPhase::Arriving { .. })
     }
 
     pub(super) fn is_executing(&self) -> bool {
-        matches!(self.phase, Phase::Executing { .. })
+        matches!(self.phase, RequestPhase::Executing { .. })
     }
 
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done { .. })
+        matches!(self.phase, RequestPhase::Done { .. })
     }
 }
 
@@ -215,21 +215,24 @@ impl Requests {
     }
 
     pub(super) fn has_open(&self) -> bool {
-        self.table.values().chain(self.late.values()).any(Request::is_open)
+        self.table.values().chain(self.late.values()).any(SessionRequest::is_open)
     }
 
-    pub(super) fn get_mut(&mut self, sequence: Sequence) -> Option<&mut Request> {
+    pub(super) fn get_mut(&mut self, sequence: Sequence) -> Option<&mut SessionRequest> {
         self.table.get_mut(&sequence).or_else(|| self.late.get_mut(&sequence))
     }
 
     /// Returns a request that waits for its reply.
-    pub(super) fn executing(&mut self, sequence: Sequence) -> Option<&mut Request> {
+    pub(super) fn executing(&mut self, sequence: Sequence) -> Option<&mut SessionRequest> {
         self.get_mut(sequence).filter(|request| request.is_executing())
     }
 
     /// Adds a request to the table. Returns the request, and an earlier one with the same sequence,
     /// which only a broken rule permits.
-    pub(super) fn insert(&mut self, request: Request) -> (&mut Request, Option<Request>) {
+    pub(super) fn insert(
+        &mut self,
+        request: SessionRequest,
+    ) -> (&mut SessionRequest, Option<SessionRequest>) {
         match self.table.entry(request.sequence) {
             Entry::Vacant(vacant) => (vacant.insert(request), None),
             Entry::Occupied(mut occupied) => {
@@ -239,24 +242,24 @@ impl Requests {
         }
     }
 
-    pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Request> {
+    pub(super) fn remove(&mut self, sequence: Sequence) -> Option<SessionRequest> {
         self.table.remove(&sequence).or_else(|| self.late.remove(&sequence))
     }
 
     /// Removes a request whose reply is kept.
-    pub(super) fn remove_done(&mut self, sequence: Sequence) -> Option<Request> {
+    pub(super) fn remove_done(&mut self, sequence: Sequence) -> Option<SessionRequest> {
         let is_done = self.get_mut(sequence).is_some_and(|request| request.is_done());
         is_done.then(|| self.remove(sequence)).flatten()
     }
 
     /// Takes all requests out.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Request> + use<> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = SessionRequest> + use<> {
         let (table, late) = (std::mem::take(&mut self.table), std::mem::take(&mut self.late));
         table.into_values().chain(late.into_values())
     }
 
     /// Raises the floor. Returns the requests that thereby have ended.
-    pub(super) fn raise(&mut self, floor: Sequence) -> Vec<Request> {
+    pub(super) fn raise(&mut self, floor: Sequence) -> Vec<SessionRequest> {
         self.floor = self.floor.max(floor);
         let mut ended = Vec::new();
         while let Some(lowest) =

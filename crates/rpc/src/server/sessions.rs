@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::session::{Session, SessionKey};
 use super::{CancelReason, Context, Timer};
-use crate::packet::{Header, Question, Refusal};
+use crate::packet::{ClientBody, Header, Refusal};
 use crate::rules::Rule;
 use crate::{Address, ClientGeneration, ClientId, Identity, Time};
 
@@ -47,7 +47,7 @@ impl Sessions {
         now: Time,
         from: &Address,
         header: &Header,
-        question: &Question<'_>,
+        question: &ClientBody<'_>,
     ) -> Result<&mut Session, NotAdmitted> {
         if header.epoch != cx.config.epoch && cx.rules.obey(Rule::ServerEpoch) {
             return Err(NotAdmitted::Refused(Refusal::Epoch));
@@ -76,9 +76,9 @@ impl Sessions {
         now: Time,
         from: &Address,
         header: &Header,
-        question: &Question<'_>,
+        question: &ClientBody<'_>,
     ) -> Result<&mut Session, NotAdmitted> {
-        let Question::Request(request) = question else {
+        let ClientBody::Request(request) = question else {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         };
         let (ticket, client) = (header.ticket, header.client);

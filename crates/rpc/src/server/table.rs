@@ -1,9 +1,9 @@
 //! Test of the table in [the server's documentation](super) against the code.
 
-use super::session::Phase;
+use super::session::RequestPhase;
 use super::*;
 use crate::packet::{
-    Ask, Fragment, Opened, Question, Ranges, Request, Terms, open_answer, seal_question,
+    Ask, ClientBody, Fragment, Opened, Ranges, RequestPart, Terms, open_answer, seal_question,
 };
 use crate::{
     ACK_WITHIN, ClientGeneration, ClientId, Epoch, Key, PacketNumber, Port, Ticket, table,
@@ -50,11 +50,11 @@ const INPUTS: [(&str, Step); 14] = [
     ("Cancel", cancel),
     ("Ended", |rig| {
         let (floor, sequences) = (Sequence(0), vec![SEQUENCE]);
-        rig.question(&Question::Ended { floor, sequences });
+        rig.question(&ClientBody::Ended { floor, sequences });
     }),
     ("floor passes", |rig| {
         let (floor, sequences) = (Sequence(2), Vec::new());
-        rig.question(&Question::Ended { floor, sequences });
+        rig.question(&ClientBody::Ended { floor, sequences });
     }),
     ("service replies", reply),
     ("service abandons", |rig| {
@@ -77,7 +77,7 @@ fn address() -> Address {
 }
 
 fn cancel(rig: &mut Rig) {
-    rig.question(&Question::Cancel { sequence: SEQUENCE, floor: Sequence(0) });
+    rig.question(&ClientBody::Cancel { sequence: SEQUENCE, floor: Sequence(0) });
 }
 
 fn reply(rig: &mut Rig) {
@@ -112,7 +112,7 @@ impl Rig {
     }
 
     fn request(&mut self, sequence: Sequence, body: &[u8], index: u32) {
-        self.question(&Question::Request(Request {
+        self.question(&ClientBody::Request(RequestPart {
             sequence,
             floor: Sequence(0),
             patience: PATIENCE,
@@ -126,10 +126,10 @@ impl Rig {
 
     fn ask(&mut self, wanted: Ranges) {
         let (sequence, floor, patience) = (SEQUENCE, Sequence(0), PATIENCE);
-        self.question(&Question::Ask(Ask { sequence, floor, patience, wanted }));
+        self.question(&ClientBody::Ask(Ask { sequence, floor, patience, wanted }));
     }
 
-    fn question(&mut self, question: &Question<'_>) {
+    fn question(&mut self, question: &ClientBody<'_>) {
         let (number, mut packet) = (PacketNumber(self.next_number), Vec::new());
         self.next_number += 1;
         let Self { client, ticket, .. } = *self;
@@ -163,12 +163,12 @@ impl Rig {
         while let Some(transmit) = self.server.poll_transmit() {
             let Opened { body, .. } = open_answer(&Key::none(), &transmit.packet).unwrap();
             self.outputs.push(match body {
-                Answer::Welcome(Terms { .. }) => "Welcome",
-                Answer::Reply { .. } => "Reply",
-                Answer::Working { .. } => "Working",
-                Answer::Got(got) if got.sequence != SEQUENCE => continue,
-                Answer::Got(_) => "Got",
-                Answer::Refused { why, .. } => match why {
+                ServerBody::Welcome(Terms { .. }) => "Welcome",
+                ServerBody::Reply { .. } => "Reply",
+                ServerBody::Working { .. } => "Working",
+                ServerBody::Got(got) if got.sequence != SEQUENCE => continue,
+                ServerBody::Got(_) => "Got",
+                ServerBody::Refused { why, .. } => match why {
                     Refusal::Epoch => "Epoch",
                     Refusal::NoSession => "NoSession",
                     Refusal::Gone => "Gone",
@@ -191,10 +191,10 @@ impl Rig {
         };
         let mark = if request.acknowledged { ", acknowledged" } else { "" };
         let name = match request.phase {
-            Phase::Arriving { .. } => return "Arriving".to_owned(),
-            Phase::Executing { .. } => "Executing",
-            Phase::Done { .. } => "Done",
-            Phase::Ended { .. } => return "Ended".to_owned(),
+            RequestPhase::Arriving { .. } => return "Arriving".to_owned(),
+            RequestPhase::Executing { .. } => "Executing",
+            RequestPhase::Done { .. } => "Done",
+            RequestPhase::Ended { .. } => return "Ended".to_owned(),
         };
         format!("{name}{mark}")
     }

@@ -1,7 +1,7 @@
 //! Trace of a schedule's events, printed only when a failed seed runs again.
 
 use rpc::Key;
-use rpc::packet::{Answer, Question, open_answer, open_question};
+use rpc::packet::{ClientBody, ServerBody, open_answer, open_question};
 
 use crate::network::Flight;
 
@@ -43,7 +43,7 @@ fn describe(packet: &[u8], key: &Key) -> String {
     if let Ok(question) = open_question(key, packet) {
         let header = question.header;
         let said = match question.body {
-            Question::Request(request) => format!(
+            ClientBody::Request(request) => format!(
                 "Request {} floor {} piece {}/{} patience {:?} limit {:?} credit {}",
                 request.sequence,
                 request.floor,
@@ -69,7 +69,7 @@ fn describe(packet: &[u8], key: &Key) -> String {
     };
     let header = answer.header;
     let said = match answer.body {
-        Answer::Reply { sequence, fragment } => {
+        ServerBody::Reply { sequence, fragment } => {
             format!(
                 "Reply {sequence} piece {}/{} of {} bytes",
                 fragment.index,

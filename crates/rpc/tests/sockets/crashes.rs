@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rpc::driver::{Client, Directory, Server, Table};
+use rpc::driver::{Client, PortDirectory, Server, Table};
 use rpc::{Address, CallError, EpochFile, Execution, IdentityFile, Key, Port};
 use tokio::task::JoinSet;
 
@@ -40,7 +40,7 @@ async fn server_process() {
 }
 
 /// Returns a directory that reads the address from a file: each generation has another.
-fn directory(folder: PathBuf) -> impl Directory {
+fn directory(folder: PathBuf) -> impl PortDirectory {
     move |_| {
         let found = fs::read_to_string(folder.join("address")).map_err(Into::into);
         std::future::ready(found.map(|address| Some(Address::Udp(address.parse().unwrap()))))

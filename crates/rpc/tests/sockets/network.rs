@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rpc::driver::{Client, Local, Server, Table};
 use rpc::{Address, Epoch, Key, Port};
-use testbed::{Link, Network};
+use testbed::{LinkConditions, Network};
 use tokio::task::JoinSet;
 
 use crate::process::{Process, folder};
@@ -73,8 +73,11 @@ fn key() -> Key {
 
 #[test]
 fn a_hundred_thousand_calls_where_a_tenth_is_lost_and_a_quarter_overtakes() {
-    let link =
-        Link { round_trip: Duration::from_millis(2), lost_percent: 10, overtaking_percent: 25 };
+    let link = LinkConditions {
+        round_trip: Duration::from_millis(2),
+        lost_percent: 10,
+        overtaking_percent: 25,
+    };
     let network = Network::with(&link).unwrap();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("address"), network.address(1).to_string()).unwrap();

@@ -31,7 +31,7 @@ pub(super) struct Layout {
     pub(super) log: PathBuf,
 }
 
-struct Owner {
+struct FileOwner {
     user: Uid,
     group: Gid,
 }
@@ -60,7 +60,7 @@ impl Layout {
         Ok(layout)
     }
 
-    fn make_queues(&self, owner: &Owner) -> Result<()> {
+    fn make_queues(&self, owner: &FileOwner) -> Result<()> {
         for name in PRIVATE_QUEUES {
             make(&self.queue.join(name), 0o700, Some(owner.user), None)?;
         }
@@ -87,12 +87,12 @@ impl Layout {
     }
 }
 
-fn owner() -> Result<Owner> {
+fn owner() -> Result<FileOwner> {
     let user = User::from_name(MAIL_OWNER)?
         .with_context(|| format!("user {MAIL_OWNER}: missing; install Postfix"))?;
     let group = Group::from_name(SETGID_GROUP)?
         .with_context(|| format!("group {SETGID_GROUP}: missing; install Postfix"))?;
-    Ok(Owner { user: user.uid, group: group.gid })
+    Ok(FileOwner { user: user.uid, group: group.gid })
 }
 
 fn make(path: &Path, mode: u32, user: Option<Uid>, group: Option<Gid>) -> Result<()> {

@@ -11,7 +11,7 @@ const RECEIVED: &str = "received:";
 
 /// State of reading a message.
 #[derive(Default)]
-struct Reader {
+struct MessageReader {
     in_body: bool,
     received_seen: u32,
     line: Vec<u8>,
@@ -23,7 +23,7 @@ pub(super) fn read(
     keep: bool,
     delivery: &mut Delivery,
 ) -> io::Result<bool> {
-    let mut reader = Reader::default();
+    let mut reader = MessageReader::default();
     let mut content = keep.then(Vec::new);
     loop {
         reader.line.clear();
@@ -47,7 +47,7 @@ pub(super) fn read(
     Ok(true)
 }
 
-impl Reader {
+impl MessageReader {
     /// Reads one line of the header. Only the topmost Received field is read beyond its first line.
     fn header_line(&mut self, delivery: &mut Delivery) {
         let Ok(line) = std::str::from_utf8(&self.line) else { return };

@@ -29,7 +29,7 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// Answer of the sink to a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum SinkAnswer {
     /// 250: accepted.
     Accept,
     /// 450: Postfix will try again.
@@ -38,7 +38,7 @@ pub enum Answer {
     Reject,
 }
 
-type Judge = dyn Fn(&str) -> Answer + Send + Sync;
+type Judge = dyn Fn(&str) -> SinkAnswer + Send + Sync;
 
 /// State that sessions share.
 struct Shared {
@@ -60,7 +60,7 @@ pub struct SinkBuilder {
 impl SinkBuilder {
     /// Answers each recipient as `judge` says, which gets the address without brackets.
     #[must_use]
-    pub fn answer(mut self, judge: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn answer(mut self, judge: impl Fn(&str) -> SinkAnswer + Send + Sync + 'static) -> Self {
         self.judge = Box::new(judge);
         self
     }
@@ -114,7 +114,7 @@ impl Sink {
     /// Begins the description of a sink.
     pub fn builder() -> SinkBuilder {
         SinkBuilder {
-            judge: Box::new(|_| Answer::Accept),
+            judge: Box::new(|_| SinkAnswer::Accept),
             keep_content: true,
             delay: Duration::ZERO,
         }
@@ -158,7 +158,9 @@ impl Sink {
             let enough = self.shared.journal.wait(patience, |journal| {
                 journal.test_ids.len() >= count || journal.deliveries.len() > before
             });
-            enough.with_context(|| format!("{} of {count} messages arrived", self.distinct()))?;
+            enough.with_context(|| {
+                format!("sink: {} of {count} messages arrived", self.distinct())
+            })?;
             if self.distinct() >= count {
                 return Ok(());
             }

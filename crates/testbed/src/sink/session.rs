@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::net::TcpStream;
 
 use super::journal::Delivery;
-use super::{Answer, Shared, content};
+use super::{Shared, SinkAnswer, content};
 
 const GREETING: &str = "220 sink.example.org ESMTP";
 const HELLO: &str = "250-sink.example.org\r\n250-PIPELINING\r\n250-SIZE\r\n250-8BITMIME\r\n\
@@ -88,12 +88,12 @@ impl<'a> Session<'a> {
         };
         let Some(envelope) = &mut self.envelope else { return Next::Reply("503 5.5.1 MAIL first") };
         match (self.shared.judge)(&recipient) {
-            Answer::Accept => {
+            SinkAnswer::Accept => {
                 envelope.rcpts.push(recipient);
                 Next::Reply("250 2.1.5 Ok")
             }
-            Answer::TempFail => Next::Reply("450 4.2.1 Try again later"),
-            Answer::Reject => Next::Reply("550 5.1.1 No such recipient"),
+            SinkAnswer::TempFail => Next::Reply("450 4.2.1 Try again later"),
+            SinkAnswer::Reject => Next::Reply("550 5.1.1 No such recipient"),
         }
     }
 
