@@ -9,7 +9,7 @@ use common::{Agent, LIMIT, LOOK_PAUSE, Message, PREPARED, Site};
 use handoff::protocol::{Handoff, Place, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Committed, Settled};
-use testbed::{Answer, Sink};
+use testbed::{Sink, SinkAnswer};
 
 #[tokio::test]
 async fn a_message_is_held_committed_released_delivered_and_settled() {
@@ -185,7 +185,7 @@ async fn no_mark_counts_after_a_file_vanished_until_a_request_has_none() {
 
 #[tokio::test]
 async fn a_file_that_was_moved_to_the_queue_manager_by_hand_is_not_discarded() {
-    let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);
+    let site = Site::with_sink(Sink::builder().answer(|_| SinkAnswer::TempFail), |postfix| postfix);
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
     agent.feed_all(&site).await;
@@ -199,7 +199,7 @@ async fn a_file_that_was_moved_to_the_queue_manager_by_hand_is_not_discarded() {
 
 #[tokio::test]
 async fn a_deferred_message_is_reported_with_its_next_attempt_and_again_when_deleted() {
-    let sink = Sink::builder().answer(|_| Answer::TempFail);
+    let sink = Sink::builder().answer(|_| SinkAnswer::TempFail);
     let site = Site::with_sink(sink, |postfix| postfix.main("minimal_backoff_time = 500s"));
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
@@ -237,7 +237,7 @@ fn postsuper(site: &Site, option: &str, queue_id: &QueueId) {
 
 #[tokio::test]
 async fn a_released_file_on_hold_stays_the_administrator_s() {
-    let sink = Sink::builder().answer(|_| Answer::TempFail);
+    let sink = Sink::builder().answer(|_| SinkAnswer::TempFail);
     let site = Site::with_sink(sink, |postfix| postfix);
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
@@ -265,7 +265,7 @@ async fn a_released_file_on_hold_stays_the_administrator_s() {
 
 #[tokio::test]
 async fn an_undecided_file_moved_to_the_queue_manager_by_hand_is_reported_as_queued() {
-    let sink = Sink::builder().answer(|_| Answer::TempFail);
+    let sink = Sink::builder().answer(|_| SinkAnswer::TempFail);
     let site = Site::prepare(sink, 1, |postfix| postfix);
     site.postfix.start().unwrap();
     site.submit(&Message::new("one")).await;
@@ -282,7 +282,7 @@ async fn an_undecided_file_moved_to_the_queue_manager_by_hand_is_reported_as_que
 
 #[tokio::test]
 async fn a_file_that_postfix_moves_to_corrupt_is_reported_and_not_settled() {
-    let sink = Sink::builder().answer(|_| Answer::TempFail);
+    let sink = Sink::builder().answer(|_| SinkAnswer::TempFail);
     let site = Site::prepare(sink, 1, |postfix| postfix);
     site.postfix.start().unwrap();
     site.submit(&Message::new("one")).await;
@@ -320,7 +320,7 @@ async fn deferred(site: &Site) -> (common::Fed, std::path::PathBuf) {
 
 #[tokio::test]
 async fn a_file_that_can_t_be_read_is_not_settled_until_it_is_gone() {
-    let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);
+    let site = Site::with_sink(Sink::builder().answer(|_| SinkAnswer::TempFail), |postfix| postfix);
     let (held, file) = deferred(&site).await;
     let size = usize::try_from(file.metadata().unwrap().len()).unwrap();
     let content = std::fs::read(&file).unwrap();
@@ -351,7 +351,7 @@ async fn a_file_that_can_t_be_read_is_not_settled_until_it_is_gone() {
 
 #[tokio::test]
 async fn a_damaged_file_in_corrupt_is_not_settled() {
-    let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);
+    let site = Site::with_sink(Sink::builder().answer(|_| SinkAnswer::TempFail), |postfix| postfix);
     let (held, file) = deferred(&site).await;
     site.postfix.kill9_daemon("pickup-rs").unwrap();
     let corrupt = site.postfix.queue_dir().join("corrupt").join(held.queue_id.as_str());
@@ -494,7 +494,7 @@ async fn long_queue_ids_and_hashed_queues_work() {
 
 #[tokio::test]
 async fn a_requeued_file_stays_the_administrator_s() {
-    let site = Site::prepare(Sink::builder().answer(|_| Answer::TempFail), 1, |postfix| {
+    let site = Site::prepare(Sink::builder().answer(|_| SinkAnswer::TempFail), 1, |postfix| {
         postfix.service("pickup unix n - n 1 1 pickup")
     });
     site.postfix.start().unwrap();
@@ -520,7 +520,7 @@ async fn a_requeued_file_stays_the_administrator_s() {
 
 #[tokio::test]
 async fn a_requeued_copy_is_taken_for_postfix_s_own_and_not_for_damaged() {
-    let site = Site::prepare(Sink::builder().answer(|_| Answer::TempFail), 1, |postfix| {
+    let site = Site::prepare(Sink::builder().answer(|_| SinkAnswer::TempFail), 1, |postfix| {
         postfix.service("pickup unix n - n 1 1 pickup")
     });
     site.postfix.start().unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use common::{Agent, Fed, RARELY_S, Site};
 use handoff::protocol::{NewName, Reply, Request};
 use postfix_wire::QueueId;
-use testbed::{Answer, Sink};
+use testbed::{Sink, SinkAnswer};
 
 fn postsuper(site: &Site, option: &str, queue_id: &QueueId) {
     let mut command = site.postfix.command("/usr/sbin/postsuper");
@@ -21,7 +21,9 @@ fn postsuper(site: &Site, option: &str, queue_id: &QueueId) {
 
 fn site(rescan_s: u64) -> Site {
     let site =
-        Site::prepare(Sink::builder().answer(|_| Answer::TempFail), rescan_s, |postfix| postfix);
+        Site::prepare(Sink::builder().answer(|_| SinkAnswer::TempFail), rescan_s, |postfix| {
+            postfix
+        });
     site.postfix.start().unwrap();
     site
 }

@@ -41,7 +41,7 @@ enum Token {
 /// Returns the addresses in `text`, in order, unquoted. NUL ends the text, as it does in Postfix.
 pub fn addresses(text: &[u8]) -> Vec<Vec<u8>> {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
-    Reader::new(Scanner { rest: text }.tokens()).read()
+    AddressReader::new(Scanner { rest: text }.tokens()).read()
 }
 
 /// Splitter of text into tokens.
@@ -134,7 +134,7 @@ impl Scanner<'_> {
 }
 
 /// Reader of addresses from tokens, from right to left.
-struct Reader {
+struct AddressReader {
     /// Tokens that are not read yet; the last one comes next.
     tokens: Vec<Token>,
     /// Tokens of the current address, last one first.
@@ -143,7 +143,7 @@ struct Reader {
     addresses: Vec<Vec<u8>>,
 }
 
-impl Reader {
+impl AddressReader {
     fn new(tokens: Vec<Token>) -> Self {
         Self { tokens, gathered: Vec::new(), addresses: Vec::new() }
     }

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use crate::address::addresses;
 use crate::collected::Room;
-use crate::compose::{Envelope, Rules, compose};
+use crate::compose::{EnvelopeHead, Rules, compose};
 use crate::exit::{ExitCode, Failure};
-use crate::filter::{Filter, FilterLimits, Refusal};
+use crate::filter::{Filter, FilterLimits, MessageRefusal};
 use crate::identity::Login;
 use crate::instance::Instance;
-use crate::options::{Context, Invocation};
+use crate::options::{Invocation, ParseInputs};
 use crate::sendmail::rules;
 
 /// Envelope and settings that all messages share.
 #[derive(Debug)]
 pub struct Bulk {
     invocation: Invocation,
-    envelope: Envelope,
+    envelope: EnvelopeHead,
     rules: Rules,
     limits: FilterLimits,
 }
@@ -37,7 +37,7 @@ impl Bulk {
         let options = if from_headers { "-ti" } else { "-i" };
         let words = [options, "--"].into_iter().chain(recipients.iter().map(String::as_str));
         let parameter = |name: &str| instance.text(name);
-        let context = Context { name: b"sendmail", parameter: &parameter, say: &mut |_| () };
+        let context = ParseInputs { name: b"sendmail", parameter: &parameter, say: &mut |_| () };
         let invocation =
             Invocation::parse(words.map(|it| it.as_bytes().to_vec()).collect(), context)?;
         let login = Login::of(uid);
@@ -47,7 +47,7 @@ impl Bulk {
             Some(given) => one_address(given)?,
             None => login.as_ref().map(|it| it.name.clone()).ok_or_else(unknown)?,
         };
-        let envelope = Envelope { sender, full_name: login.as_ref().map(Login::full_name) };
+        let envelope = EnvelopeHead { sender, full_name: login.as_ref().map(Login::full_name) };
         Ok(Self {
             rules: rules(&invocation, instance)?,
             limits: instance.filter_limits()?,
@@ -69,7 +69,7 @@ impl Bulk {
         let mut filter = Filter::new(self.limits, arrival, &any_sender, Room::memory());
         compose(&self.invocation, &self.envelope, self.rules, input, &mut filter)?;
         let refused =
-            |refusal: Refusal| Failure::new(ExitCode::of(refusal.status), refusal.words());
+            |refusal: MessageRefusal| Failure::new(ExitCode::of(refusal.status), refusal.words());
         let records = filter.finish().map_err(refused)?;
         records.into_bytes().map_err(|error| Failure::temporary(error.to_string()))
     }

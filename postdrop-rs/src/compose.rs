@@ -19,7 +19,7 @@ use std::io::BufRead;
 use postfix_wire::record::RecordType;
 
 use crate::address::addresses;
-use crate::content::{Content, ContentRules, Line};
+use crate::content::{ContentReader, ContentRules, LineEnd};
 use crate::exit::{ExitCode, Failure};
 use crate::filter::{Filter, FilterError};
 use crate::headers::{HeaderLimits, RecipientHeaders};
@@ -27,7 +27,7 @@ use crate::options::{Invocation, Trace};
 
 /// Envelope without the recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Envelope {
+pub struct EnvelopeHead {
     /// Sender's address, unquoted.
     pub sender: Vec<u8>,
     /// Full name of the sender, if there is one.
@@ -47,7 +47,7 @@ pub struct Rules {
 /// is named, or the filter refuses a record.
 pub fn compose(
     invocation: &Invocation,
-    envelope: &Envelope,
+    envelope: &EnvelopeHead,
     rules: Rules,
     input: impl BufRead,
     filter: &mut Filter<'_>,
@@ -55,7 +55,7 @@ pub fn compose(
     let mut composer = Composer { filter, notify: invocation.notify, recipients: 0, trouble: None };
     composer.envelope(invocation, envelope)?;
     composer.put(RecordType::Mesg, b"");
-    let content = Content::new(input, rules.content);
+    let content = ContentReader::new(input, rules.content);
     let extracted = if invocation.trace == Some(Trace::Probe) {
         composer.probe(&envelope.sender, &invocation.recipients);
         Vec::new()
@@ -89,7 +89,11 @@ struct Composer<'a, 'b> {
 }
 
 impl Composer<'_, '_> {
-    fn envelope(&mut self, invocation: &Invocation, envelope: &Envelope) -> Result<(), Failure> {
+    fn envelope(
+        &mut self,
+        invocation: &Invocation,
+        envelope: &EnvelopeHead,
+    ) -> Result<(), Failure> {
         if let Some(id) = &invocation.envelope_id {
             self.put(RecordType::Attr, &[b"envelope_id=", id.as_slice()].concat());
         }
@@ -140,7 +144,7 @@ impl Composer<'_, '_> {
         }
     }
 
-    fn content(&mut self, mut content: Content<impl BufRead>) -> Result<(), Failure> {
+    fn content(&mut self, mut content: ContentReader<impl BufRead>) -> Result<(), Failure> {
         let mut text = Vec::new();
         while let Some(line) = content.next_line(&mut text).map_err(|error| unreadable(&error))? {
             self.line(line, &text);
@@ -150,7 +154,7 @@ impl Composer<'_, '_> {
 
     fn content_with_headers(
         &mut self,
-        mut content: Content<impl BufRead>,
+        mut content: ContentReader<impl BufRead>,
         rules: Rules,
     ) -> Result<Vec<Vec<u8>>, Failure> {
         let unusable =
@@ -164,8 +168,8 @@ impl Composer<'_, '_> {
         headers.finish(&mut |line, text| self.line(line, text)).map_err(unusable)
     }
 
-    fn line(&mut self, line: Line, text: &[u8]) {
-        self.put(if line == Line::Whole { RecordType::Norm } else { RecordType::Cont }, text);
+    fn line(&mut self, line: LineEnd, text: &[u8]) {
+        self.put(if line == LineEnd::Whole { RecordType::Norm } else { RecordType::Cont }, text);
     }
 
     fn recipient(&mut self, address: &[u8]) {

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 /// End of a piece of text: the end of its line, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
+pub enum LineEnd {
     /// The line ends here.
     Whole,
     /// The line goes on in the next piece, or the text ended without a line break.
@@ -56,15 +56,15 @@ pub struct ContentRules {
 }
 
 /// Reader of one message's lines.
-pub struct Content<R> {
+pub struct ContentReader<R> {
     input: R,
     rules: ContentRules,
     line_endings: LineEndings,
     before_message: bool,
-    previous: Option<Line>,
+    previous: Option<LineEnd>,
 }
 
-impl<R: BufRead> Content<R> {
+impl<R: BufRead> ContentReader<R> {
     /// Makes a reader of `input`, which stands before the first line.
     pub fn new(input: R, rules: ContentRules) -> Self {
         Self {
@@ -78,32 +78,32 @@ impl<R: BufRead> Content<R> {
 
     /// Reads the next line or part of a line into `text`, without the line break. Returns `None` at
     /// the end of the message.
-    pub fn next_line(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Line>> {
+    pub fn next_line(&mut self, text: &mut Vec<u8>) -> io::Result<Option<LineEnd>> {
         loop {
             let Some(line) = read_line(&mut self.input, self.rules.line_limit, text)? else {
                 return Ok(None);
             };
             let previous = self.previous.replace(line);
             self.decide_line_endings(line, text);
-            self.before_message &= line == Line::Whole && is_from_line(text);
+            self.before_message &= line == LineEnd::Whole && is_from_line(text);
             if self.before_message {
                 continue;
             }
             self.strip(line, text);
-            let ended = self.rules.dot_ends && previous != Some(Line::Part) && text == b".";
+            let ended = self.rules.dot_ends && previous != Some(LineEnd::Part) && text == b".";
             return Ok((!ended).then_some(line));
         }
     }
 
-    fn decide_line_endings(&mut self, line: Line, text: &[u8]) {
-        if self.line_endings == LineEndings::Strict && line == Line::Whole {
+    fn decide_line_endings(&mut self, line: LineEnd, text: &[u8]) {
+        if self.line_endings == LineEndings::Strict && line == LineEnd::Whole {
             let crlf = text.ends_with(b"\r");
             self.line_endings = if crlf { LineEndings::Always } else { LineEndings::Never };
         }
     }
 
-    fn strip(&self, line: Line, text: &mut Vec<u8>) {
-        if self.line_endings == LineEndings::Always && line == Line::Whole {
+    fn strip(&self, line: LineEnd, text: &mut Vec<u8>) {
+        if self.line_endings == LineEndings::Always && line == LineEnd::Whole {
             let kept = text.iter().rposition(|&byte| byte != b'\r').map_or(0, |last| last + 1);
             text.truncate(kept);
         }
@@ -116,15 +116,15 @@ fn read_line(
     input: &mut impl BufRead,
     limit: usize,
     text: &mut Vec<u8>,
-) -> io::Result<Option<Line>> {
+) -> io::Result<Option<LineEnd>> {
     text.clear();
     let read = input.by_ref().take(limit as u64).read_until(b'\n', text)?;
     Ok(match text.last() {
         Some(b'\n') => {
             text.pop();
-            Some(Line::Whole)
+            Some(LineEnd::Whole)
         }
-        _ => (read > 0).then_some(Line::Part),
+        _ => (read > 0).then_some(LineEnd::Part),
     })
 }
 
@@ -142,8 +142,8 @@ mod tests {
     const RULES: ContentRules =
         ContentRules { line_endings: LineEndings::Always, dot_ends: true, line_limit: 8 };
 
-    fn read(input: &[u8], rules: ContentRules) -> Vec<(Line, String)> {
-        let mut content = Content::new(input, rules);
+    fn read(input: &[u8], rules: ContentRules) -> Vec<(LineEnd, String)> {
+        let mut content = ContentReader::new(input, rules);
         let (mut lines, mut text) = (Vec::new(), Vec::new());
         while let Some(line) = content.next_line(&mut text).unwrap() {
             lines.push((line, String::from_utf8_lossy(&text).into_owned()));
@@ -151,12 +151,12 @@ mod tests {
         lines
     }
 
-    fn whole(text: &str) -> (Line, String) {
-        (Line::Whole, text.to_owned())
+    fn whole(text: &str) -> (LineEnd, String) {
+        (LineEnd::Whole, text.to_owned())
     }
 
-    fn part(text: &str) -> (Line, String) {
-        (Line::Part, text.to_owned())
+    fn part(text: &str) -> (LineEnd, String) {
+        (LineEnd::Part, text.to_owned())
     }
 
     #[test]
@@ -209,13 +209,13 @@ mod tests {
         ) {
             let line_endings = LineEndings::Never;
             let rules = ContentRules { line_endings, dot_ends: false, line_limit };
-            let mut content = Content::new(&input[..], rules);
+            let mut content = ContentReader::new(&input[..], rules);
             content.before_message = false;
             let (mut output, mut text) = (Vec::new(), Vec::new());
             while let Some(line) = content.next_line(&mut text).unwrap() {
                 prop_assert!(text.len() <= line_limit);
                 output.extend_from_slice(&text);
-                if line == Line::Whole {
+                if line == LineEnd::Whole {
                     output.push(b'\n');
                 }
             }

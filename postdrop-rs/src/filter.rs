@@ -45,7 +45,7 @@ pub enum FilterError {
 
 /// Completeness of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum Completeness {
     /// More records must follow.
     More,
     /// The record was the end record.
@@ -54,14 +54,14 @@ pub enum Progress {
 
 /// Refusal of a well-formed message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct MessageRefusal {
     /// Status that cleanup would give.
     pub status: CleanupStatus,
     /// Reason for the submitter; empty where the status alone explains the refusal.
     pub reason: String,
 }
 
-impl Refusal {
+impl MessageRefusal {
     fn plain(status: CleanupStatus) -> Self {
         Self { status, reason: String::new() }
     }
@@ -73,7 +73,7 @@ impl Refusal {
 }
 
 /// Check that the submitter may use a sender, which is given unquoted.
-pub type SenderCheck<'a> = &'a dyn Fn(&[u8]) -> Result<(), Refusal>;
+pub type SenderCheck<'a> = &'a dyn Fn(&[u8]) -> Result<(), MessageRefusal>;
 
 /// Limits of a message.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +94,7 @@ pub struct Filter<'a> {
     has_sender: bool,
     has_recipient: bool,
     /// Refusal. All records after a refusal are skipped up to the end.
-    refusal: Option<Refusal>,
+    refusal: Option<MessageRefusal>,
 }
 
 impl<'a> Filter<'a> {
@@ -125,9 +125,13 @@ impl<'a> Filter<'a> {
         kind: RecordType,
         data: &[u8],
         warn: &mut dyn FnMut(String),
-    ) -> Result<Progress, FilterError> {
+    ) -> Result<Completeness, FilterError> {
         if self.refusal.is_some() {
-            return Ok(if kind == RecordType::End { Progress::Complete } else { Progress::More });
+            return Ok(if kind == RecordType::End {
+                Completeness::Complete
+            } else {
+                Completeness::More
+            });
         }
         self.check_data(kind, data)?;
         let Some(segment) = self.segment.filter(|segment| segment.accepts_from_user(kind)) else {
@@ -146,27 +150,27 @@ impl<'a> Filter<'a> {
         if kind == segment.end() {
             self.segment = segment.next();
         }
-        Ok(if self.segment.is_none() { Progress::Complete } else { Progress::More })
+        Ok(if self.segment.is_none() { Completeness::Complete } else { Completeness::More })
     }
 
     /// Returns the finished records, or the refusal.
-    pub fn finish(self) -> Result<Collected, Refusal> {
+    pub fn finish(self) -> Result<Collected, MessageRefusal> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
         if !self.has_sender || !self.has_recipient || self.segment.is_some() {
-            return Err(Refusal::plain(CleanupStatus::BAD));
+            return Err(MessageRefusal::plain(CleanupStatus::BAD));
         }
-        self.records.ok_or_else(|| Refusal::plain(CleanupStatus::BAD))
+        self.records.ok_or_else(|| MessageRefusal::plain(CleanupStatus::BAD))
     }
 
     /// Ends a stream that stops too early. Returns the refusal, or `None` if the client has
     /// cancelled.
-    pub fn abandon(self) -> Option<Refusal> {
+    pub fn abandon(self) -> Option<MessageRefusal> {
         self.refusal
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
+    fn refuse(&mut self, refusal: MessageRefusal) {
         self.refusal = Some(refusal);
         self.records = None;
     }
@@ -208,15 +212,15 @@ impl<'a> Filter<'a> {
             return self.refuse(refusal);
         }
         if self.limits.message.is_some_and(|limit| records.bytes() > limit as u64) {
-            self.refuse(Refusal::plain(CleanupStatus::SIZE));
+            self.refuse(MessageRefusal::plain(CleanupStatus::SIZE));
         }
     }
 }
 
 /// Refuses the message, as stock postdrop does when it can't write the message's file.
-fn not_written(error: &io::Error) -> Refusal {
+fn not_written(error: &io::Error) -> MessageRefusal {
     let reason = format!("the message is not submitted: temporary file: not written: {error}");
-    Refusal { status: CleanupStatus::WRITE, reason: without_numbers(&explained(&reason)) }
+    MessageRefusal { status: CleanupStatus::WRITE, reason: without_numbers(&explained(&reason)) }
 }
 
 /// Splits `name = value`, and removes the blanks around name and value. Fails with the reason.
@@ -283,9 +287,9 @@ mod tests {
 
     const LIMITS: FilterLimits = FilterLimits { message: Some(4000), record: 100 };
 
-    fn only_not_mallory(sender: &[u8]) -> Result<(), Refusal> {
+    fn only_not_mallory(sender: &[u8]) -> Result<(), MessageRefusal> {
         let refusal =
-            || Refusal { status: CleanupStatus::NOPERM, reason: "not mallory".to_owned() };
+            || MessageRefusal { status: CleanupStatus::NOPERM, reason: "not mallory".to_owned() };
         if sender == b"mallory" { Err(refusal()) } else { Ok(()) }
     }
 

@@ -15,7 +15,7 @@
 
 /// Item that a reader finds on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum CommandLineItem {
     /// Option, and its value, which is empty for an option without one.
     Option(u8, Vec<u8>),
     /// Mistake in an option.
@@ -98,9 +98,9 @@ impl Getopt {
 }
 
 impl Iterator for Getopt {
-    type Item = Found;
+    type Item = CommandLineItem;
 
-    fn next(&mut self) -> Option<Found> {
+    fn next(&mut self) -> Option<CommandLineItem> {
         let argument = self.arguments.get(self.index)?;
         if self.within == 0 {
             if argument == b"--" {
@@ -117,16 +117,16 @@ impl Iterator for Getopt {
         let takes_value = self.takes_value(letter);
         if takes_value == Some(true) {
             let value = self.value();
-            return Some(
-                value.map_or(Found::Wrong(Mistake::NoValue(letter)), |v| Found::Option(letter, v)),
-            );
+            return Some(value.map_or(CommandLineItem::Wrong(Mistake::NoValue(letter)), |v| {
+                CommandLineItem::Option(letter, v)
+            }));
         }
         if self.within == self.arguments[self.index].len() {
             self.pass_over();
         }
         Some(match takes_value {
-            Some(_) => Found::Option(letter, Vec::new()),
-            None => Found::Wrong(Mistake::Unknown(letter)),
+            Some(_) => CommandLineItem::Option(letter, Vec::new()),
+            None => CommandLineItem::Wrong(Mistake::Unknown(letter)),
         })
     }
 }
@@ -141,10 +141,10 @@ mod tests {
         let mut found = Vec::new();
         for one in getopt.by_ref() {
             found.push(match one {
-                Found::Option(letter, value) => {
+                CommandLineItem::Option(letter, value) => {
                     format!("{}={}", char::from(letter), String::from_utf8(value).unwrap())
                 }
-                Found::Wrong(mistake) => String::from_utf8(mistake.words()).unwrap(),
+                CommandLineItem::Wrong(mistake) => String::from_utf8(mistake.words()).unwrap(),
             });
         }
         (found, getopt.operands().into_iter().map(|o| String::from_utf8(o).unwrap()).collect())

@@ -13,7 +13,7 @@
 //! compare.
 
 use crate::address::addresses;
-use crate::content::Line;
+use crate::content::LineEnd;
 
 /// Error: a header is longer than `header_size_limit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub struct RecipientHeaders {
     in_headers: bool,
     /// Current header, with folds as line breaks; empty for none.
     header: Vec<u8>,
-    previous: Option<Line>,
+    previous: Option<LineEnd>,
     recipients: Vec<Vec<u8>>,
     /// Recipients of `Resent-` headers, once there was one.
     resent_recipients: Option<Vec<Vec<u8>>>,
@@ -58,9 +58,9 @@ impl RecipientHeaders {
     /// Takes a line or part of a line, and calls `output` with all lines that are complete now.
     pub fn line(
         &mut self,
-        line: Line,
+        line: LineEnd,
         text: &[u8],
-        output: &mut impl FnMut(Line, &[u8]),
+        output: &mut impl FnMut(LineEnd, &[u8]),
     ) -> Result<(), HeaderTooLong> {
         if self.in_headers {
             if self.continues(text)? {
@@ -74,7 +74,7 @@ impl RecipientHeaders {
                 return Ok(());
             }
             if !text.is_empty() {
-                output(Line::Whole, b"");
+                output(LineEnd::Whole, b"");
             }
             self.in_headers = false;
         }
@@ -86,10 +86,10 @@ impl RecipientHeaders {
     /// Ends the message: calls `output` with the remaining lines and returns the recipients.
     pub fn finish(
         mut self,
-        output: &mut impl FnMut(Line, &[u8]),
+        output: &mut impl FnMut(LineEnd, &[u8]),
     ) -> Result<Vec<Vec<u8>>, HeaderTooLong> {
-        if self.previous == Some(Line::Part) {
-            self.line(Line::Whole, b"", output)?;
+        if self.previous == Some(LineEnd::Part) {
+            self.line(LineEnd::Whole, b"", output)?;
         }
         self.finish_header(output);
         Ok(self.resent_recipients.unwrap_or(self.recipients))
@@ -97,7 +97,7 @@ impl RecipientHeaders {
 
     /// Adds `text` to the current header if it continues that header. Returns whether it does.
     fn continues(&mut self, text: &[u8]) -> Result<bool, HeaderTooLong> {
-        let same_line = self.previous == Some(Line::Part);
+        let same_line = self.previous == Some(LineEnd::Part);
         let folded = matches!(text.first(), Some(b' ' | b'\t'));
         if self.header.is_empty() || !(same_line || folded) {
             return Ok(false);
@@ -120,7 +120,7 @@ impl RecipientHeaders {
         self.header.extend_from_slice(before_nul(&rest[blanks..]));
     }
 
-    fn finish_header(&mut self, output: &mut impl FnMut(Line, &[u8])) {
+    fn finish_header(&mut self, output: &mut impl FnMut(LineEnd, &[u8])) {
         if self.header.is_empty() {
             return;
         }
@@ -159,13 +159,13 @@ fn before_nul(text: &[u8]) -> &[u8] {
     text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-fn write_line(mut text: &[u8], limit: usize, output: &mut impl FnMut(Line, &[u8])) {
+fn write_line(mut text: &[u8], limit: usize, output: &mut impl FnMut(LineEnd, &[u8])) {
     while text.len() > limit {
         let (part, rest) = text.split_at(limit);
-        output(Line::Part, part);
+        output(LineEnd::Part, part);
         text = rest;
     }
-    output(Line::Whole, text);
+    output(LineEnd::Whole, text);
 }
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
 
     const LIMITS: HeaderLimits = HeaderLimits { header: 60, line: 16 };
 
-    fn read(message: &[(Line, &str)]) -> Result<(Vec<String>, Vec<String>), HeaderTooLong> {
+    fn read(message: &[(LineEnd, &str)]) -> Result<(Vec<String>, Vec<String>), HeaderTooLong> {
         let mut written = Vec::new();
         let mut output = |line, text: &[u8]| {
             let end = if line == Whole { "$" } else { "" };
@@ -188,7 +188,7 @@ mod tests {
         Ok((written, recipients.into_iter().map(|r| String::from_utf8(r).unwrap()).collect()))
     }
 
-    use Line::{Part, Whole};
+    use LineEnd::{Part, Whole};
 
     #[test]
     fn recipients_are_those_of_to_cc_and_bcc_folded_or_not() {

@@ -34,7 +34,7 @@ pub const MESSAGE_BYTES_MAX: usize = 500 * 1024 * 1024;
 
 /// Way in which the caller named the configuration directory.
 #[derive(Debug)]
-pub enum Asked {
+pub enum ConfigurationChoice {
     /// `sendmail -C`, perhaps several times. The last one counts. Every user except root must name
     /// listed directories only.
     BySendmailOption(Vec<PathBuf>),
@@ -56,15 +56,15 @@ pub struct Instance {
 impl Instance {
     /// Finds and reads the configuration. Fails if this caller may not use it, or `main.cf` can't
     /// be read.
-    pub fn open(asked: Asked, caller: &Caller) -> Result<Self, Failure> {
+    pub fn open(asked: ConfigurationChoice, caller: &Caller) -> Result<Self, Failure> {
         let named = match asked {
-            Asked::BySendmailOption(paths) => {
+            ConfigurationChoice::BySendmailOption(paths) => {
                 let all_count = !geteuid().is_root();
                 paths.iter().filter(|_| all_count).try_for_each(|path| require_listed(path))?;
                 paths.into_iter().next_back()
             }
-            Asked::ByPostdropOption(path) => Some(path),
-            Asked::No => caller.mail_config.clone().map(PathBuf::from),
+            ConfigurationChoice::ByPostdropOption(path) => Some(path),
+            ConfigurationChoice::No => caller.mail_config.clone().map(PathBuf::from),
         };
         let is_default = named.is_none();
         let config_directory = named.unwrap_or_else(|| DEFAULT_CONFIG_DIRECTORY.into());

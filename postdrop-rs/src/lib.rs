@@ -47,7 +47,7 @@ pub mod relay;
 pub mod report;
 pub mod sender;
 pub mod sendmail;
+pub mod stamp;
 pub mod submission;
 mod sys;
 pub mod table;
-pub mod ticket;

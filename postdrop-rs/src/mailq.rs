@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 
 use host::local_time::local_time;
 use nix::unistd::geteuid;
-use postfix_wire::showq::{Report, ShowqError, TextListing};
+use postfix_wire::showq::{ListingReader, ShowqError, TextListing};
 use settings::Places;
 
 use crate::exit::{ExitCode, Failure};
@@ -125,7 +125,7 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
 }
 
 fn copy(reader: impl BufRead, listing: &mut TextListing) -> Result<(), Missing> {
-    let mut report = Report::open(reader).map_err(Missing::BrokenOff)?;
+    let mut report = ListingReader::open(reader).map_err(Missing::BrokenOff)?;
     while let Some(entry) = report.next_entry().map_err(Missing::BrokenOff)? {
         print(&listing.entry(&entry, |unix_s| local_time(unix_s).asctime()))
             .map_err(|_| Missing::NoReader)?;

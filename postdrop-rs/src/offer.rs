@@ -17,7 +17,7 @@ use spool::sync::{RESTART_GRACE, SubmitError, Submitter};
 use spool::{Content, Server, Submission};
 
 use crate::instance::Instance;
-use crate::ticket::Ticket;
+use crate::stamp::SubmissionStamp;
 
 /// Time after which a maildrop without new mail no longer shows that Redis is away. Messages that
 /// come less often than this wait for Redis each time.
@@ -35,15 +35,15 @@ pub(crate) enum Offer {
 }
 
 /// Offers the message to Redis, and returns the outcome within `submit.timeout_ms`.
-pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: Content<'_>) -> Offer {
+pub(crate) fn offer(instance: &Instance, stamp: &SubmissionStamp, records: Content<'_>) -> Offer {
     let Prepared { settings, places, server } = match prepare(instance) {
         Ok(prepared) => prepared,
         Err(reason) => return Offer::NotSubmitted(reason),
     };
     let submission = Submission {
-        id: ticket.id,
-        uid: ticket.uid,
-        arrival_ms: u64::try_from(ticket.arrival.as_millis()).unwrap_or(u64::MAX),
+        id: stamp.id,
+        uid: stamp.uid,
+        arrival_ms: u64::try_from(stamp.arrival.as_millis()).unwrap_or(u64::MAX),
         host: &instance.text("myhostname"),
         records,
     };

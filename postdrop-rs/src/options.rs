@@ -20,7 +20,7 @@ use postfix_wire::main_cf::FILE_NAME;
 use crate::delegate::Task;
 use crate::dsn;
 use crate::exit::Failure;
-use crate::getopt::{Found, Getopt, Letters, Mistake};
+use crate::getopt::{CommandLineItem, Getopt, Letters, Mistake};
 
 /// Letters of all options.
 const LETTERS: Letters = b"A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:q:tvx";
@@ -101,7 +101,7 @@ pub enum Remark {
 }
 
 /// Inputs of [`Invocation::parse`] besides the arguments.
-pub struct Context<'a> {
+pub struct ParseInputs<'a> {
     /// Name of the program, without directory.
     pub name: &'a [u8],
     /// Look-up of a parameter's value.
@@ -121,9 +121,9 @@ pub fn config_directories(arguments: Vec<Vec<u8>>, say: &mut dyn FnMut(Remark)) 
             continue;
         }
         match getopt.next() {
-            Some(Found::Option(b'C', value)) => directories.push(config_path(&value)),
-            Some(Found::Option(..)) => {}
-            Some(Found::Wrong(mistake)) => say(Remark::Mistake(mistake)),
+            Some(CommandLineItem::Option(b'C', value)) => directories.push(config_path(&value)),
+            Some(CommandLineItem::Option(..)) => {}
+            Some(CommandLineItem::Wrong(mistake)) => say(Remark::Mistake(mistake)),
             None => return directories,
         }
     }
@@ -131,13 +131,13 @@ pub fn config_directories(arguments: Vec<Vec<u8>>, say: &mut dyn FnMut(Remark)) 
 
 impl Invocation {
     /// Parses a command line without the program's name.
-    pub fn parse(arguments: Vec<Vec<u8>>, context: Context<'_>) -> Result<Self, Failure> {
-        let mut reader = Reader::new(context);
+    pub fn parse(arguments: Vec<Vec<u8>>, context: ParseInputs<'_>) -> Result<Self, Failure> {
+        let mut reader = OptionReader::new(context);
         let mut getopt = Getopt::new(LETTERS, arguments);
         while !reader.special(&mut getopt)? {
             match getopt.next() {
-                Some(Found::Option(letter, value)) => reader.option(letter, value)?,
-                Some(Found::Wrong(mistake)) => return Err(reader.wrong(mistake)),
+                Some(CommandLineItem::Option(letter, value)) => reader.option(letter, value)?,
+                Some(CommandLineItem::Wrong(mistake)) => return Err(reader.wrong(mistake)),
                 None => break,
             }
         }
@@ -148,9 +148,9 @@ impl Invocation {
 }
 
 /// Reader of the options, from left to right.
-struct Reader<'a> {
+struct OptionReader<'a> {
     invocation: Invocation,
-    context: Context<'a>,
+    context: ParseInputs<'a>,
     /// Value of `-oA`.
     alias_map: Option<Vec<u8>>,
     /// Whether `-bv` was given.
@@ -164,8 +164,8 @@ struct Reader<'a> {
     message: Option<Vec<u8>>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(context: Context<'a>) -> Self {
+impl<'a> OptionReader<'a> {
+    fn new(context: ParseInputs<'a>) -> Self {
         let invocation = Invocation {
             mode: named(context.name),
             encoding: None,
@@ -484,7 +484,7 @@ mod tests {
             _ => "+=".to_owned(),
         };
         let say = &mut |remark| remarks.push(remark);
-        let context = Context { name: name.as_bytes(), parameter: &parameter, say };
+        let context = ParseInputs { name: name.as_bytes(), parameter: &parameter, say };
         let parsed = Invocation::parse(arguments, context).map_err(|failure| failure.to_string());
         (parsed, remarks)
     }

@@ -28,18 +28,18 @@ use postfix_wire::record::{RecordError, RecordReader};
 use crate::collected::Collected;
 use crate::death::Program;
 use crate::exit::Failure;
-use crate::filter::{Filter, FilterError, Progress, Refusal, SenderCheck};
-use crate::getopt::{Found, Getopt};
-use crate::instance::{Asked, Instance};
+use crate::filter::{Completeness, Filter, FilterError, MessageRefusal, SenderCheck};
+use crate::getopt::{CommandLineItem, Getopt};
+use crate::instance::{ConfigurationChoice, Instance};
 use crate::log::{Log, Severity};
 use crate::policy::may_submit;
 use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::sender::Senders;
+use crate::stamp::SubmissionStamp;
 use crate::submission::{room, submit};
 use crate::sys::StandardInput;
-use crate::ticket::Ticket;
 
 /// Bytes of standard input that are read at once.
 const INPUT_BYTES: usize = 64 * 1024;
@@ -52,7 +52,7 @@ pub enum Received {
     /// Complete message.
     Message(Collected),
     /// Complete record stream whose message is refused.
-    Refused(Refusal),
+    Refused(MessageRefusal),
     /// Incomplete record stream: the client has cancelled.
     Cancelled,
 }
@@ -86,25 +86,25 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
         Way::Socket(_) => &|_| Ok(()),
     };
     let limits = instance.filter_limits()?;
-    let ticket = Ticket::new(caller.uid)?;
+    let stamp = SubmissionStamp::new(caller.uid)?;
     let mut output = io::stdout().lock();
     let who = format!("uid={}", caller.uid);
 
     let id = match &way {
-        Way::Own { .. } => ticket.id.to_string(),
+        Way::Own { .. } => stamp.id.to_string(),
         Way::Socket(relay) => relay.queue_id.clone(),
     };
     answer(&mut output, &[("protocol", "postdrop_protocol"), ("queue_id", &id)])?;
     let input = BufReader::with_capacity(INPUT_BYTES, StandardInput);
     let warn = &mut |warning: String| log.say(Severity::Warning, &format!("{who}: {warning}"));
     let room = room(&instance, matches!(way, Way::Own { no_socket: None }));
-    let filter = Filter::new(limits, ticket.arrival, check, room);
+    let filter = Filter::new(limits, stamp.arrival, check, room);
     let received = receive(input, limits.record, filter, warn);
     let received = received.map_err(|error| Failure::usage(format!("{who}: {}", told(&error))))?;
     let (status, reason) = match received {
         Received::Cancelled => return Ok(CleanupStatus::OK),
         Received::Refused(refusal) => (refusal.status, refusal.reason),
-        Received::Message(records) => keep(way, &instance, &ticket, records, log, &who),
+        Received::Message(records) => keep(way, &instance, &stamp, records, log, &who),
     };
     if status == CleanupStatus::SIZE {
         log.say(Severity::Warning, &format!("{who}: File too large"));
@@ -130,15 +130,15 @@ fn way(instance: &Instance, uid: u32, log: &Log) -> Result<Way, Failure> {
 fn keep(
     way: Way,
     instance: &Instance,
-    ticket: &Ticket,
+    stamp: &SubmissionStamp,
     records: Collected,
     log: &Log,
     who: &str,
 ) -> (CleanupStatus, String) {
     let answer = match way {
         Way::Socket(relay) => relay.submit(&records),
-        Way::Own { no_socket } => submit(instance, ticket, records)
-            .map(|kept| report(&kept, ticket.id, log))
+        Way::Own { no_socket } => submit(instance, stamp, records)
+            .map(|kept| report(&kept, stamp.id, log))
             .map(|()| (CleanupStatus::OK, String::new()))
             .map_err(|failure| failure.and(no_socket)),
     };
@@ -165,7 +165,7 @@ pub fn receive(
         let Some(kind) = reader.next(&mut data)? else {
             return Ok(filter.abandon().map_or(Received::Cancelled, Received::Refused));
         };
-        if filter.record(kind, &data, warn)? == Progress::Complete {
+        if filter.record(kind, &data, warn)? == Completeness::Complete {
             return Ok(filter.finish().map_or_else(Received::Refused, Received::Message));
         }
     }
@@ -186,15 +186,17 @@ fn told(error: &FilterError) -> String {
 
 /// Parses `-c directory`, `-r` and `-v`; the last two have no effect. Operands are ignored, as in
 /// stock.
-fn options(arguments: Vec<Vec<u8>>, log: &Log) -> Result<Asked, Failure> {
-    let mut asked = Asked::No;
+fn options(arguments: Vec<Vec<u8>>, log: &Log) -> Result<ConfigurationChoice, Failure> {
+    let mut asked = ConfigurationChoice::No;
     for found in Getopt::new(b"c:rv", arguments) {
         match found {
-            Found::Option(b'c', directory) => {
-                asked = Asked::ByPostdropOption(std::ffi::OsString::from_vec(directory).into());
+            CommandLineItem::Option(b'c', directory) => {
+                asked = ConfigurationChoice::ByPostdropOption(
+                    std::ffi::OsString::from_vec(directory).into(),
+                );
             }
-            Found::Option(..) => {}
-            Found::Wrong(mistake) => {
+            CommandLineItem::Option(..) => {}
+            CommandLineItem::Wrong(mistake) => {
                 log.complain(&mistake.words());
                 return Err(Failure::usage("usage: postdrop [-c config_dir] [-v]"));
             }

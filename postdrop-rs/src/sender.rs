@@ -19,7 +19,7 @@ use std::cell::RefCell;
 
 use postfix_wire::CleanupStatus;
 
-use crate::filter::Refusal;
+use crate::filter::MessageRefusal;
 use crate::instance::Instance;
 use crate::list::items;
 use crate::log::{Log, Severity};
@@ -51,7 +51,7 @@ impl<'a> Senders<'a> {
 
     /// Checks that the user may use this sender, which is given unquoted. The tables are asked
     /// once.
-    pub fn check(&self, sender: &[u8]) -> Result<(), Refusal> {
+    pub fn check(&self, sender: &[u8]) -> Result<(), MessageRefusal> {
         if self.maps == ANY {
             return Ok(());
         }
@@ -64,10 +64,10 @@ impl<'a> Senders<'a> {
             return Ok(());
         }
         let reason = format!("not authorized to use sender='{sender}'");
-        Err(Refusal { status: CleanupStatus::NOPERM, reason })
+        Err(MessageRefusal { status: CleanupStatus::NOPERM, reason })
     }
 
-    fn patterns(&self) -> Result<Option<String>, Refusal> {
+    fn patterns(&self) -> Result<Option<String>, MessageRefusal> {
         if let Some(patterns) = &*self.patterns.borrow() {
             return Ok(patterns.clone());
         }
@@ -76,8 +76,8 @@ impl<'a> Senders<'a> {
         Ok(patterns)
     }
 
-    fn look_up(&self) -> Result<Option<String>, Refusal> {
-        let error = || Refusal {
+    fn look_up(&self) -> Result<Option<String>, MessageRefusal> {
+        let error = || MessageRefusal {
             status: CleanupStatus::WRITE,
             reason: format!("{NAME} table lookup error for '{}'", self.maps),
         };

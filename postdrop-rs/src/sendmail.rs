@@ -10,25 +10,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::address::addresses;
 use crate::collected::Collected;
-use crate::compose::{Envelope, Rules, compose};
+use crate::compose::{EnvelopeHead, Rules, compose};
 use crate::content::{ContentRules, LineEndings};
 use crate::death::Program;
 use crate::delegate::{Environment, Task, delegate};
 use crate::exit::{ExitCode, Failure};
-use crate::filter::{Filter, Refusal};
+use crate::filter::{Filter, MessageRefusal};
 use crate::identity::Login;
-use crate::instance::{Asked, Instance};
+use crate::instance::{ConfigurationChoice, Instance};
 use crate::log::{Log, Severity};
 use crate::mailq;
-use crate::options::{self, Context, Invocation, Mode, Remark, Trace};
+use crate::options::{self, Invocation, Mode, ParseInputs, Remark, Trace};
 use crate::policy::may_submit;
 use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::sender::Senders;
+use crate::stamp::SubmissionStamp;
 use crate::submission::{room, submit};
 use crate::sys::StandardInput;
-use crate::ticket::Ticket;
 
 /// Bytes of standard input that are read at once.
 const INPUT_BYTES: usize = 64 * 1024;
@@ -62,12 +62,16 @@ fn run(caller: &Caller, environment: Environment, log: &mut Log) -> Result<(), F
     let arguments: Vec<_> = arguments.collect();
     log.call(&String::from_utf8_lossy(&name));
     let named = options::config_directories(arguments.clone(), &mut |remark| say(log, &remark));
-    let asked = if named.is_empty() { Asked::No } else { Asked::BySendmailOption(named) };
+    let asked = if named.is_empty() {
+        ConfigurationChoice::No
+    } else {
+        ConfigurationChoice::BySendmailOption(named)
+    };
     let instance = Instance::open(asked, caller)?;
     instance.configure(log)?;
     let parameter = |name: &str| instance.text(name);
     let context =
-        Context { name: &name, parameter: &parameter, say: &mut |remark| say(log, &remark) };
+        ParseInputs { name: &name, parameter: &parameter, say: &mut |remark| say(log, &remark) };
     let invocation = Invocation::parse(arguments, context)?;
     match &invocation.mode {
         Mode::Submit => deliver(&invocation, &instance, caller, log),
@@ -116,8 +120,8 @@ fn deliver(
     if !has_rights && matches!(way, Way::Own { .. }) {
         senders.check(&envelope.sender).map_err(|refusal| of_sender(refused(&refusal)))?;
     }
-    let ticket = Ticket::of(caller.uid, arrival).map_err(of_sender)?;
-    enqueue(way, instance, &ticket, records, log).map_err(of_sender)?;
+    let stamp = SubmissionStamp::of(caller.uid, arrival).map_err(of_sender)?;
+    enqueue(way, instance, &stamp, records, log).map_err(of_sender)?;
     if invocation.trace.is_some() {
         promise_report(&envelope.sender);
     }
@@ -141,20 +145,20 @@ fn say(log: &Log, remark: &Remark) {
 fn enqueue(
     way: Way,
     instance: &Instance,
-    ticket: &Ticket,
+    stamp: &SubmissionStamp,
     records: Collected,
     log: &Log,
 ) -> Result<(), Failure> {
     match way {
         Way::Own { no_socket } => {
             let kept =
-                submit(instance, ticket, records).map_err(|failure| failure.and(no_socket))?;
-            report(&kept, ticket.id, log);
+                submit(instance, stamp, records).map_err(|failure| failure.and(no_socket))?;
+            report(&kept, stamp.id, log);
             Ok(())
         }
         Way::Socket(relay) => match relay.submit(&records)? {
             (status, _) if status.is_ok() => Ok(()),
-            (status, reason) => Err(refused(&Refusal { status, reason })),
+            (status, reason) => Err(refused(&MessageRefusal { status, reason })),
         },
     }
 }
@@ -162,7 +166,7 @@ fn enqueue(
 /// Composes the records of standard input and the arguments for submission.
 fn records(
     invocation: &Invocation,
-    envelope: &Envelope,
+    envelope: &EnvelopeHead,
     rules: Rules,
     mut filter: Filter<'_>,
 ) -> Result<Collected, Failure> {
@@ -171,7 +175,7 @@ fn records(
     filter.finish().map_err(|refusal| refused(&refusal))
 }
 
-fn refused(refusal: &Refusal) -> Failure {
+fn refused(refusal: &MessageRefusal) -> Failure {
     Failure::new(ExitCode::of(refusal.status), refusal.words())
 }
 
@@ -200,7 +204,7 @@ pub(crate) fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rule
     Ok(Rules { content, header_limit: instance.size("header_size_limit")? })
 }
 
-fn envelope(invocation: &Invocation, caller: &Caller, log: &Log) -> Result<Envelope, Failure> {
+fn envelope(invocation: &Invocation, caller: &Caller, log: &Log) -> Result<EnvelopeHead, Failure> {
     let said =
         invocation.full_name.clone().or_else(|| caller.name.clone().map(OsStringExt::into_vec));
     let needs_login = said.is_none() || invocation.sender.is_none();
@@ -212,7 +216,7 @@ fn envelope(invocation: &Invocation, caller: &Caller, log: &Log) -> Result<Envel
         }
     };
     let full_name = said.or_else(|| login.as_ref().map(Login::full_name)).map(on_one_line);
-    Ok(Envelope { sender, full_name })
+    Ok(EnvelopeHead { sender, full_name })
 }
 
 /// Replaces line breaks in a full name by blanks. Stock `sendmail` puts them into the record, and

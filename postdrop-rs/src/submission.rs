@@ -27,7 +27,7 @@ use crate::exit::Failure;
 use crate::instance::Instance;
 use crate::maildrop::{Maildrop, Readiness};
 use crate::offer::{Offer, offer};
-use crate::ticket::Ticket;
+use crate::stamp::SubmissionStamp;
 
 /// Place in which a message is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +63,11 @@ pub(crate) fn room(instance: &Instance, has_rights: bool) -> Room {
 /// is not in the maildrop, and the error says whether Redis may have the message.
 pub fn submit(
     instance: &Instance,
-    ticket: &Ticket,
+    stamp: &SubmissionStamp,
     mut records: Collected,
 ) -> Result<Kept, Failure> {
     redis_may_have_it(true);
-    match offer(instance, ticket, records.content()) {
+    match offer(instance, stamp, records.content()) {
         Offer::Stored => Ok(Kept::Spool),
         Offer::NotSubmitted(because) => {
             redis_may_have_it(false);
@@ -75,7 +75,7 @@ pub fn submit(
             Ok(Kept::Maildrop { queue_id, because })
         }
         Offer::Unknown(because) => {
-            records.mark(ticket.id);
+            records.mark(stamp.id);
             let queue_id = store(instance, records.content(), Readiness::InDoubt, &because)?;
             Ok(Kept::InDoubt { queue_id, because })
         }

@@ -125,7 +125,7 @@ fn given() -> Cli {
             error.exit();
         }
         let _ = error.print();
-        std::process::exit(status::State::Unknown.exit_status().into())
+        std::process::exit(status::PluginState::Unknown.exit_status().into())
     })
 }
 

@@ -11,7 +11,7 @@ use agents::daemon::{self, Instance, Options};
 use agents::listing::Entries;
 use anyhow::{Context, Result, ensure};
 use host::local_time::local_time;
-use postfix_wire::showq::{Entry, Report, TextListing, json_line};
+use postfix_wire::showq::{Entry, ListingReader, TextListing, json_line};
 
 /// Time for which Postfix's service may be silent, as for `mailq`.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,7 +109,7 @@ impl Local {
 }
 
 fn copy(reader: impl BufRead, printer: &mut Printer) -> Result<()> {
-    let mut report = Report::open(reader)?;
+    let mut report = ListingReader::open(reader)?;
     while let Some(entry) = report.next_entry()? {
         printer.entry(&entry)?;
     }

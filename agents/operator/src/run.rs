@@ -40,7 +40,7 @@ pub(crate) async fn run(instance: Instance, drain: watch::Receiver<bool>) -> Res
     }
 }
 
-type Agent = LocalBoxFuture<'static, (&'static str, Result<()>)>;
+type AgentFuture = LocalBoxFuture<'static, (&'static str, Result<()>)>;
 
 /// Runs the agents until all have ended. When one fails, the others are asked to drain.
 async fn agents(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
@@ -67,7 +67,7 @@ async fn agents(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<
     if failures.is_empty() { Ok(()) } else { bail!(failures.join("; ")) }
 }
 
-fn start(instance: &Instance, ending: &watch::Receiver<bool>) -> FuturesUnordered<Agent> {
+fn start(instance: &Instance, ending: &watch::Receiver<bool>) -> FuturesUnordered<AgentFuture> {
     let instance = || instance.clone();
     let ending = || ending.clone();
     FuturesUnordered::from_iter([

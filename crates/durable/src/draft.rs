@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::folder::sync_folder_of;
-use crate::step::{Step, take};
+use crate::step::{FileStep, take};
 
 /// Random names that are tried before writing fails.
 const NAMES_MAX: u32 = 16;
@@ -46,10 +46,10 @@ impl<'a> Draft<'a> {
         let path = beside(file, suffix);
         let mut options = File::options();
         let options = options.write(true).create_new(true).mode(mode);
-        let mut out = take(Step::Create, || options.open(&path))?;
+        let mut out = take(FileStep::Create, || options.open(&path))?;
         let draft = Self { file, path };
-        take(Step::Write, || out.write_all(format!("{text}\n").as_bytes()))?;
-        take(Step::Sync, || out.sync_all())?;
+        take(FileStep::Write, || out.write_all(format!("{text}\n").as_bytes()))?;
+        take(FileStep::Sync, || out.sync_all())?;
         Ok(draft)
     }
 
@@ -61,11 +61,11 @@ impl<'a> Draft<'a> {
     /// Gives the draft its file's name, unless there is such a file. The file is safe afterwards,
     /// whoever made it.
     pub(crate) fn make_once(self) -> io::Result<()> {
-        match take(Step::Link, || fs::hard_link(&self.path, self.file)) {
+        match take(FileStep::Link, || fs::hard_link(&self.path, self.file)) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => (),
         }
-        take(Step::Remove, || fs::remove_file(&self.path))?;
+        take(FileStep::Remove, || fs::remove_file(&self.path))?;
         sync_folder_of(self.file)
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use crate::step::{Step, take};
+use crate::step::{FileStep, take};
 
 /// Renames a file whose content is synced, over whatever has the name `to`.
 ///
@@ -12,7 +12,7 @@ use crate::step::{Step, take};
 ///
 /// The system's error. The file may already have its new name, which is then not yet safe.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    take(Step::Rename, || fs::rename(from, to))?;
+    take(FileStep::Rename, || fs::rename(from, to))?;
     sync_folder_of(to)?;
     if from.parent() == to.parent() { Ok(()) } else { sync_folder_of(from) }
 }
@@ -23,7 +23,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// The system's error. The file may be gone already, but not yet for good.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match take(Step::Remove, || fs::remove_file(path)) {
+    match take(FileStep::Remove, || fs::remove_file(path)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(()) => sync_folder_of(path),
@@ -37,5 +37,5 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// The system's error. The folder must be readable by the caller.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    take(Step::SyncFolder, || File::open(folder.unwrap_or(Path::new(".")))?.sync_all())
+    take(FileStep::SyncFolder, || File::open(folder.unwrap_or(Path::new(".")))?.sync_all())
 }

@@ -5,7 +5,7 @@ use std::io;
 /// A step of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(test), allow(dead_code, reason = "only tests ask which step it is"))]
-pub(crate) enum Step {
+pub(crate) enum FileStep {
     Create,
     Write,
     Sync,
@@ -17,7 +17,7 @@ pub(crate) enum Step {
 
 /// Takes a step.
 #[cfg(not(test))]
-pub(crate) fn take<T>(_step: Step, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn take<T>(_step: FileStep, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     act()
 }
 
@@ -31,12 +31,12 @@ pub(crate) mod testing {
     use super::*;
 
     thread_local! {
-        static TAKEN: RefCell<Vec<Step>> = const { RefCell::new(Vec::new()) };
+        static TAKEN: RefCell<Vec<FileStep>> = const { RefCell::new(Vec::new()) };
         /// Number of steps after which this process dies.
         static DEATH: Cell<usize> = const { Cell::new(usize::MAX) };
     }
 
-    pub(crate) fn take<T>(step: Step, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn take<T>(step: FileStep, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         if TAKEN.with_borrow(Vec::len) == DEATH.get() {
             std::process::abort();
         }
@@ -52,7 +52,7 @@ pub(crate) mod testing {
     }
 
     /// Returns the steps that have succeeded in `act`.
-    pub(crate) fn of(act: impl FnOnce()) -> Vec<Step> {
+    pub(crate) fn of(act: impl FnOnce()) -> Vec<FileStep> {
         TAKEN.take();
         act();
         TAKEN.take()

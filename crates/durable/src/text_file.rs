@@ -66,7 +66,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::step::Step::{Create, Link, Remove, Rename, Sync, SyncFolder, Write};
+    use crate::step::FileStep::{Create, Link, Remove, Rename, Sync, SyncFolder, Write};
     use crate::step::testing;
 
     const MODE: u32 = 0o600;

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use crate::folder::{Folder, Refusal, kind};
+use crate::folder::{Folder, PathRefusal, kind};
 
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Flags of open(2): neither a FIFO nor a lease makes the caller wait, and no terminal becomes the
@@ -32,12 +32,12 @@ const READING: OFlag = OFlag::O_RDONLY
 ///
 /// # Errors
 ///
-/// A [`Refusal`], or the system's error; `NotFound` where there is no file.
+/// A [`PathRefusal`], or the system's error; `NotFound` where there is no file.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = open_of_any_mode(path)?;
     let mode = file.metadata()?.mode();
     if mode & WRITABLE_BY_OTHERS != 0 {
-        return Err(Refusal::Mode(mode & 0o7777).into());
+        return Err(PathRefusal::Mode(mode & 0o7777).into());
     }
     Ok(file)
 }
@@ -46,14 +46,14 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// The errors of [`open`], except for [`Refusal::Mode`].
+/// The errors of [`open`], except for [`PathRefusal::Mode`].
 pub fn open_of_any_mode(path: &Path) -> io::Result<File> {
     let (folder, name) = Folder::of(path)?;
     let opened = openat(folder.fd(), name.as_os_str(), READING, Mode::empty());
     let file = File::from(opened.map_err(|error| refused(error, path, &folder))?);
     let is = file.metadata()?;
     if !is.is_file() {
-        return Err(Refusal::Kind { is: kind(is.mode()), wanted: "regular file" }.into());
+        return Err(PathRefusal::Kind { is: kind(is.mode()), wanted: "regular file" }.into());
     }
     folder.vouch_for(is.uid(), is.nlink())?;
     Ok(file)
@@ -63,12 +63,12 @@ pub fn open_of_any_mode(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// The errors of [`open`], and [`Refusal::Size`].
+/// The errors of [`open`], and [`PathRefusal::Size`].
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path)?.take(bytes_max + 1).read_to_end(&mut content)?;
     if content.len() as u64 > bytes_max {
-        return Err(Refusal::Size { bytes_max }.into());
+        return Err(PathRefusal::Size { bytes_max }.into());
     }
     Ok(content)
 }
@@ -87,8 +87,8 @@ pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
 /// opened.
 fn refused(error: Errno, path: &Path, folder: &Folder) -> io::Error {
     match error {
-        Errno::ELOOP => Refusal::Link { at: path.to_owned(), owner: folder.owner() }.into(),
-        Errno::ENXIO => Refusal::Kind { is: "socket", wanted: "regular file" }.into(),
+        Errno::ELOOP => PathRefusal::Link { at: path.to_owned(), owner: folder.owner() }.into(),
+        Errno::ENXIO => PathRefusal::Kind { is: "socket", wanted: "regular file" }.into(),
         error => error.into(),
     }
 }

@@ -37,7 +37,7 @@ const ROOT: u32 = 0;
 /// Refusal of a path whose file other users than root may have put there. The text has failure,
 /// cause and remedy; the caller names the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum PathRefusal {
     /// A symbolic link is on the way.
     Link {
         /// The link.
@@ -85,7 +85,7 @@ pub enum Refusal {
     },
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PathRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link { at, owner } => {
@@ -124,17 +124,17 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for PathRefusal {}
 
-impl From<Refusal> for io::Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<PathRefusal> for io::Error {
+    fn from(refusal: PathRefusal) -> Self {
         Self::other(refusal)
     }
 }
 
 /// Whether an error is one of this module's refusals, and not the system's.
 pub fn is_refusal(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|it| it.downcast_ref::<Refusal>().is_some())
+    error.get_ref().is_some_and(|it| it.downcast_ref::<PathRefusal>().is_some())
 }
 
 /// An open folder, with the users who may change it.
@@ -151,7 +151,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Link`], or the system's error. Nothing was opened for reading.
+    /// [`PathRefusal::Link`], or the system's error. Nothing was opened for reading.
     pub fn of(path: &Path) -> io::Result<(Self, OsString)> {
         Walk::new(path)?.finish()
     }
@@ -180,14 +180,14 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Owner`] or [`Refusal::Names`].
-    pub fn vouch_for(&self, owner: u32, names: u64) -> Result<(), Refusal> {
+    /// [`PathRefusal::Owner`] or [`PathRefusal::Names`].
+    pub fn vouch_for(&self, owner: u32, names: u64) -> Result<(), PathRefusal> {
         match () {
             () if self.is_settled() => Ok(()),
             () if owner != self.owner && !(is_trusted(self.owner) && is_trusted(owner)) => {
-                Err(Refusal::Owner { is: owner, wanted: self.owner })
+                Err(PathRefusal::Owner { is: owner, wanted: self.owner })
             }
-            () if is_trusted(owner) && names > 1 => Err(Refusal::Names),
+            () if is_trusted(owner) && names > 1 => Err(PathRefusal::Names),
             () => Ok(()),
         }
     }
@@ -198,7 +198,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Link`] or [`Refusal::Unsettled`], or the system's error.
+    /// [`PathRefusal::Link`] or [`PathRefusal::Unsettled`], or the system's error.
     pub fn settled(path: &Path) -> io::Result<(Self, OsString)> {
         let (folder, name) = Self::of(path)?;
         folder.refuse_unless_settled().map(|()| (folder, name))
@@ -208,7 +208,7 @@ impl Folder {
         if self.is_settled() {
             return Ok(());
         }
-        Err(Refusal::Unsettled { owner: self.owner, mode: self.mode & 0o7777 }.into())
+        Err(PathRefusal::Unsettled { owner: self.owner, mode: self.mode & 0o7777 }.into())
     }
 
     /// Makes the folder at this path for this owner, with this mode whatever the umask is. Returns
@@ -237,7 +237,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Link`], or the system's error.
+    /// [`PathRefusal::Link`], or the system's error.
     pub fn owner_of(path: &Path) -> io::Result<Option<Uid>> {
         let (folder, name) = Self::above(path)?;
         match fstatat(&folder.fd, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -335,7 +335,7 @@ impl Walk {
     fn follow(&mut self, link: &OwnedFd, is: &FileStat, name: &OsString) -> io::Result<()> {
         if !self.at.may_lead_on(is) {
             let owner = if is_trusted(self.at.owner) { is.st_uid } else { self.at.owner };
-            return Err(Refusal::Link { at: self.passed.join(name), owner }.into());
+            return Err(PathRefusal::Link { at: self.passed.join(name), owner }.into());
         }
         self.links += 1;
         if self.links > LINKS_MAX {

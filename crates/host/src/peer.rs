@@ -21,7 +21,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::stat::{Mode, fstat};
 
-use crate::folder::{Folder, Refusal, kind};
+use crate::folder::{Folder, PathRefusal, kind};
 
 const ROOT: u32 = 0;
 const ENTRY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -39,14 +39,14 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`], or the system's error; `NotFound` where there is nothing. No connection was
+    /// A [`PathRefusal`], or the system's error; `NotFound` where there is nothing. No connection was
     /// made.
     pub fn find(path: &Path) -> io::Result<Self> {
         let (folder, name) = Folder::of(path)?;
         let entry = openat(folder.fd(), name.as_os_str(), ENTRY, Mode::empty())?;
         let is = fstat(&entry)?;
         if is.st_mode & libc::S_IFMT != libc::S_IFSOCK {
-            return Err(Refusal::Kind { is: kind(is.st_mode), wanted: "socket" }.into());
+            return Err(PathRefusal::Kind { is: kind(is.st_mode), wanted: "socket" }.into());
         }
         // Root's socket with a single name was put there by root.
         if is.st_uid != ROOT || is.st_nlink > 1 {
@@ -66,13 +66,13 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Peer`]. The caller must not have sent anything before.
+    /// [`PathRefusal::Peer`]. The caller must not have sent anything before.
     pub fn expect_owner(&self, stream: &impl AsFd) -> io::Result<()> {
         let is = getsockopt(&stream.as_fd(), PeerCredentials)?.uid();
         if is == ROOT || is == self.folder_owner {
             return Ok(());
         }
-        Err(Refusal::Peer { is, wanted: self.folder_owner }.into())
+        Err(PathRefusal::Peer { is, wanted: self.folder_owner }.into())
     }
 }
 
@@ -80,7 +80,7 @@ impl Socket {
 ///
 /// # Errors
 ///
-/// A [`Refusal`], or the system's error. Nothing was sent.
+/// A [`PathRefusal`], or the system's error. Nothing was sent.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::find(path)?;
     let stream = UnixStream::connect(socket.path())?;

@@ -179,7 +179,8 @@ impl Resolver {
             }
             Disowned::TooLate => {
                 warn!(
-                    "{}: left to the administrator: {id} is too old for Redis to decide",
+                    "{}: not resolved: {id} is too old for Redis to decide; rename the file to \
+                     {queue_id} to send the message (perhaps twice), or use `optimus delete {id}`",
                     path.display()
                 );
                 self.undecidable.insert(doubt);

@@ -71,7 +71,7 @@ pub(crate) struct Stranded {
 }
 
 /// Outcome for one file.
-enum Outcome {
+enum FileOutcome {
     /// Redis has the message.
     Submitted,
     /// The file is not finished, or a pickup service will take it.
@@ -99,9 +99,9 @@ impl Stranded {
             self.resting.insert(queue_id.clone(), Instant::now());
             spool.ping().await?;
             match submit(maildrop, spool, &queue_id, &path).await? {
-                Outcome::Submitted => _ = self.resting.remove(&queue_id),
-                Outcome::NotNow => {}
-                Outcome::Left => _ = self.left.insert(queue_id),
+                FileOutcome::Submitted => _ = self.resting.remove(&queue_id),
+                FileOutcome::NotNow => {}
+                FileOutcome::Left => _ = self.left.insert(queue_id),
             }
         }
         Ok(())
@@ -113,18 +113,18 @@ async fn submit(
     spool: &Spool,
     queue_id: &QueueId,
     path: &Path,
-) -> Result<Outcome, ResolveError> {
-    let Some(mut file) = crate::open(path)? else { return Ok(Outcome::NotNow) };
+) -> Result<FileOutcome, ResolveError> {
+    let Some(mut file) = crate::open(path)? else { return Ok(FileOutcome::NotNow) };
     let metadata = file.metadata()?;
     if !is_finished(&metadata) {
-        return Ok(Outcome::NotNow);
+        return Ok(FileOutcome::NotNow);
     }
     if metadata.len() > SIZE_MAX_BYTES {
         warn!(
             "{}: not submitted: longer than Redis takes; start Postfix to send it",
             path.display()
         );
-        return Ok(Outcome::Left);
+        return Ok(FileOutcome::Left);
     }
     let mut content = Vec::new();
     file.read_to_end(&mut content)?;
@@ -133,13 +133,13 @@ async fn submit(
             "{}: not submitted: not a submission, or damaged; start Postfix to send it",
             path.display()
         );
-        return Ok(Outcome::Left);
+        return Ok(FileOutcome::Left);
     };
     let id = MessageId::new().map_err(|error| io::Error::other(error.to_string()))?;
     let Some(claimed) =
         claim(maildrop, &InDoubt { queue_id: queue_id.clone(), id: Some(id) }, path)?
     else {
-        return Ok(Outcome::NotNow);
+        return Ok(FileOutcome::NotNow);
     };
     let host = maildrop.host.as_str();
     spool
@@ -147,7 +147,7 @@ async fn submit(
         .await?;
     fs::remove_file(&claimed)?;
     info!("{queue_id}: no pickup service reads the maildrop: submitted as {id}");
-    Ok(Outcome::Submitted)
+    Ok(FileOutcome::Submitted)
 }
 
 /// Renames the file to a submission in doubt, durably. Returns `None` if a pickup service may have

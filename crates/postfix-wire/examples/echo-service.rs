@@ -39,7 +39,7 @@ fn run() -> Result<ExitCode> {
             // Another process of the service may have taken the client.
             let Ok((client, _)) = listener.accept() else { continue };
             inherited.link.notify(Availability::Taken)?;
-            if serve(&client, &main_cf)? == Outcome::Die {
+            if serve(&client, &main_cf)? == AfterRequest::Die {
                 return Ok(ExitCode::FAILURE);
             }
             inherited.link.notify(Availability::Available)?;
@@ -57,21 +57,21 @@ fn wait(link: &MasterLink, listeners: &[UnixListener]) -> Result<bool> {
 }
 
 #[derive(PartialEq)]
-enum Outcome {
+enum AfterRequest {
     GoOn,
     Die,
 }
 
-fn serve(client: &UnixStream, main_cf: &MainCf) -> Result<Outcome> {
+fn serve(client: &UnixStream, main_cf: &MainCf) -> Result<AfterRequest> {
     client.set_nonblocking(false)?;
     for line in BufReader::new(client).lines() {
         match line?.as_str() {
-            "die" => return Ok(Outcome::Die),
+            "die" => return Ok(AfterRequest::Die),
             line => {
                 let name = main_cf.get("syslog_name").unwrap_or_default();
                 writeln!(&mut { client }, "{} {name} {line}", std::process::id())?;
             }
         }
     }
-    Ok(Outcome::GoOn)
+    Ok(AfterRequest::GoOn)
 }

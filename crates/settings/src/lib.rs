@@ -300,7 +300,7 @@ fn text_of(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     host::file::open_of_any_mode(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > BYTES_MAX {
-        return Err(host::folder::Refusal::Size { bytes_max: BYTES_MAX }.into());
+        return Err(host::folder::PathRefusal::Size { bytes_max: BYTES_MAX }.into());
     }
     Ok(text)
 }

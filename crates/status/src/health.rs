@@ -31,7 +31,7 @@ const PAUSE_CRITICAL_S: u64 = 10;
 /// A plugin's state, from the best to the worst that it can report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum PluginState {
     /// An operator has nothing to do.
     Ok,
     /// An operator should look.
@@ -42,7 +42,7 @@ pub enum State {
     Critical,
 }
 
-impl State {
+impl PluginState {
     /// Returns a plugin's exit status.
     pub fn exit_status(self) -> u8 {
         match self {
@@ -54,7 +54,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for PluginState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ok => "OK",
@@ -69,7 +69,7 @@ impl fmt::Display for State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// The worst state that was found.
-    pub state: State,
+    pub state: PluginState,
     /// Findings, the worst first.
     pub reasons: Vec<String>,
 }
@@ -82,14 +82,14 @@ impl fmt::Display for Health {
 
 impl Health {
     /// Makes a judgement of one finding.
-    pub fn of(state: State, reason: impl Into<String>) -> Self {
+    pub fn of(state: PluginState, reason: impl Into<String>) -> Self {
         Self { state, reasons: vec![reason.into()] }
     }
 
     /// Adds a finding.
-    pub fn and(mut self, state: State, reason: impl Into<String>) -> Self {
+    pub fn and(mut self, state: PluginState, reason: impl Into<String>) -> Self {
         let at = if state > self.state { 0 } else { self.reasons.len() };
-        if self.state == State::Ok {
+        if self.state == PluginState::Ok {
             self.reasons.clear();
         }
         self.reasons.insert(at.min(self.reasons.len()), reason.into());
@@ -104,28 +104,29 @@ impl Health {
 
     /// Judges a whole state of the platform by these thresholds.
     pub fn judge(status: &Status, thresholds: &Thresholds) -> Self {
-        let mut found: Vec<(State, String)> =
+        let mut found: Vec<(PluginState, String)> =
             [agents(status, thresholds), nodes(status), mail(status, thresholds)].concat();
-        found.extend(status.mismatch.iter().map(|why| (State::Critical, why.clone())));
-        found.extend(status.queue.waits.iter().map(|why| (State::Warning, why.clone())));
+        found.extend(status.mismatch.iter().map(|why| (PluginState::Critical, why.clone())));
+        found.extend(status.queue.waits.iter().map(|why| (PluginState::Warning, why.clone())));
         found.extend(pause(&status.queue));
         found.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
         let well = format!("{} waiting, {} deferred", status.backlog, status.deferred.total);
-        let state = found.first().map_or(State::Ok, |(state, _)| *state);
+        let state = found.first().map_or(PluginState::Ok, |(state, _)| *state);
         let reasons: Vec<String> = found.into_iter().map(|(_, reason)| reason).collect();
         Self { state, reasons: if reasons.is_empty() { vec![well] } else { reasons } }
     }
 }
 
-type Found = Vec<(State, String)>;
+type Judgements = Vec<(PluginState, String)>;
 
 /// Judges a pause of feeding on this host, unless another finding gives the same reason.
-fn pause(queue: &Queue) -> Option<(State, String)> {
+fn pause(queue: &Queue) -> Option<(PluginState, String)> {
     let Pause { reason, for_s, .. } = queue.pause.as_ref()?;
     if queue.trouble.is_some() || queue.waits.is_some() {
         return None;
     }
-    let state = if *for_s >= PAUSE_CRITICAL_S { State::Critical } else { State::Warning };
+    let state =
+        if *for_s >= PAUSE_CRITICAL_S { PluginState::Critical } else { PluginState::Warning };
     Some((state, format!("{reason} (for {for_s} s)")))
 }
 
@@ -133,24 +134,24 @@ fn alive(status: &Status, kind: AgentKind) -> usize {
     status.agents.iter().filter(|it| it.kind == kind && it.number.is_some()).count()
 }
 
-fn agents(status: &Status, thresholds: &Thresholds) -> Found {
+fn agents(status: &Status, thresholds: &Thresholds) -> Judgements {
     let kinds = [AgentKind::Info, AgentKind::Scheduler, AgentKind::Mail];
     let missing = kinds.into_iter().filter(|kind| alive(status, *kind) == 0);
-    let mut found: Found =
-        missing.map(|kind| (State::Critical, format!("no {kind} agent is alive"))).collect();
+    let mut found: Judgements =
+        missing.map(|kind| (PluginState::Critical, format!("no {kind} agent is alive"))).collect();
     let mails = alive(status, AgentKind::Mail);
     if mails > 0 && mails < thresholds.mail_agents {
         let least = thresholds.mail_agents;
-        found.push((State::Warning, format!("{mails} mail agents are alive, not {least}")));
+        found.push((PluginState::Warning, format!("{mails} mail agents are alive, not {least}")));
     }
     found
 }
 
-fn nodes(status: &Status) -> Found {
+fn nodes(status: &Status) -> Judgements {
     let living: Vec<_> = status.nodes.iter().filter(|it| it.window.is_some()).collect();
     let unable = living.iter().filter(|it| it.window == Some(0)).count();
-    let state = if unable == living.len() { State::Critical } else { State::Warning };
-    let mut found = Found::new();
+    let state = if unable == living.len() { PluginState::Critical } else { PluginState::Warning };
+    let mut found = Judgements::new();
     if unable > 0 {
         found.push((
             state,
@@ -161,7 +162,7 @@ fn nodes(status: &Status) -> Found {
         status.nodes.iter().filter(|it| it.window.is_none() && it.pending + it.committed > 0);
     found.extend(gone.map(|it| {
         let messages = it.pending + it.committed;
-        (State::Warning, format!("node {} is gone with {messages} messages", it.node))
+        (PluginState::Warning, format!("node {} is gone with {messages} messages", it.node))
     }));
     found.extend(status.copies.iter().map(|NodeCopy { node, host, served_by }| {
         let remedy = "there, stop Postfix; or delete the copied mail with `postsuper -d -`; or \
@@ -169,17 +170,17 @@ fn nodes(status: &Status) -> Found {
         let text = format!(
             "{host}: not served: a copy of node {node}, which is served by {served_by}; {remedy}"
         );
-        (State::Warning, text)
+        (PluginState::Warning, text)
     }));
     found
 }
 
-fn mail(status: &Status, thresholds: &Thresholds) -> Found {
-    let mut found = Found::new();
+fn mail(status: &Status, thresholds: &Thresholds) -> Judgements {
+    let mut found = Judgements::new();
     let mut beyond = |value: u64, warning: u64, critical: u64, text: String| {
         let state = match value {
-            _ if critical > 0 && value >= critical => State::Critical,
-            _ if warning > 0 && value >= warning => State::Warning,
+            _ if critical > 0 && value >= critical => PluginState::Critical,
+            _ if warning > 0 && value >= warning => PluginState::Warning,
             _ => return,
         };
         found.push((state, text));
@@ -215,14 +216,14 @@ fn mail(status: &Status, thresholds: &Thresholds) -> Found {
 }
 
 /// Judges this host's maildrop, which can be read without Redis, too.
-fn maildrop(queue: &Queue) -> Found {
+fn maildrop(queue: &Queue) -> Judgements {
     let Queue { in_doubt, stranded, .. } = *queue;
     let found = [
         (in_doubt, format!("{in_doubt} submissions are in doubt")),
         (stranded, format!("{stranded} messages lie in a maildrop that no pickup service reads")),
     ];
     let found = found.into_iter().filter(|(count, _)| *count > 0);
-    found.map(|(_, text)| (State::Warning, text)).collect()
+    found.map(|(_, text)| (PluginState::Warning, text)).collect()
 }
 
 /// Counts quarantined messages, and malformed entries of the inbox.
@@ -258,15 +259,16 @@ mod tests {
 
     #[test]
     fn each_state_has_the_exit_status_of_a_plugin() {
-        let states = [State::Ok, State::Warning, State::Critical, State::Unknown];
-        assert_eq!(states.map(State::exit_status), [0, 1, 2, 3]);
+        let states =
+            [PluginState::Ok, PluginState::Warning, PluginState::Critical, PluginState::Unknown];
+        assert_eq!(states.map(PluginState::exit_status), [0, 1, 2, 3]);
     }
 
     /// Checks that a monitor sees each kind of pause, and that a long pause is critical.
     #[test]
     fn each_pause_of_feeding_is_told_with_its_age_and_fails() {
         for cause in PauseCause::ALL {
-            for (for_s, expected) in [(0, State::Warning), (10, State::Critical)] {
+            for (for_s, expected) in [(0, PluginState::Warning), (10, PluginState::Critical)] {
                 let it = Pause { cause, reason: "x: nothing is fed".to_owned(), for_s };
                 let queue = Queue { pause: Some(it), ..Queue::default() };
                 let (state, words) = pause(&queue).unwrap();
@@ -281,9 +283,10 @@ mod tests {
 
     #[test]
     fn the_worst_finding_is_named_first_and_decides_the_state() {
-        let health =
-            Health::of(State::Ok, "0 waiting").and(State::Warning, "a").and(State::Critical, "b");
+        let health = Health::of(PluginState::Ok, "0 waiting")
+            .and(PluginState::Warning, "a")
+            .and(PluginState::Critical, "b");
         assert_eq!(health.to_string(), "OPTIMUS CRITICAL: b; a");
-        assert_eq!(health.and(State::Warning, "c").to_string(), "OPTIMUS CRITICAL: b; a; c");
+        assert_eq!(health.and(PluginState::Warning, "c").to_string(), "OPTIMUS CRITICAL: b; a; c");
     }
 }

@@ -15,7 +15,7 @@ use spool::{
     AgentKind, Domain, Inbox, LibraryState, NodeId, Quarantined, ReadyLot, SpoolId, Standing,
 };
 
-pub use health::{Health, State, performance};
+pub use health::{Health, PluginState, performance};
 
 /// The object that `optimus status --json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -104,13 +104,13 @@ use nix::unistd::geteuid;
 use settings::{Places, Settings};
 
 use crate::exit::Failure;
-use crate::instance::{Asked, DEFAULT_CONFIG_DIRECTORY, Instance};
+use crate::instance::{ConfigurationChoice, DEFAULT_CONFIG_DIRECTORY, Instance};
 use crate::log::{Log, Severity};
 use crate::privilege::Caller;
 use crate::sys;
 use listener::Listener;
 use options::Options;
-use session::{Peer, Postdrop, Session, refuse};
+use session::{PeerUser, Postdrop, Session, refuse};
 
 /// Time that sessions have to end when the server must end. This time covers postdrop's own limits
 /// and a slow disk, and is shorter than the 90 s of service managers.
@@ -138,7 +138,7 @@ pub fn main() -> u8 {
     }
 }
 
-fn start(log: &mut Log) -> Result<Server, Failure> {
+fn start(log: &mut Log) -> Result<SubmissionServer, Failure> {
     let options = Options::parse(std::env::args_os().skip(1).map(OsStringExt::into_vec))?;
     can_work()?;
     sys::settle_signals();
@@ -152,7 +152,10 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
         name: None,
         was_set_user_id_root: false,
     };
-    let asked = options.config_directory.clone().map_or(Asked::No, Asked::ByPostdropOption);
+    let asked = options
+        .config_directory
+        .clone()
+        .map_or(ConfigurationChoice::No, ConfigurationChoice::ByPostdropOption);
     let instance = Instance::open(asked, &caller)?;
     instance.configure(log)?;
     let socket = socket_path(&instance)?;
@@ -176,7 +179,7 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
         sessions: Vec::new(),
         complaint: Complaint::default(),
     };
-    Ok(Server { crowd, signals, listener, paused_until: None })
+    Ok(SubmissionServer { crowd, signals, listener, paused_until: None })
 }
 
 /// Checks for faults of the installation, which each peer would otherwise meet.
@@ -220,7 +223,7 @@ fn trouble(socket: &Path, error: &io::Error) -> Failure {
 }
 
 /// Server, which has one thread.
-struct Server {
+struct SubmissionServer {
     crowd: Crowd,
     signals: SignalFd,
     /// Socket; `None` once the server must end.
@@ -228,7 +231,7 @@ struct Server {
     paused_until: Option<Instant>,
 }
 
-impl Server {
+impl SubmissionServer {
     /// Serves until the server must end and no session is left.
     fn run(&mut self) -> Result<(), Failure> {
         while self.listener.is_some() || !self.crowd.sessions.is_empty() {
@@ -311,7 +314,7 @@ impl Crowd {
     /// Begins a session, or refuses it with a reason.
     fn welcome(&mut self, connection: UnixStream) {
         let peer = match getsockopt(&connection, PeerCredentials) {
-            Ok(credentials) => Peer::from(credentials),
+            Ok(credentials) => PeerUser::from(credentials),
             Err(error) => {
                 return self.log.say(
                     Severity::Warning,
@@ -333,7 +336,7 @@ impl Crowd {
         }
     }
 
-    fn objection(&self, peer: &Peer) -> Option<String> {
+    fn objection(&self, peer: &PeerUser) -> Option<String> {
         let path = self.postdrop.path.display();
         let of_this_user = || self.connections_of(peer.uid);
         if self.sessions.iter().any(|session| session.process_id() == peer.process_id) {
@@ -373,7 +376,7 @@ impl Crowd {
 
     /// Dismisses the oldest connection of the user with most connections, if `peer`'s user still
     /// has fewer with one more.
-    fn make_room(&mut self, peer: &Peer) {
+    fn make_room(&mut self, peer: &PeerUser) {
         if !self.is_full() {
             return;
         }
@@ -421,7 +424,7 @@ struct Complaint {
 }
 
 impl Complaint {
-    fn make(&mut self, log: &Log, peer: &Peer, reason: &str) {
+    fn make(&mut self, log: &Log, peer: &PeerUser, reason: &str) {
         if self.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {
             self.unsaid += 1;
             return;

@@ -43,13 +43,13 @@ pub(super) struct Postdrop {
 
 /// User at the other end, as the kernel names it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer {
+pub(super) struct PeerUser {
     pub(super) uid: u32,
     gid: u32,
     pub(super) process_id: i32,
 }
 
-impl From<UnixCredentials> for Peer {
+impl From<UnixCredentials> for PeerUser {
     fn from(credentials: UnixCredentials) -> Self {
         Self { uid: credentials.uid(), gid: credentials.gid(), process_id: credentials.pid() }
     }
@@ -58,7 +58,7 @@ impl From<UnixCredentials> for Peer {
 /// Conversation of a peer with its postdrop. The end of postdrop's standard error ends the session.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) peer: Peer,
+    pub(super) peer: PeerUser,
     /// Latest end of the session.
     pub(super) deadline: Instant,
     total: Duration,
@@ -77,7 +77,7 @@ impl Session {
     pub(super) fn start(
         postdrop: &Postdrop,
         connection: UnixStream,
-        peer: Peer,
+        peer: PeerUser,
         options: &Options,
     ) -> Result<Self, (String, UnixStream)> {
         let started = run(postdrop, &connection, peer, options.idle);
@@ -206,7 +206,7 @@ impl Session {
 fn run(
     postdrop: &Postdrop,
     connection: &UnixStream,
-    peer: Peer,
+    peer: PeerUser,
     idle: Duration,
 ) -> io::Result<(Child, ChildStderr)> {
     if peer.uid == NOBODY_AT_ALL || peer.gid == NOBODY_AT_ALL {

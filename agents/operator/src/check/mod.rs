@@ -29,12 +29,12 @@ use crate::say;
 /// A problem, printed as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
-    severity: Severity,
+    severity: FindingSeverity,
     text: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Severity {
+enum FindingSeverity {
     Error,
     Warning,
 }
@@ -45,19 +45,19 @@ impl Problem {
     }
 
     fn error(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, text: text.into() }
+        Self { severity: FindingSeverity::Error, text: text.into() }
     }
 
     fn warning(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, text: text.into() }
+        Self { severity: FindingSeverity::Warning, text: text.into() }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
+            FindingSeverity::Error => "error",
+            FindingSeverity::Warning => "warning",
         };
         write!(f, "optimus: {severity}: {}", self.text)
     }
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         problems.extend(of_instance(options)?);
     }
     problems.iter().for_each(say);
-    let has_error = problems.iter().any(|it| it.severity == Severity::Error);
+    let has_error = problems.iter().any(|it| it.severity == FindingSeverity::Error);
     Ok(if has_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

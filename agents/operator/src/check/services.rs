@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use postfix_wire::master_cf::{Service, ServiceType};
+use postfix_wire::master_cf::{MasterService, ServiceType};
 use postfix_wire::{MainCf, MasterCf};
 
 use super::Problem;
@@ -39,7 +39,7 @@ pub(crate) fn entry(master_cf: &MasterCf, place: &str) -> Vec<Problem> {
     })]
 }
 
-fn fields(service: &Service) -> Vec<String> {
+fn fields(service: &MasterService) -> Vec<String> {
     let wrong = [
         (!service.private, "private", "y, or only set-group-id programs can reach it"),
         (
@@ -60,7 +60,7 @@ fn fields(service: &Service) -> Vec<String> {
 /// Returns a problem where stock pickup has no entry. Stock pickup delivers the mail that went to
 /// the maildrop while Redis was away.
 fn stock_pickup(master_cf: &MasterCf, place: &str) -> Option<Problem> {
-    let is_pickup = |it: &&Service| {
+    let is_pickup = |it: &&MasterService| {
         it.name == "pickup" && matches!(it.service_type, ServiceType::Unix | ServiceType::Fifo)
     };
     let there = master_cf.services().iter().any(|it| is_pickup(&it) && it.command == "pickup");

@@ -48,7 +48,7 @@ impl Dialect {
 
 /// Rules by which an mbox is read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
+pub(super) struct MboxRules {
     pub(super) dialect: Dialect,
     /// Whether a line that may be a separator or text is text.
     pub(super) doubtful_is_text: bool,
@@ -74,7 +74,7 @@ impl Mark {
 /// Reads messages one by one.
 pub(super) struct Mbox<R> {
     input: R,
-    rules: Rules,
+    rules: MboxRules,
     /// Current piece of a line; `begins` tells whether it is the line's first.
     line: Vec<u8>,
     begins: bool,
@@ -86,7 +86,7 @@ pub(super) struct Mbox<R> {
 
 /// Text between two separators.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct MboxEntry {
     /// Offset at which its separator begins.
     pub(super) offset: u64,
     pub(super) message: Result<Vec<u8>, Unusable>,
@@ -117,7 +117,7 @@ enum FromLine {
 }
 
 impl<R: BufRead> Mbox<R> {
-    pub(super) fn new(input: R, rules: Rules) -> Self {
+    pub(super) fn new(input: R, rules: MboxRules) -> Self {
         let (line, next) = (Vec::new(), Vec::new());
         Self { input, rules, line, begins: true, mark: Mark::default(), next }
     }
@@ -152,7 +152,7 @@ impl<R: BufRead> Mbox<R> {
     }
 
     /// Returns the next entry; `None` at the end.
-    pub(super) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+    pub(super) fn next_entry(&mut self) -> io::Result<Option<MboxEntry>> {
         while self.line.is_empty() || is_empty(&self.line) {
             if !self.read_line()? {
                 return Ok(None);
@@ -179,7 +179,7 @@ impl<R: BufRead> Mbox<R> {
             reading.take(&self.line, self.begins, self.mark.offset);
         }
         let message = if is_message { reading.message() } else { Err(Unusable::NoSeparator) };
-        Ok(Some(Entry { offset, message }))
+        Ok(Some(MboxEntry { offset, message }))
     }
 
     fn judged(&self, after_empty: bool) -> FromLine {
@@ -215,7 +215,7 @@ fn read_piece(input: &mut impl BufRead, piece: &mut Vec<u8>) -> io::Result<()> {
 
 /// A message, as far as it is read.
 struct Reading {
-    rules: Rules,
+    rules: MboxRules,
     message: Vec<u8>,
     is_cut: bool,
     after_empty: bool,
@@ -229,7 +229,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(rules: Rules) -> Self {
+    fn new(rules: MboxRules) -> Self {
         let (message, counted, unusable) = (Vec::new(), None, None);
         Self {
             rules,

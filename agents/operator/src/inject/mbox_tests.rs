@@ -3,8 +3,8 @@ use super::*;
 const LIMIT: usize = 200;
 const DATE: &str = "Sat Nov 21 09:20:13 2026";
 
-fn rules(dialect: Dialect) -> Rules {
-    Rules { dialect, doubtful_is_text: false, message_bytes_max: LIMIT }
+fn rules(dialect: Dialect) -> MboxRules {
+    MboxRules { dialect, doubtful_is_text: false, message_bytes_max: LIMIT }
 }
 
 /// Makes an mbox of a text in which `@a` at the start of a line stands for a separator.
@@ -16,7 +16,7 @@ fn mbox(text: &str) -> String {
     text.split_inclusive('\n').map(line).collect()
 }
 
-fn read_by(text: &str, rules: Rules) -> Vec<Result<String, Unusable>> {
+fn read_by(text: &str, rules: MboxRules) -> Vec<Result<String, Unusable>> {
     let text = mbox(text);
     let mut mbox = Mbox::new(text.as_bytes(), rules);
     let mut entries = Vec::new();
@@ -80,7 +80,7 @@ fn a_line_that_may_be_a_separator_or_text_makes_a_message_unusable() {
         let whole = format!("@a\n{text}\n@b\nC: 3\n");
         let doubtful = Err(Unusable::Doubtful { at: first + before });
         assert_eq!(read(&whole, Dialect::Mboxrd), [doubtful, Ok("C: 3\n".to_owned())], "{text}");
-        let as_text = Rules { doubtful_is_text: true, ..rules(Dialect::Mboxrd) };
+        let as_text = MboxRules { doubtful_is_text: true, ..rules(Dialect::Mboxrd) };
         assert_eq!(read_by(&whole, as_text), good(&[&mbox(text), "C: 3\n"]), "{text}");
     }
 }

@@ -47,7 +47,7 @@ use crate::say;
 use pusher::Pusher;
 use sender::Sender;
 use source::{Format, Sources};
-use state::State;
+use state::InjectState;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inject {
@@ -102,7 +102,7 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     let Sources { files, links } =
         Sources::find(&inject.sources, inject.format).context("sources: nothing was injected")?;
     links.iter().for_each(|it| say(format!("{}: a link, skipped", it.display())));
-    let state = State::open(&path, &words, files, inject.force)?;
+    let state = InjectState::open(&path, &words, files, inject.force)?;
     if state.done.messages > 0 {
         say(format!(
             "resuming after {} messages, as noted in {}",

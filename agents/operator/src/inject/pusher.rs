@@ -75,7 +75,10 @@ impl Pusher {
         let sent = self.input.write_all(&bytes).await;
         match (sent, self.answers.next_line().await?) {
             (Ok(()), Some(answer)) => Ok(outcome(&answer)),
-            _ => bail!("submitting process: ended: {}", self.process.wait().await?),
+            _ => bail!(
+                "submitting process: ended early: {}; see its last message",
+                self.process.wait().await?
+            ),
         }
     }
 }

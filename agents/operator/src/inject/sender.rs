@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use super::bar::Bar;
 use super::pusher::{Composed, Pusher, Unsubmitted};
 use super::source::Listed;
-use super::state::{self, Failed, State};
-use super::walk::{Found, Place, Walk};
+use super::state::{self, Failed, InjectState};
+use super::walk::{InputPlace, Walk, WalkedMessage};
 
 /// Most messages in a batch: as many as Redis takes at once.
 const BATCH_MESSAGES: usize = 1_000;
@@ -32,7 +32,7 @@ pub(super) struct Sender {
     pub(super) patience: Duration,
 }
 
-pub(super) struct Outcome {
+pub(super) struct InjectOutcome {
     pub(super) submitted: u64,
     pub(super) unusable: u64,
 }
@@ -44,7 +44,7 @@ struct Batch {
     failed: Vec<Failed>,
     /// Numbers of messages that had failed before, and haven't now.
     mended: Vec<u64>,
-    end: Place,
+    end: InputPlace,
 }
 
 impl Batch {
@@ -56,7 +56,7 @@ impl Batch {
 }
 
 impl Sender {
-    pub(super) async fn run(mut self, bulk: Bulk, mut state: State) -> Result<Outcome> {
+    pub(super) async fn run(mut self, bulk: Bulk, mut state: InjectState) -> Result<InjectOutcome> {
         let (to_redis, mut batches) = mpsc::channel(BATCHES_AHEAD);
         let (files, place, first) = (state.files().to_vec(), state.done, state.first());
         let before: Vec<u64> = ends(&files);
@@ -79,7 +79,7 @@ impl Sender {
         }
         bar.end();
         let unusable = state.failed.len() as u64;
-        let outcome = Outcome { submitted: state.done.messages - unusable, unusable };
+        let outcome = InjectOutcome { submitted: state.done.messages - unusable, unusable };
         state.end()?;
         Ok(outcome)
     }
@@ -163,8 +163,8 @@ fn compose(
 }
 
 /// Composes a message, or says why it can't be submitted.
-fn composed(bulk: &Bulk, first: MessageId, found: Found) -> Result<Composed, Failed> {
-    let (Found { place, at, message, .. }, arrival) = (found, state::now());
+fn composed(bulk: &Bulk, first: MessageId, found: WalkedMessage) -> Result<Composed, Failed> {
+    let (WalkedMessage { place, at, message, .. }, arrival) = (found, state::now());
     let records =
         message.and_then(|it| bulk.records(&it[..], arrival).map_err(|error| error.to_string()));
     match records {

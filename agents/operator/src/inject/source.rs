@@ -134,7 +134,9 @@ fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
     File::open(path)?.take(5).read_to_end(&mut start)?;
     match format {
         Some(Format::Eml) => Ok(Kind::Message),
-        Some(Format::Maildir) => bail!("not a maildir"),
+        Some(Format::Maildir) => {
+            bail!("not a maildir")
+        }
         None if path.extension().is_some_and(|it| it == "eml") => Ok(Kind::Message),
         None if start != b"From " && !start.is_empty() => {
             bail!("neither an mbox nor named .eml; give the format with --format")

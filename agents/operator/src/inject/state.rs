@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use spool::MessageId;
 
 use super::source::{Kind, Listed};
-use super::walk::Place;
+use super::walk::InputPlace;
 
 /// Bits of a message's number, below the random bits of its name.
 const NUMBER_BITS: u32 = 32;
@@ -45,8 +45,8 @@ struct Head {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Line {
-    place: Place,
+struct StateLine {
+    place: InputPlace,
     failed: Vec<Failed>,
     /// Numbers of messages that had failed before, and haven't now.
     mended: Vec<u64>,
@@ -57,14 +57,14 @@ struct Line {
 /// A message that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failed {
-    pub(super) place: Place,
+    pub(super) place: InputPlace,
     pub(super) at: String,
     pub(super) why: String,
 }
 
-pub(super) struct State {
+pub(super) struct InjectState {
     head: Head,
-    pub(super) done: Place,
+    pub(super) done: InputPlace,
     /// Messages that could not be used, by number.
     pub(super) failed: BTreeMap<u64, Failed>,
     /// Time of the last line, in Unix milliseconds.
@@ -74,7 +74,7 @@ pub(super) struct State {
     path: PathBuf,
 }
 
-impl State {
+impl InjectState {
     /// Opens a new file, or the one that an earlier run has left; with `force`, however old it is.
     pub(super) fn open(path: &Path, words: &str, files: Vec<Listed>, force: bool) -> Result<Self> {
         let name = || path.display().to_string();
@@ -107,7 +107,7 @@ impl State {
     }
 
     fn of(path: &Path, file: Flock<File>, head: Head) -> Self {
-        let (done, noted_ms) = (Place::default(), head.first.unix_ms());
+        let (done, noted_ms) = (InputPlace::default(), head.first.unix_ms());
         Self {
             head,
             done,
@@ -129,7 +129,7 @@ impl State {
         Ok(Self::of(path, file, head))
     }
 
-    fn take(&mut self, line: Line) {
+    fn take(&mut self, line: StateLine) {
         line.mended.iter().for_each(|number| drop(self.failed.remove(number)));
         self.failed.extend(line.failed.into_iter().map(|it| (it.place.number(), it)));
         (self.done, self.noted_ms, self.at_rest) = (line.place, line.unix_ms, line.at_rest);
@@ -169,7 +169,7 @@ impl State {
             self.file.write_all(b"\n")?;
         }
         if self.at_rest {
-            self.write(Line { place: self.done, ..Line::default() })?;
+            self.write(StateLine { place: self.done, ..StateLine::default() })?;
             self.file.sync_all()?;
         }
         Ok(())
@@ -184,15 +184,16 @@ impl State {
     /// `mended` had failed before, and haven't now.
     pub(super) fn note(
         &mut self,
-        place: Place,
+        place: InputPlace,
         failed: Vec<Failed>,
         mended: Vec<u64>,
     ) -> Result<()> {
-        self.write(Line { place, failed, mended, ..Line::default() })
+        self.write(StateLine { place, failed, mended, ..StateLine::default() })
     }
 
-    fn write(&mut self, line: Line) -> Result<()> {
-        let line = Line { unix_ms: u64::try_from(now().as_millis()).unwrap_or(u64::MAX), ..line };
+    fn write(&mut self, line: StateLine) -> Result<()> {
+        let line =
+            StateLine { unix_ms: u64::try_from(now().as_millis()).unwrap_or(u64::MAX), ..line };
         let text = serde_json::to_string(&line)? + "\n";
         self.file.write_all(text.as_bytes()).with_context(|| self.path.display().to_string())?;
         self.take(line);
@@ -202,7 +203,11 @@ impl State {
     /// Ends the injection: removes the file, or leaves it at rest where messages have failed.
     pub(super) fn end(mut self) -> Result<()> {
         if !self.failed.is_empty() {
-            return self.write(Line { place: self.done, at_rest: true, ..Line::default() });
+            return self.write(StateLine {
+                place: self.done,
+                at_rest: true,
+                ..StateLine::default()
+            });
         }
         std::fs::remove_file(&self.path).with_context(|| self.path.display().to_string())
     }
@@ -263,8 +268,8 @@ mod tests {
         assert_eq!(name(first, 7).unix_ms(), first.unix_ms());
     }
 
-    fn open(path: &Path) -> Result<State> {
-        State::open(path, "w", Vec::new(), false)
+    fn open(path: &Path) -> Result<InjectState> {
+        InjectState::open(path, "w", Vec::new(), false)
     }
 
     #[test]
@@ -272,17 +277,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let mut state = open(&path).unwrap();
-        let (first, place) = (state.first(), Place { messages: 9, ..Place::default() });
+        let (first, place) = (state.first(), InputPlace { messages: 9, ..InputPlace::default() });
         state.note(place, Vec::new(), Vec::new()).unwrap();
         state.file.write_all(b"{\"place\":1,").unwrap();
         drop(state);
         let mut state = open(&path).unwrap();
         assert_eq!((state.first(), state.done), (first, place));
-        let place = Place { messages: 12, ..place };
+        let place = InputPlace { messages: 12, ..place };
         state.note(place, Vec::new(), Vec::new()).unwrap();
         drop(state);
         assert_eq!(open(&path).unwrap().done, place);
-        assert!(State::open(&path, "other", Vec::new(), false).is_err());
+        assert!(InjectState::open(&path, "other", Vec::new(), false).is_err());
         open(&path).unwrap().end().unwrap();
         assert!(!path.exists());
     }
@@ -291,7 +296,8 @@ mod tests {
     fn a_failed_message_is_kept_until_it_is_mended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        let (place, end) = (Place::default(), Place { messages: 2, ..Place::default() });
+        let (place, end) =
+            (InputPlace::default(), InputPlace { messages: 2, ..InputPlace::default() });
         let failed = Failed { place, at: "a".to_owned(), why: "b".to_owned() };
         let mut state = open(&path).unwrap();
         state.note(end, vec![failed.clone()], Vec::new()).unwrap();
@@ -314,7 +320,7 @@ mod tests {
                 first: MessageId::from_parts(unix_ms, 0),
                 files: Vec::new(),
             };
-            let line = Line { unix_ms, at_rest, ..Line::default() };
+            let line = StateLine { unix_ms, at_rest, ..StateLine::default() };
             let texts =
                 [serde_json::to_string(&head).unwrap(), serde_json::to_string(&line).unwrap()];
             std::fs::write(&path, texts.join("\n") + "\n").unwrap();
@@ -324,7 +330,7 @@ mod tests {
         write(25, false);
         let error = format!("{:#}", open(&path).map(|_| ()).unwrap_err());
         assert!(error.contains("interrupted 25 hours ago") && error.contains("--force"), "{error}");
-        assert!(State::open(&path, "w", Vec::new(), true).is_ok());
+        assert!(InjectState::open(&path, "w", Vec::new(), true).is_ok());
         write(25, true);
         assert!(open(&path).is_ok());
     }

@@ -7,21 +7,21 @@ use std::io::{self, BufReader, Read};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::mbox::{Dialect, Mark, Mbox, Rules, Unusable};
+use super::mbox::{Dialect, Mark, Mbox, MboxRules, Unusable};
 use super::source::{Kind, Listed};
 
 const INPUT_BYTES: usize = 256 * 1024;
 
 /// Place in a list of files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct InputPlace {
     pub(super) file: usize,
     pub(super) mark: Mark,
     /// Number of messages before it, usable or not.
     pub(super) messages: u64,
 }
 
-impl Place {
+impl InputPlace {
     fn of_next_file(self) -> Self {
         Self { file: self.file + 1, mark: Mark::default(), ..self }
     }
@@ -33,8 +33,8 @@ impl Place {
 }
 
 /// A message, or the reason why there is none in its place.
-pub(super) struct Found {
-    pub(super) place: Place,
+pub(super) struct WalkedMessage {
+    pub(super) place: InputPlace,
     /// File, and offset in an mbox, for display.
     pub(super) at: String,
     /// The message, or the reason why there is none.
@@ -45,22 +45,22 @@ pub(super) struct Found {
 
 pub(super) struct Walk {
     files: Vec<Listed>,
-    again: VecDeque<Place>,
-    place: Place,
+    again: VecDeque<InputPlace>,
+    place: InputPlace,
     message_bytes_max: usize,
     /// Whether a doubtful line is text; see [`Rules`].
     doubtful_is_text: bool,
     /// The open mbox, with the number of its file.
-    mbox: Option<(usize, Reader)>,
+    mbox: Option<(usize, MboxReader)>,
 }
 
-type Reader = Mbox<BufReader<Box<dyn Read + Send>>>;
+type MboxReader = Mbox<BufReader<Box<dyn Read + Send>>>;
 
 impl Walk {
     pub(super) fn new(
         files: Vec<Listed>,
-        again: VecDeque<Place>,
-        place: Place,
+        again: VecDeque<InputPlace>,
+        place: InputPlace,
         bytes_max: usize,
     ) -> Self {
         Self {
@@ -79,19 +79,19 @@ impl Walk {
     }
 
     /// Returns the place before which every message has been found once.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> InputPlace {
         self.place
     }
 
     /// Returns the next message; `None` at the end of the last file. A message file that can't be
     /// read is one unusable message. An mbox that can't be read is an error, since nobody knows how
     /// many messages that would be.
-    pub(super) fn next_message(&mut self) -> Result<Option<Found>> {
+    pub(super) fn next_message(&mut self) -> Result<Option<WalkedMessage>> {
         if let Some(place) = self.again.pop_front() {
             let found = self.read(place)?.with_context(|| {
                 format!("{}: shorter than before", self.files[place.file].path.display())
             })?;
-            return Ok(Some(Found { again: true, ..found.0 }));
+            return Ok(Some(WalkedMessage { again: true, ..found.0 }));
         }
         while self.place.file < self.files.len() {
             if let Some((found, next)) = self.read(self.place)? {
@@ -104,26 +104,26 @@ impl Walk {
     }
 
     /// Reads the message at a place. Also returns the place after it. `None`: the file ends there.
-    fn read(&mut self, place: Place) -> Result<Option<(Found, Place)>> {
+    fn read(&mut self, place: InputPlace) -> Result<Option<(WalkedMessage, InputPlace)>> {
         let file = self.files.get(place.file).with_context(|| {
             format!("state file: names file {}, more than there are", place.file + 1)
         })?;
         let path = file.path.display().to_string();
         if file.kind == Kind::Message {
             let message = whole(file, self.message_bytes_max).map_err(|error| error.to_string());
-            let next = Place { messages: place.number(), ..place.of_next_file() };
-            return Ok(Some((Found { place, at: path, message, again: false }, next)));
+            let next = InputPlace { messages: place.number(), ..place.of_next_file() };
+            return Ok(Some((WalkedMessage { place, at: path, message, again: false }, next)));
         }
         let mbox = self.mbox_at(place).with_context(|| path.clone())?;
         let Some(entry) = mbox.next_entry().with_context(|| path.clone())? else { return Ok(None) };
-        let next = Place { mark: mbox.mark(), messages: place.number(), ..place };
+        let next = InputPlace { mark: mbox.mark(), messages: place.number(), ..place };
         let message = entry.message.map_err(|it| it.to_string());
         let at = format!("{path}: byte {}", entry.offset);
-        Ok(Some((Found { place, at, message, again: false }, next)))
+        Ok(Some((WalkedMessage { place, at, message, again: false }, next)))
     }
 
-    fn mbox_at(&mut self, place: Place) -> io::Result<&mut Reader> {
-        let is_open = |(file, mbox): &(usize, Reader)| {
+    fn mbox_at(&mut self, place: InputPlace) -> io::Result<&mut MboxReader> {
+        let is_open = |(file, mbox): &(usize, MboxReader)| {
             *file == place.file && mbox.mark().offset <= place.mark.offset
         };
         let mbox = match self.mbox.take().filter(is_open) {
@@ -136,7 +136,7 @@ impl Walk {
     }
 }
 
-fn open(file: &Listed, message_bytes_max: usize, doubtful_is_text: bool) -> io::Result<Reader> {
+fn open(file: &Listed, message_bytes_max: usize, doubtful_is_text: bool) -> io::Result<MboxReader> {
     let dialect = match file.kind {
         Kind::Mboxo => Dialect::Mboxo,
         Kind::Mboxcl => Dialect::Mboxcl,
@@ -144,7 +144,7 @@ fn open(file: &Listed, message_bytes_max: usize, doubtful_is_text: bool) -> io::
         Kind::Mboxrd | Kind::Message => Dialect::Mboxrd,
     };
     let input = BufReader::with_capacity(INPUT_BYTES, file.open()?);
-    Ok(Mbox::new(input, Rules { dialect, doubtful_is_text, message_bytes_max }))
+    Ok(Mbox::new(input, MboxRules { dialect, doubtful_is_text, message_bytes_max }))
 }
 
 fn whole(file: &Listed, message_bytes_max: usize) -> io::Result<Vec<u8>> {

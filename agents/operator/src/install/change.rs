@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::files::{self, Content, Rights};
+use super::files::{self, FileContent, Rights};
 use super::master_cf::Edit;
 use super::{command, dpkg};
 
@@ -30,7 +30,7 @@ pub(super) enum Change {
     },
     Put {
         path: PathBuf,
-        content: Content,
+        content: FileContent,
         rights: Rights,
         group: Option<String>,
     },
@@ -104,10 +104,10 @@ impl fmt::Display for Change {
             Self::Keep { path, aside } => {
                 write!(f, "keep {} as {}", path.display(), aside.display())
             }
-            Self::Put { path, content: Content::LinkTo(target), .. } => {
+            Self::Put { path, content: FileContent::LinkTo(target), .. } => {
                 write!(f, "link {} to {}", path.display(), target.display())
             }
-            Self::Put { path, content: Content::Bytes(bytes), rights, group } => {
+            Self::Put { path, content: FileContent::Bytes(bytes), rights, group } => {
                 let group = group.as_deref().unwrap_or("root");
                 write!(
                     f,

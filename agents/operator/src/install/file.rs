@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 
 use super::change::Change;
 use super::dpkg;
-use super::files::{self, Content, Rights};
+use super::files::{self, FileContent, Rights};
 use super::journal::FileRecord;
 
 /// Text in all programs of OPTIMUS, which know their settings file, and in none of Postfix's.
@@ -31,7 +31,7 @@ const MARK: &str = settings::FILE_NAME;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) path: PathBuf,
-    pub(super) content: Content,
+    pub(super) content: FileContent,
     pub(super) rights: Rights,
     /// Name of the group, for display; root's otherwise.
     pub(super) group: Option<String>,
@@ -43,7 +43,7 @@ pub(super) struct Wanted {
 
 /// Kind of file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum Occupant {
     Nothing,
     Ours,
     Theirs,
@@ -66,7 +66,7 @@ impl Wanted {
             is_unit: self.is_unit,
             prints: BTreeSet::from([files::print(&self.content)]),
         };
-        record.had = record.found()? == Found::Theirs;
+        record.had = record.found()? == Occupant::Theirs;
         let is_aside = files::look(&record.aside)?.is_some();
         if !record.had && !is_aside {
             return Ok(record);
@@ -95,7 +95,7 @@ impl Wanted {
         }
         let is_kept =
             files::is_same_file(path, aside)? || record.diverted && files::look(aside)?.is_some();
-        if record.found()? == Found::Theirs && !is_kept {
+        if record.found()? == Occupant::Theirs && !is_kept {
             let (path, aside) = named();
             changes.push(Change::Keep { path, aside });
         }
@@ -125,17 +125,17 @@ impl FileRecord {
         let is_aside = files::look(&aside)?.is_some();
         let mut changes = match self.found()? {
             _ if files::is_same_file(&path, &aside)? => vec![Change::Remove(aside)],
-            Found::Theirs if is_aside && !self.diverted => vec![Change::Leave { aside, path }],
+            Occupant::Theirs if is_aside && !self.diverted => vec![Change::Leave { aside, path }],
             _ if is_aside => vec![Change::Restore { aside, path }],
-            Found::Ours if self.had => {
+            Occupant::Ours if self.had => {
                 bail!(
                     "{}: missing, so nothing can be put back as {}; restore the former file there",
                     aside.display(),
                     path.display()
                 )
             }
-            Found::Ours => vec![Change::Remove(path)],
-            Found::Theirs | Found::Nothing => Vec::new(),
+            Occupant::Ours => vec![Change::Remove(path)],
+            Occupant::Theirs | Occupant::Nothing => Vec::new(),
         };
         let (path, aside) = (self.path.clone(), self.aside.clone());
         if self.diverted && dpkg::true_name(&path)? == aside {
@@ -150,13 +150,15 @@ impl FileRecord {
         files::remove_temporary(&self.aside)
     }
 
-    fn found(&self) -> Result<Found> {
+    fn found(&self) -> Result<Occupant> {
         let content = files::read(&self.path).with_context(|| self.path.display().to_string())?;
         Ok(match content {
-            None => Found::Nothing,
-            Some(it) if self.prints.contains(&files::print(&it)) => Found::Ours,
-            Some(Content::Bytes(bytes)) if self.is_program && is_our_program(&bytes) => Found::Ours,
-            Some(_) => Found::Theirs,
+            None => Occupant::Nothing,
+            Some(it) if self.prints.contains(&files::print(&it)) => Occupant::Ours,
+            Some(FileContent::Bytes(bytes)) if self.is_program && is_our_program(&bytes) => {
+                Occupant::Ours
+            }
+            Some(_) => Occupant::Theirs,
         })
     }
 }
@@ -176,7 +178,7 @@ mod tests {
     fn wanted(path: &Path, text: &str) -> Wanted {
         Wanted {
             path: path.to_owned(),
-            content: Content::Bytes(text.as_bytes().to_vec()),
+            content: FileContent::Bytes(text.as_bytes().to_vec()),
             rights: Rights {
                 mode: 0o640,
                 uid: nix::unistd::geteuid().as_raw(),

@@ -15,7 +15,7 @@ use nix::sys::time::TimeSpec;
 
 /// Content that a file must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum FileContent {
     Bytes(Vec<u8>),
     LinkTo(PathBuf),
 }
@@ -49,19 +49,19 @@ pub(super) fn look(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-pub(super) fn read(path: &Path) -> io::Result<Option<Content>> {
+pub(super) fn read(path: &Path) -> io::Result<Option<FileContent>> {
     Ok(match look(path)? {
         None => None,
-        Some(it) if it.is_symlink() => Some(Content::LinkTo(fs::read_link(path)?)),
-        Some(_) => Some(Content::Bytes(fs::read(path)?)),
+        Some(it) if it.is_symlink() => Some(FileContent::LinkTo(fs::read_link(path)?)),
+        Some(_) => Some(FileContent::Bytes(fs::read(path)?)),
     })
 }
 
 /// Returns a checksum that tells contents apart. No access depends on it, so it need not be secure.
-pub(super) fn print(content: &Content) -> String {
+pub(super) fn print(content: &FileContent) -> String {
     match content {
-        Content::Bytes(bytes) => format!("{:08x}:{}", crc32c::crc32c(bytes), bytes.len()),
-        Content::LinkTo(target) => format!("link:{}", target.display()),
+        FileContent::Bytes(bytes) => format!("{:08x}:{}", crc32c::crc32c(bytes), bytes.len()),
+        FileContent::LinkTo(target) => format!("link:{}", target.display()),
     }
 }
 
@@ -77,15 +77,15 @@ pub(super) fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
 /// Puts a file at a path, and replaces any other file there. Its time is the given one, or now.
 pub(super) fn put(
     path: &Path,
-    content: &Content,
+    content: &FileContent,
     rights: Rights,
     time: Option<TimeSpec>,
 ) -> io::Result<()> {
     let new = temporary(path, "new");
     durable::remove(&new)?;
     match content {
-        Content::LinkTo(target) => symlink(target, &new)?,
-        Content::Bytes(bytes) => write(&new, bytes, rights, time)?,
+        FileContent::LinkTo(target) => symlink(target, &new)?,
+        FileContent::Bytes(bytes) => write(&new, bytes, rights, time)?,
     }
     super::interrupt::here();
     durable::rename(&new, path)

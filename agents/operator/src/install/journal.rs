@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, Content, Rights};
+use super::files::{self, FileContent, Rights};
 use super::interrupt;
 
 const NAME: &str = "install.json";
@@ -148,7 +148,7 @@ impl Journal {
         let path = self.folder.join(NAME);
         interrupt::here();
         let text = serde_json::to_vec_pretty(self)?;
-        let saved = files::put(&path, &Content::Bytes(text), Rights::of_root(0o600), None);
+        let saved = files::put(&path, &FileContent::Bytes(text), Rights::of_root(0o600), None);
         interrupt::here();
         saved.with_context(|| path.display().to_string())
     }

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use postfix_wire::MasterCf;
 use postfix_wire::master_cf::FILE_NAME;
 
-use super::files::{self, Content, Rights};
+use super::files::{self, FileContent, Rights};
 use super::journal::EntryRecord;
 use super::{command, interrupt};
 use crate::check::services;
@@ -86,7 +86,7 @@ impl File<'_> {
     pub(super) fn prepare(&self, edit: &mut Edit, record: &mut EntryRecord) -> Result<()> {
         copy(&record.path, &record.saved)?;
         let content = self.edited(edit.words)?;
-        record.prints.insert(files::print(&Content::Bytes(content.clone())));
+        record.prints.insert(files::print(&FileContent::Bytes(content.clone())));
         edit.content = Some(content);
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Edit {
         }
         let content = self.content.clone().context("master.cf: change not prepared")?;
         let rights = Rights::of(&self.path.metadata()?);
-        Ok(files::put(&self.path, &Content::Bytes(content), rights, None)?)
+        Ok(files::put(&self.path, &FileContent::Bytes(content), rights, None)?)
     }
 }
 
@@ -169,7 +169,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
     }
     let metadata = from.metadata()?;
-    let content = Content::Bytes(fs::read(from)?);
+    let content = FileContent::Bytes(fs::read(from)?);
     Ok(files::put(to, &content, Rights::of(&metadata), Some(files::time_of(&metadata)))?)
 }
 

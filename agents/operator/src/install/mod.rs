@@ -66,7 +66,7 @@ pub(crate) struct Folders {
 
 /// Systemd units for the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Agents {
+pub(crate) enum UnitChoice {
     /// optimus.service: all agents in one process, with a Redis of its own when none is configured
     Together,
     /// optimus-info.service, optimus-scheduler.service, optimus-mail.service and
@@ -85,7 +85,7 @@ pub(crate) struct Install {
     from: Option<PathBuf>,
     /// The agents' systemd units
     #[arg(long, value_enum, default_value = "together")]
-    agents: Agents,
+    agents: UnitChoice,
     /// Show what would be done, step by step, and do nothing
     #[arg(long)]
     dry_run: bool,

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::file::Wanted;
-use super::files::{Content, Rights};
+use super::files::{FileContent, Rights};
 use super::journal::{Due, Journal};
 use super::site::{Programs, Site};
 use super::units::POSTDROPD;
-use super::{Agents, units};
+use super::{UnitChoice, units};
 use crate::check::services;
 use crate::manual;
 
@@ -45,7 +45,7 @@ impl<'a> Plan<'a> {
     pub(super) fn of(
         site: &'a Site,
         from: &Path,
-        agents: Agents,
+        agents: UnitChoice,
         journal: &Journal,
     ) -> Result<Vec<Step>> {
         let mut plan = Self { site, programs: Programs(from.to_owned()), steps: Vec::new() };
@@ -78,7 +78,7 @@ impl<'a> Plan<'a> {
     /// Adds OPTIMUS's postsuper. It is `optimus` by another name, and runs stock's for mail in
     /// Postfix.
     fn postsuper(&mut self) {
-        let content = Content::LinkTo(self.site.folders.prefix.join("optimus"));
+        let content = FileContent::LinkTo(self.site.folders.prefix.join("optimus"));
         let path = self.site.command("postsuper");
         self.push(Wanted { content, suffix: STOCK, ..text(path, String::new()) }, None);
     }
@@ -93,7 +93,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn units(&mut self, agents: Agents) -> Result<()> {
+    fn units(&mut self, agents: UnitChoice) -> Result<()> {
         let has_postdropd = self.programs.read_if_there(POSTDROPD)?.is_some();
         for unit in units::of(self.site, agents, has_postdropd)? {
             let folder = self.site.folders.unit_directory.clone();
@@ -127,7 +127,7 @@ impl<'a> Plan<'a> {
         for path in [self.site.mailq.clone(), self.site.newaliases.clone()] {
             // Stock's mailq and newaliases are links to sendmail, which stay as they are.
             if journal.find(&path).is_some() || !leads_to(&path, &sendmail) {
-                let content = Content::LinkTo(sendmail.clone());
+                let content = FileContent::LinkTo(sendmail.clone());
                 self.submitting(Wanted { content, suffix: STOCK, ..text(path, String::new()) });
             }
         }
@@ -156,13 +156,13 @@ impl<'a> Plan<'a> {
 
 fn program(path: PathBuf, bytes: Vec<u8>) -> Wanted {
     let rights = Rights::of_root(0o755);
-    let content = Content::Bytes(bytes);
+    let content = FileContent::Bytes(bytes);
     Wanted { path, content, rights, group: None, suffix: BEFORE, is_program: true, is_unit: false }
 }
 
 fn text(path: PathBuf, text: String) -> Wanted {
     let rights = Rights::of_root(0o644);
-    let content = Content::Bytes(text.into_bytes());
+    let content = FileContent::Bytes(text.into_bytes());
     Wanted { path, content, rights, group: None, suffix: BEFORE, is_program: false, is_unit: false }
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::Result;
 use settings::Settings;
 
-use super::Agents;
+use super::UnitChoice;
 use super::site::Site;
 
 pub(super) struct Unit {
@@ -23,7 +23,7 @@ pub(super) struct Unit {
     pub(super) submits: bool,
 }
 
-struct Service {
+struct AgentUnit {
     /// Suffix of the unit's name, after `optimus`.
     name: &'static str,
     what: &'static str,
@@ -38,7 +38,7 @@ struct Service {
 
 const BECOMES_MAIL_OWNER: &str = "CAP_SETUID CAP_SETGID";
 
-const TOGETHER: Service = Service {
+const TOGETHER: AgentUnit = AgentUnit {
     name: "",
     what: "all agents, and Redis if none is configured",
     command: "optimus run",
@@ -49,22 +49,22 @@ const TOGETHER: Service = Service {
     more: "",
 };
 
-const APART: [Service; 4] = [
-    Service {
+const APART: [AgentUnit; 4] = [
+    AgentUnit {
         name: "-info",
         what: "info agent",
         command: "info-agent",
         page: "info-agent(8)",
         ..TOGETHER
     },
-    Service {
+    AgentUnit {
         name: "-scheduler",
         what: "scheduler agent",
         command: "scheduler-agent",
         page: "scheduler-agent(8)",
         ..TOGETHER
     },
-    Service {
+    AgentUnit {
         name: "-mail",
         what: "mail agent",
         command: "mail-agent",
@@ -75,7 +75,7 @@ const APART: [Service; 4] = [
 ];
 
 /// Service for hosts without `optimus run`, which does the same.
-const MAILDROP: Service = Service {
+const MAILDROP: AgentUnit = AgentUnit {
     name: "-maildrop",
     what: "submissions in doubt",
     command: "optimus maildrop",
@@ -89,7 +89,7 @@ const BOUNDED_MEMORY: &str = "MemoryHigh=20%\nMemoryMax=25%\nOOMPolicy=continue\
 
 pub(super) const POSTDROPD: &str = "postdropd";
 
-const SUBMISSION: Service = Service {
+const SUBMISSION: AgentUnit = AgentUnit {
     name: "-postdropd",
     what: "submission socket",
     command: POSTDROPD,
@@ -100,11 +100,11 @@ const SUBMISSION: Service = Service {
     more: BOUNDED_MEMORY,
 };
 
-pub(super) fn of(site: &Site, agents: Agents, has_postdropd: bool) -> Result<Vec<Unit>> {
-    let agents: &[Service] = match agents {
-        Agents::Together => &[TOGETHER],
-        Agents::Apart => &APART,
-        Agents::None => &[MAILDROP],
+pub(super) fn of(site: &Site, agents: UnitChoice, has_postdropd: bool) -> Result<Vec<Unit>> {
+    let agents: &[AgentUnit] = match agents {
+        UnitChoice::Together => &[TOGETHER],
+        UnitChoice::Apart => &APART,
+        UnitChoice::None => &[MAILDROP],
     };
     let submission = has_postdropd.then_some(&SUBMISSION);
     let mut units: Vec<Unit> = agents.iter().chain(submission).map(|it| unit(site, it)).collect();
@@ -118,7 +118,7 @@ pub(super) fn systemd_is_running() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-fn unit(site: &Site, service: &Service) -> Unit {
+fn unit(site: &Site, service: &AgentUnit) -> Unit {
     let name = format!("optimus{}{}.service", instance(&site.config_directory), service.name);
     Unit { text: text(site, service), name, submits: service.submits }
 }
@@ -158,8 +158,8 @@ fn instance(config_directory: &Path) -> String {
     }
 }
 
-fn text(site: &Site, service: &Service) -> String {
-    let Service { what, command, page, capabilities, more, .. } = service;
+fn text(site: &Site, service: &AgentUnit) -> String {
+    let AgentUnit { what, command, page, capabilities, more, .. } = service;
     let no_new_privileges = if service.no_new_privileges { "yes" } else { "no" };
     let (config, prefix) = (site.config_directory.display(), site.folders.prefix.display());
     let (queue, data) = (site.queue_directory.display(), site.data_directory.display());

@@ -20,7 +20,7 @@ const BEGINNING_BYTES: usize = 8_192;
 const AT_ONCE: usize = 16;
 
 #[derive(Debug, Serialize)]
-struct Entry {
+struct QuarantineEntry {
     #[serde(flatten)]
     quarantine: Quarantined,
     /// Sender; none when it can't be read.
@@ -45,9 +45,9 @@ pub(super) async fn print(spool: &Spool, as_json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn entry(spool: &Spool, quarantine: &Quarantined) -> Result<Entry, SpoolError> {
+async fn entry(spool: &Spool, quarantine: &Quarantined) -> Result<QuarantineEntry, SpoolError> {
     let beginning = spool.beginning(quarantine.id, BEGINNING_BYTES).await?;
-    Ok(Entry { quarantine: quarantine.clone(), sender: sender(&beginning) })
+    Ok(QuarantineEntry { quarantine: quarantine.clone(), sender: sender(&beginning) })
 }
 
 fn sender(beginning: &[u8]) -> Option<String> {
@@ -56,11 +56,11 @@ fn sender(beginning: &[u8]) -> Option<String> {
     envelope.find(|record| record.kind == RecordType::From).map(|record| printable(record.data))
 }
 
-fn table(entries: &[Entry]) -> Table {
+fn table(entries: &[QuarantineEntry]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["id", "since (UTC)", "bytes", "sender", "reason"]);
-    for Entry { quarantine, sender } in entries {
+    for QuarantineEntry { quarantine, sender } in entries {
         let &Quarantined { id, since_ms, ref reason, bytes } = quarantine;
         let sender =
             sender.as_ref().map_or_else(|| "unreadable".to_owned(), |it| format!("<{it}>"));

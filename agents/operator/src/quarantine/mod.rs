@@ -23,11 +23,11 @@ pub(crate) struct Quarantine {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    action: Option<Action>,
+    action: Option<QuarantineAction>,
 }
 
 #[derive(Subcommand)]
-enum Action {
+enum QuarantineAction {
     /// Send messages after all
     Retry(Which),
     /// Give messages up for good; a later submission under the same id is ignored
@@ -64,16 +64,16 @@ pub(crate) async fn run(
 ) -> Result<ExitCode> {
     match action {
         None => list::print(&instance.looking(), json).await,
-        Some(Action::Show { id }) => {
+        Some(QuarantineAction::Show { id }) => {
             ensure!(!json, "--json: not for show, which prints the message as stored");
             show::print(&instance.looking(), id).await
         }
-        Some(Action::Retry(which)) => {
+        Some(QuarantineAction::Retry(which)) => {
             let spool = instance.spool();
             let ids = which.ids(&spool).await?;
             report(json, &ids, &spool.retry_quarantined(&ids).await?, of_retry)
         }
-        Some(Action::Drop(which)) => {
+        Some(QuarantineAction::Drop(which)) => {
             let spool = instance.spool();
             let ids = which.ids(&spool).await?;
             report(json, &ids, &spool.drop_quarantined(&ids).await?, of_drop)
@@ -125,6 +125,8 @@ fn report<O: Copy + ToString>(
     }
     match outcomes.iter().filter(|&&outcome| !verdict(outcome).0).count() {
         0 => Ok(ExitCode::SUCCESS),
-        failed => bail!("quarantine: {failed} of {} messages not changed", ids.len()),
+        failed => {
+            bail!("quarantine: {failed} of {} messages not changed", ids.len())
+        }
     }
 }

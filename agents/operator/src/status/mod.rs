@@ -13,7 +13,7 @@ use handoff::protocol::Pause;
 use serde_json::json;
 use settings::{Quarantine, Thresholds};
 use spool::{AgentKind, Inbox, LibraryState, OrdersAt, Spool, SpoolError, Standing};
-pub(crate) use status::State;
+pub(crate) use status::PluginState;
 use status::{
     AgentStatus, Health, Host, NodeStatus, Output, Part, Queue, RedisStatus, Seen, Status,
     performance,
@@ -58,7 +58,7 @@ impl Arguments {
 }
 
 /// Findings, as text and as JSON.
-struct Report {
+struct StatusReport {
     health: Health,
     performance: String,
     lines: Vec<String>,
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> ExitCode {
     match looked {
         Ok(report) => report.print(arguments.json),
         Err(error) => {
-            let health = Health::of(State::Unknown, settings::told(error.as_ref()));
+            let health = Health::of(PluginState::Unknown, settings::told(error.as_ref()));
             // Without findings there is no JSON object.
             if arguments.json {
                 eprintln!("{health}");
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> ExitCode {
     }
 }
 
-impl Report {
+impl StatusReport {
     fn print(self, as_json: bool) -> ExitCode {
         let exit_status = self.health.state.exit_status();
         if as_json {
@@ -103,12 +103,12 @@ impl Report {
         ExitCode::from(exit_status)
     }
 
-    fn and(self, state: State, reason: impl Into<String>) -> Self {
+    fn and(self, state: PluginState, reason: impl Into<String>) -> Self {
         Self { health: self.health.and(state, reason), ..self }
     }
 }
 
-async fn look(instance: &Instance, arguments: &Arguments) -> Report {
+async fn look(instance: &Instance, arguments: &Arguments) -> StatusReport {
     let thresholds = arguments.thresholds(&instance.settings.status);
     let server = instance.server.address.to_string();
     let about = |text: &dyn std::fmt::Display| format!("redis at {server}: {text}");
@@ -116,14 +116,14 @@ async fn look(instance: &Instance, arguments: &Arguments) -> Report {
     let seen = match spool.library().await {
         Ok(state @ LibraryState::Ours) => match all(instance, &spool, &state, &thresholds).await {
             Ok(report) => match mismatch(instance, &spool).await {
-                Ok(Some(wrong)) => Ok(report.and(State::Critical, about(&wrong))),
+                Ok(Some(wrong)) => Ok(report.and(PluginState::Critical, about(&wrong))),
                 Ok(None) => Ok(report),
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
         },
         Ok(state @ LibraryState::Missing) => {
-            let health = Health::of(State::Critical, about(&SpoolError::NoLibrary));
+            let health = Health::of(PluginState::Critical, about(&SpoolError::NoLibrary));
             part(instance, &spool, &state, health).await
         }
         Ok(state @ LibraryState::Other { .. }) => {
@@ -138,12 +138,12 @@ async fn look(instance: &Instance, arguments: &Arguments) -> Report {
 }
 
 /// Reports the state of this host alone, while Redis is away.
-async fn local(instance: &Instance, about: String, error: &SpoolError) -> Report {
+async fn local(instance: &Instance, about: String, error: &SpoolError) -> StatusReport {
     let server = instance.server.address.to_string();
     let of_host = read::queue(instance).await;
     let error = Some(error.to_string());
-    Report {
-        health: Health::of(State::Critical, about).and_maildrop(&of_host),
+    StatusReport {
+        health: Health::of(PluginState::Critical, about).and_maildrop(&of_host),
         performance: String::new(),
         lines: queue(&of_host),
         redis: RedisStatus { server, reachable: false, library: None, error },
@@ -157,7 +157,7 @@ async fn other(
     spool: &Spool,
     state: &LibraryState,
     thresholds: &Thresholds,
-) -> Result<Report, SpoolError> {
+) -> Result<StatusReport, SpoolError> {
     let LibraryState::Other { loaded, ours } = state else {
         unreachable!("called for another version")
     };
@@ -165,9 +165,11 @@ async fn other(
     let about =
         format!("redis at {server}: has the functions of another OPTIMUS ({loaded}, here {ours})");
     match all(instance, spool, state, thresholds).await {
-        Ok(report) => Ok(report.and(State::Warning, format!("{about}: the figures may be wrong"))),
+        Ok(report) => {
+            Ok(report.and(PluginState::Warning, format!("{about}: the figures may be wrong")))
+        }
         Err(error) => {
-            let health = Health::of(State::Unknown, format!("{about}: {error}"));
+            let health = Health::of(PluginState::Unknown, format!("{about}: {error}"));
             part(instance, spool, state, health).await
         }
     }
@@ -178,10 +180,10 @@ async fn all(
     spool: &Spool,
     library: &LibraryState,
     thresholds: &Thresholds,
-) -> Result<Report, SpoolError> {
+) -> Result<StatusReport, SpoolError> {
     let server = instance.server.address.to_string();
     let status = read::platform(spool, instance).await?;
-    Ok(Report {
+    Ok(StatusReport {
         health: Health::judge(&status, thresholds),
         performance: performance(&status, thresholds),
         lines: text(&server, &status, &instance.settings.quarantine),
@@ -196,14 +198,14 @@ async fn part(
     spool: &Spool,
     library: &LibraryState,
     health: Health,
-) -> Result<Report, SpoolError> {
+) -> Result<StatusReport, SpoolError> {
     let server = instance.server.address.to_string();
     let of_host = read::queue(instance).await;
     let health = health.and_maildrop(&of_host);
     let (counted, waiting) = (spool.counts().await?, spool.inbox_length().await?);
     let lines =
         [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]];
-    Ok(Report {
+    Ok(StatusReport {
         health,
         performance: String::new(),
         lines: lines.concat(),

@@ -45,7 +45,7 @@ fn name(text: &str) -> Result<String, &'static str> {
 
 /// State of a message, as Redis and the maildrop know it.
 #[derive(Debug)]
-enum Standing {
+enum MessageStanding {
     /// Redis has the message.
     Here(Listed),
     /// Redis has had the message, and remembers its end.
@@ -66,13 +66,13 @@ pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<
     let maildrop = Maildrop::of(&instance.main_cf)?;
     instance.drop_privileges()?;
     let standing = match daemon::block_on(look(&instance.looking(), &mut about))? {
-        Ok(Standing::Unknown) => Ok(in_doubt(&maildrop, &about)?),
+        Ok(MessageStanding::Unknown) => Ok(in_doubt(&maildrop, &about)?),
         other => other,
     };
-    let found: Vec<Found> =
+    let found: Vec<LogLines> =
         sources.into_iter().map(|source| source.lines_about(&mut about)).collect();
-    let is_known =
-        !matches!(standing, Ok(Standing::Unknown)) || found.iter().any(|it| !it.lines.is_empty());
+    let is_known = !matches!(standing, Ok(MessageStanding::Unknown))
+        || found.iter().any(|it| !it.lines.is_empty());
     let printed = match json {
         true => print_json(&about, &standing, &found),
         false => print(&about, &standing, &found),
@@ -87,45 +87,47 @@ pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<
 
 /// Looks through everything that Redis has. Mail moves forward nearly always, and a listing reads
 /// in that order. So a second look finds what the first has missed.
-async fn look(spool: &Spool, about: &mut About) -> Result<Standing, SpoolError> {
+async fn look(spool: &Spool, about: &mut About) -> Result<MessageStanding, SpoolError> {
     for _ in 0..2 {
         let mut listing = spool.listing_of_names();
         while let Some(page) = listing.next_page().await? {
             if let Some(listed) = page.into_iter().find(|it| about.is(it.id, &it.place)) {
                 about.learn(&listed);
-                return Ok(Standing::Here(listed));
+                return Ok(MessageStanding::Here(listed));
             }
         }
         let Some(id) = about.id() else { break };
         if let Some(remembered) = spool.remembered(id).await? {
-            return Ok(Standing::Gone(remembered));
+            return Ok(MessageStanding::Gone(remembered));
         }
     }
-    Ok(Standing::Unknown)
+    Ok(MessageStanding::Unknown)
 }
 
 /// Looks in the maildrop for a message that Redis doesn't know.
-fn in_doubt(maildrop: &Maildrop, about: &About) -> Result<Standing> {
-    let Some(id) = about.id() else { return Ok(Standing::Unknown) };
+fn in_doubt(maildrop: &Maildrop, about: &About) -> Result<MessageStanding> {
+    let Some(id) = about.id() else { return Ok(MessageStanding::Unknown) };
     let messages =
         in_doubt::messages(maildrop).context("maildrop: submissions in doubt not listed")?;
-    Ok(if messages.contains(&id) { Standing::InDoubt } else { Standing::Unknown })
+    Ok(if messages.contains(&id) { MessageStanding::InDoubt } else { MessageStanding::Unknown })
 }
 
-fn words(standing: &Result<Standing, SpoolError>) -> String {
+fn words(standing: &Result<MessageStanding, SpoolError>) -> String {
     match standing {
-        Ok(Standing::Here(listed)) => {
+        Ok(MessageStanding::Here(listed)) => {
             let order = listed.order.map_or_else(String::new, |order| format!("; {order} ordered"));
             format!("{}{order}", place(&listed.place))
         }
-        Ok(Standing::Gone(Remembered::Settled)) => "settled: sent, bounced, or dropped".to_owned(),
-        Ok(Standing::Gone(Remembered::Deleted)) => "deleted by an operator".to_owned(),
-        Ok(Standing::Gone(Remembered::Disowned)) => {
+        Ok(MessageStanding::Gone(Remembered::Settled)) => {
+            "settled: sent, bounced, or dropped".to_owned()
+        }
+        Ok(MessageStanding::Gone(Remembered::Deleted)) => "deleted by an operator".to_owned(),
+        Ok(MessageStanding::Gone(Remembered::Disowned)) => {
             "disowned: the submitter could not tell whether Redis had it, and sent it another way"
                 .to_owned()
         }
-        Ok(Standing::InDoubt) => "in doubt in this host's maildrop".to_owned(),
-        Ok(Standing::Unknown) => {
+        Ok(MessageStanding::InDoubt) => "in doubt in this host's maildrop".to_owned(),
+        Ok(MessageStanding::Unknown) => {
             "unknown to Redis: older than 25 hours, or sent by way of the maildrop".to_owned()
         }
         Err(error) => format!("Redis can't be asked: {error}"),
@@ -149,8 +151,8 @@ fn place(place: &Place) -> String {
 
 fn print(
     about: &About,
-    standing: &Result<Standing, SpoolError>,
-    found: &[Found],
+    standing: &Result<MessageStanding, SpoolError>,
+    found: &[LogLines],
 ) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let id = about.id().map_or_else(|| about.name().to_owned(), |id| id.to_string());
@@ -158,7 +160,7 @@ fn print(
         Some(id) => writeln!(out, "{id}, submitted {}: {}", submitted(id), words(standing))?,
         None => writeln!(out, "{id}: {}", words(standing))?,
     }
-    for Found { source, lines, trouble } in found {
+    for LogLines { source, lines, trouble } in found {
         match trouble {
             Some(trouble) => {
                 writeln!(out, "{source}: can't be read: {trouble}; name a log with --log")?;
@@ -177,12 +179,12 @@ fn submitted(id: MessageId) -> String {
 
 fn print_json(
     about: &About,
-    standing: &Result<Standing, SpoolError>,
-    found: &[Found],
+    standing: &Result<MessageStanding, SpoolError>,
+    found: &[LogLines],
 ) -> std::io::Result<()> {
-    let order = if let Ok(Standing::Here(listed)) = standing { listed.order } else { None };
+    let order = if let Ok(MessageStanding::Here(listed)) = standing { listed.order } else { None };
     let (state, node, queue_id) = match standing {
-        Ok(Standing::Here(Listed { place, .. })) => match place {
+        Ok(MessageStanding::Here(Listed { place, .. })) => match place {
             Place::Inbox => ("inbox", None, None),
             Place::Ready(_) => ("ready", None, None),
             Place::Assigned(node, _) => ("assigned", Some(node), None),
@@ -190,14 +192,14 @@ fn print_json(
             Place::Held => ("held", None, None),
             Place::Quarantine(_) => ("quarantine", None, None),
         },
-        Ok(Standing::Gone(Remembered::Settled)) => ("settled", None, None),
-        Ok(Standing::Gone(Remembered::Deleted)) => ("deleted", None, None),
-        Ok(Standing::Gone(Remembered::Disowned)) => ("disowned", None, None),
-        Ok(Standing::InDoubt) => ("in doubt", None, None),
-        Ok(Standing::Unknown) => ("unknown", None, None),
+        Ok(MessageStanding::Gone(Remembered::Settled)) => ("settled", None, None),
+        Ok(MessageStanding::Gone(Remembered::Deleted)) => ("deleted", None, None),
+        Ok(MessageStanding::Gone(Remembered::Disowned)) => ("disowned", None, None),
+        Ok(MessageStanding::InDoubt) => ("in doubt", None, None),
+        Ok(MessageStanding::Unknown) => ("unknown", None, None),
         Err(_) => ("unreachable", None, None),
     };
-    let log = |it: &Found| json!({ "log": it.source, "lines": it.lines, "trouble": it.trouble });
+    let log = |it: &LogLines| json!({ "log": it.source, "lines": it.lines, "trouble": it.trouble });
     let logs = found.iter().map(log).collect::<Vec<_>>();
     let object = json!({
         "name": about.name(),
@@ -215,7 +217,7 @@ fn print_json(
 
 /// Lines of one log about a message.
 #[derive(Debug)]
-struct Found {
+struct LogLines {
     source: String,
     lines: Vec<String>,
     /// Reason why the log may have more of them.
@@ -223,13 +225,13 @@ struct Found {
 }
 
 impl Source {
-    fn lines_about(self, about: &mut About) -> Found {
+    fn lines_about(self, about: &mut About) -> LogLines {
         let (source, mut lines) = (self.name.clone(), Vec::new());
         let read = self.each_line(|line| {
             if about.tells(line) {
                 lines.push(line.to_owned());
             }
         });
-        Found { source, lines, trouble: read.err().map(|error| format!("{error:#}")) }
+        LogLines { source, lines, trouble: read.err().map(|error| format!("{error:#}")) }
     }
 }

@@ -7,7 +7,7 @@
 
 /// Kind of value that a parameter must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// Any text.
     Text,
     /// Any text except the empty one.
@@ -25,10 +25,10 @@ pub(super) enum Kind {
 pub(super) struct Parameter {
     pub(super) name: &'static str,
     pub(super) default: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
 }
 
-const fn p(name: &'static str, default: &'static str, kind: Kind) -> Parameter {
+const fn p(name: &'static str, default: &'static str, kind: ValueKind) -> Parameter {
     Parameter { name, default, kind }
 }
 
@@ -37,23 +37,23 @@ pub(super) fn find(name: &str) -> Option<&'static Parameter> {
     PARAMETERS.binary_search_by(|parameter| parameter.name.cmp(name)).ok().map(|at| &PARAMETERS[at])
 }
 
-use Kind::{Bool, NonEmpty, Text};
+use ValueKind::{Bool, NonEmpty, Text};
 
 /// Returns the kind of a number that fits C's `int` and is at least `min`.
-const fn int(min: i32) -> Kind {
-    Kind::Int { min: min as i64, max: i32::MAX as i64 }
+const fn int(min: i32) -> ValueKind {
+    ValueKind::Int { min: min as i64, max: i32::MAX as i64 }
 }
 
 /// Kind of any number that fits C's `long`. Postfix's bound of 0 means no bound, so negative
 /// numbers pass.
-const LONG: Kind = Kind::Int { min: i64::MIN, max: i64::MAX };
+const LONG: ValueKind = ValueKind::Int { min: i64::MIN, max: i64::MAX };
 
-const fn time(min_s: u64, max_s: u64) -> Kind {
-    Kind::Time { min_s, max_s }
+const fn time(min_s: u64, max_s: u64) -> ValueKind {
+    ValueKind::Time { min_s, max_s }
 }
 
 /// Kind of a time of at least a second.
-const TIME: Kind = time(1, u64::MAX);
+const TIME: ValueKind = time(1, u64::MAX);
 
 /// Known parameters, sorted by name.
 pub(super) const PARAMETERS: &[Parameter] = &[

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use defaults::{Kind, Parameter};
+use defaults::{Parameter, ValueKind};
 pub use expand::ExpandError;
 
 use crate::lines::{is_space, logical_lines, split_nameval};
@@ -248,7 +248,7 @@ impl MainCf {
     }
 
     fn check_one(&self, &Parameter { name, default, kind }: &Parameter) -> Result<(), MainCfError> {
-        if kind == Kind::Text && !self.is_set(name) {
+        if kind == ValueKind::Text && !self.is_set(name) {
             return Ok(());
         }
         let value = self.require(name)?;

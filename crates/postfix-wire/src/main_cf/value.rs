@@ -1,6 +1,6 @@
 //! Reading of parameters' values as numbers, times, and yes or no.
 
-use super::defaults::Kind;
+use super::defaults::ValueKind;
 
 /// Reads `yes` or `no`, in any case.
 pub(super) fn parse_bool(text: &str) -> Option<bool> {
@@ -45,18 +45,18 @@ pub(super) fn unit_of(default: &str) -> char {
 
 /// Returns the reason why Postfix refuses `text` as a value of this kind, or `None` if it accepts
 /// the value.
-pub(super) fn complaint(kind: Kind, default: &str, text: &str) -> Option<String> {
+pub(super) fn complaint(kind: ValueKind, default: &str, text: &str) -> Option<String> {
     match kind {
-        Kind::Text => None,
-        Kind::NonEmpty => text.is_empty().then(|| "must not be empty".to_owned()),
-        Kind::Bool => parse_bool(text).is_none().then(|| "must be yes or no".to_owned()),
-        Kind::Int { min, max } => match parse_int(text) {
+        ValueKind::Text => None,
+        ValueKind::NonEmpty => text.is_empty().then(|| "must not be empty".to_owned()),
+        ValueKind::Bool => parse_bool(text).is_none().then(|| "must be yes or no".to_owned()),
+        ValueKind::Int { min, max } => match parse_int(text) {
             None => Some("is not a number".to_owned()),
             Some(number) if number < min => Some(format!("is less than {min}")),
             Some(number) if number > max => Some(format!("is more than {max}")),
             Some(_) => None,
         },
-        Kind::Time { min_s, max_s } => match parse_time_s(text, unit_of(default)) {
+        ValueKind::Time { min_s, max_s } => match parse_time_s(text, unit_of(default)) {
             None => Some("is not a time: a number and s, m, h, d or w".to_owned()),
             Some(seconds) if seconds < min_s => Some(format!("is less than {min_s}s")),
             Some(seconds) if seconds > max_s => Some(format!("is more than {max_s}s")),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{MasterCfError, Service, ServiceType};
+use super::{MasterCfError, MasterService, ServiceType};
 use crate::lines::is_space;
 use crate::main_cf::expand::balanced;
 
@@ -17,7 +17,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn service(mut self) -> Result<Option<Service>, MasterCfError> {
+    pub(super) fn service(mut self) -> Result<Option<MasterService>, MasterCfError> {
         let Some(name) = self.next() else { return Ok(None) };
         let service_type = self.required("transport type", ServiceType::parse)?;
         let private = self.yes_no("private")?.unwrap_or(true);
@@ -31,7 +31,7 @@ impl<'a> Fields<'a> {
         let limit = self.field("max_proc")?;
         let process_limit = self.number("max_proc", limit)?;
         let command = self.required("command", |text| Some(text.to_owned()))?;
-        Ok(Some(Service {
+        Ok(Some(MasterService {
             line: self.line,
             name: name.to_owned(),
             service_type,

@@ -83,7 +83,7 @@ impl ServiceType {
 
 /// Service that master runs: an entry of `master.cf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub struct MasterService {
     /// Line where its entry starts.
     pub line: usize,
     /// Name of the service; for `inet` a port or `host:port`.
@@ -109,7 +109,7 @@ pub struct Service {
     pub args: Vec<String>,
 }
 
-impl Service {
+impl MasterService {
     /// Returns the parameters that `-o` sets, in their order. Options end at the first operand, as
     /// with any Postfix daemon. Invalid options are left out.
     pub fn overrides(&self) -> Vec<(String, String)> {
@@ -128,7 +128,7 @@ impl Service {
 /// Services of a Postfix instance, in the file's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterCf {
-    services: Vec<Service>,
+    services: Vec<MasterService>,
 }
 
 impl MasterCf {
@@ -150,13 +150,13 @@ impl MasterCf {
     }
 
     /// Returns all services.
-    pub fn services(&self) -> &[Service] {
+    pub fn services(&self) -> &[MasterService] {
         &self.services
     }
 
     /// Returns the service of this name and type. Later entries override earlier ones, as in
     /// master.
-    pub fn find(&self, name: &str, service_type: ServiceType) -> Option<&Service> {
+    pub fn find(&self, name: &str, service_type: ServiceType) -> Option<&MasterService> {
         self.services
             .iter()
             .rev()
@@ -167,7 +167,7 @@ impl MasterCf {
     /// Postfix refuses an override.
     pub fn configuration_of(
         &self,
-        service: &Service,
+        service: &MasterService,
         main_cf: &MainCf,
     ) -> Result<MainCf, MainCfError> {
         let mut main_cf = main_cf.clone();

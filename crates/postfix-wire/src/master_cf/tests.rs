@@ -90,7 +90,7 @@ proptest! {
 }
 
 /// Returns a service's fields as `postconf -F` shows them.
-fn shown(service: &Service) -> Vec<(&'static str, String)> {
+fn shown(service: &MasterService) -> Vec<(&'static str, String)> {
     let yes_no = |yes: bool| if yes { "y" } else { "n" }.to_owned();
     let wakeup = format!("{}{}", service.wakeup_s, if service.wakeup_if_used { "?" } else { "" });
     vec![

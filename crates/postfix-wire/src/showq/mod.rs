@@ -9,7 +9,7 @@
 //!
 //! Each line is an attribute list (see [`crate::attr`]); an empty list is the end. Unlike other
 //! lists, those of a listing have no bound, because a message may have any number of recipients. So
-//! [`Report`] reads string by string and bounds each string. Addresses and reasons are text for
+//! [`ListingReader`] reads string by string and bounds each string. Addresses and reasons are text for
 //! printing: quoted as RFC 822 requires, without control characters.
 //!
 //! Source: `showq(8)`, `postqueue(1)`, `showq_compat.c`, `showq_json.c`.
@@ -106,9 +106,9 @@ impl Entry {
 
 /// Reader of a listing from a service.
 #[derive(Debug)]
-pub struct Report<R>(R);
+pub struct ListingReader<R>(R);
 
-impl<R: BufRead> Report<R> {
+impl<R: BufRead> ListingReader<R> {
     /// Reads the greeting. Fails if the peer is no showq.
     pub fn open(reader: R) -> Result<Self, ShowqError> {
         let mut report = Self(reader);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Vec<Entry>, ShowqError> {
-        let mut report = Report::open(bytes)?;
+        let mut report = ListingReader::open(bytes)?;
         std::iter::from_fn(|| report.next_entry().transpose()).collect()
     }
 
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_endless_string_is_not_awaited() {
-        let mut report = Report(io::BufReader::new(io::repeat(b'x')));
+        let mut report = ListingReader(io::BufReader::new(io::repeat(b'x')));
         assert!(matches!(report.next_entry(), Err(ShowqError::Unexpected { .. })));
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use postfix_wire::showq::{Entry, Report, TextListing, json_line};
+use postfix_wire::showq::{Entry, ListingReader, TextListing, json_line};
 use testbed::{Postfix, until};
 
 /// Limit of a wait, far above the time of any step on a busy machine.
@@ -22,7 +22,7 @@ const ENVELOPES: &[&[&str]] = &[
 
 fn entries(postfix: &Postfix) -> Result<Vec<Entry>> {
     let stream = UnixStream::connect(postfix.queue_dir().join("public/showq"))?;
-    let mut report = Report::open(BufReader::new(stream))?;
+    let mut report = ListingReader::open(BufReader::new(stream))?;
     let mut entries = Vec::new();
     while let Some(entry) = report.next_entry()? {
         entries.push(entry);
