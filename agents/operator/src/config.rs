@@ -15,7 +15,7 @@ pub(crate) fn print(options: &Options) -> Result<()> {
 /// Returns a line `table.name = value` for each setting. An unset setting has an empty value.
 fn lines(settings: &Settings) -> Result<Vec<String>> {
     let value = serde_json::to_value(settings)?;
-    let tables = value.as_object().context("settings: not tables")?;
+    let tables = value.as_object().context("settings: not made of tables")?;
     let settings = tables.iter().flat_map(|(table, settings)| {
         let settings = settings.as_object().into_iter().flatten();
         settings.map(move |(name, value)| {

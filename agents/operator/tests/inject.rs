@@ -213,7 +213,7 @@ fn an_unusable_message_is_named_and_the_others_are_submitted() {
     );
     let (code, text) = site.run(&["-t", "--format", "mboxrd", path(&file)]);
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains("box: byte 0: text without a line \"From \""), "{text}");
+    assert!(text.contains("box: byte 0: text stands before the first line \"From \""), "{text}");
     assert!(text.contains(": No recipient addresses found in message header"), "{text}");
     assert!(text.contains("box: byte 6: larger than message_size_limit"), "{text}");
     assert!(text.contains("1 messages submitted, 3 could not be used"), "{text}");

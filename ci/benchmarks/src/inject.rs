@@ -96,8 +96,13 @@ fn injected(platform: &Platform, mailbox: &Path, messages: u64) -> Result<f64> {
     let started = Instant::now();
     let output = command.output()?;
     let seconds = started.elapsed().as_secs_f64();
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    ensure!(in_inbox(platform)? == before + messages, "not all are in Redis");
+    ensure!(
+        output.status.success(),
+        "optimus inject: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    ensure_submitted(platform, before, messages)?;
     Ok(messages as f64 / seconds)
 }
 
@@ -106,12 +111,22 @@ fn one_by_one(platform: &Platform, message: &Path, messages: u64) -> Result<f64>
     let started = Instant::now();
     (0..messages).try_for_each(|_| run_once(&platform.postfix, &program, message).map(drop))?;
     let seconds = started.elapsed().as_secs_f64();
-    ensure!(in_inbox(platform)? == before + messages, "not all are in Redis");
+    ensure_submitted(platform, before, messages)?;
     Ok(messages as f64 / seconds)
 }
 
+fn ensure_submitted(platform: &Platform, before: u64, messages: u64) -> Result<()> {
+    let found = in_inbox(platform)?.saturating_sub(before);
+    ensure!(found == messages, "Redis: {found} of {messages} messages arrived in the inbox");
+    Ok(())
+}
+
 fn in_inbox(platform: &Platform) -> Result<u64> {
-    platform.redis_cli(&["LLEN", keys::INBOX])?.trim().parse().context("the inbox's length")
+    platform
+        .redis_cli(&["LLEN", keys::INBOX])?
+        .trim()
+        .parse()
+        .context("Redis: length of the inbox not understood")
 }
 
 pub(crate) fn draw(report: &InjectReport) -> Table {

@@ -91,7 +91,7 @@ impl Load {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<InsertReport> {
-    ensure!(!arguments.senders.contains(&0), "--senders: somebody has to send");
+    ensure!(!arguments.senders.contains(&0), "--senders: 0 sends nothing; give 1 or more");
     let track = Track::new(arguments.bytes)?;
     // The first contestant would pay for cold caches.
     track.round(Load { messages: 20, senders: 1 })?;
@@ -176,9 +176,11 @@ impl Track {
             let shares = (0..load.senders).map(|sender| load.share(sender));
             let senders: Vec<_> =
                 shares.map(|share| scope.spawn(move || self.send(contestant, share))).collect();
-            senders
-                .into_iter()
-                .try_for_each(|sender| sender.join().map_err(|_| anyhow!("a sender panicked"))?)
+            senders.into_iter().try_for_each(|sender| {
+                sender
+                    .join()
+                    .map_err(|_| anyhow!("sender: its thread panicked; see the messages above"))?
+            })
         })?;
         Ok(started.elapsed())
     }
@@ -208,7 +210,7 @@ impl Track {
         let found = [maildrop, self.smtpd.kept(), self.platform.kept_in_redis()? as u64];
         ensure!(
             found == [messages; 3],
-            "in maildrop, smtpd's queue and Redis: {found:?} of {messages} each"
+            "maildrop, smtpd's queue and Redis: {found:?} messages found, {messages} expected in each"
         );
         Ok(())
     }

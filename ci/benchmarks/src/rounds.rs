@@ -128,9 +128,9 @@ pub(crate) fn run_once_to(
 ) -> Result<()> {
     let mut command = postfix.command(program);
     command.args(ENVELOPE).arg(to).stdin(Stdio::from(File::open(message)?));
-    let status = command.status().with_context(|| program.display().to_string())?;
+    let status = command.status().with_context(|| format!("{}: not started", program.display()))?;
     if !status.success() {
-        bail!("{}: {status}", program.display());
+        bail!("{}: message not submitted: {status}", program.display());
     }
     Ok(())
 }

@@ -127,7 +127,7 @@ fn measure(contestant: Contestant, messages: u64, bytes: usize) -> Result<Durati
     platform.sink.wait_for_distinct(usize::try_from(messages)?, PATIENCE)?;
     let elapsed = started.elapsed();
     let deliveries = platform.sink.count() as u64;
-    ensure!(deliveries == messages, "{deliveries} deliveries of {messages} messages");
+    ensure!(deliveries == messages, "sink: {deliveries} deliveries of {messages} messages");
     Ok(elapsed)
 }
 
@@ -146,7 +146,7 @@ fn fill(platform: &Platform, contestant: Contestant, messages: u64, bytes: usize
         Contestant::Stock => platform.postfix.queue_files("maildrop").len(),
         Contestant::Optimus => platform.kept_in_redis()?,
     };
-    ensure!(queued as u64 == messages, "{queued} of {messages} are queued");
+    ensure!(queued as u64 == messages, "queue: {queued} of {messages} messages arrived");
     Ok(())
 }
 

@@ -29,7 +29,8 @@ impl Smtpd {
 
     /// Submits one message; `content` has SMTP's line endings and no line that is a dot alone.
     pub(crate) fn submit(&self, content: &[u8]) -> Result<()> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).context("smtpd")?;
+        let stream =
+            TcpStream::connect(("127.0.0.1", self.port)).context("smtpd: no connection")?;
         stream.set_nodelay(true)?;
         let mut dialogue = Dialogue { answers: BufReader::new(&stream), stream: &stream };
         dialogue.expect("220")?;
@@ -52,7 +53,7 @@ impl Smtpd {
             .queue_files("hold")
             .iter()
             .try_for_each(std::fs::remove_file)
-            .context("hold queue")
+            .context("hold queue: not emptied")
     }
 }
 
@@ -75,7 +76,7 @@ impl Dialogue<'_> {
             match line.get(..4) {
                 Some(start) if start.starts_with(code) && start.ends_with('-') => {}
                 Some(start) if start.starts_with(code) => return Ok(()),
-                _ => bail!("smtpd, expected {code}: {line:?}"),
+                _ => bail!("smtpd: unexpected answer {line:?} instead of {code}"),
             }
         }
     }

@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
 /// Generates the constants, and writes or compares them.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let scratch = tempfile::tempdir().context("making a temporary directory")?;
+    let scratch = tempfile::tempdir().context("temporary folder: not made")?;
     let source = match &arguments.source {
         Some(source) => source.clone(),
         None => fetch(scratch.path())?,
@@ -76,9 +76,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let fresh = generate(&source, &workspace)?;
     let path = workspace.join(GENERATED);
     if !arguments.check {
-        return fs::write(&path, fresh).with_context(|| format!("writing {GENERATED}"));
+        return fs::write(&path, fresh).with_context(|| format!("{GENERATED}: not written"));
     }
-    let committed = fs::read_to_string(&path).with_context(|| format!("reading {GENERATED}"))?;
+    let committed = fs::read_to_string(&path).with_context(|| format!("{GENERATED}: not read"))?;
     compare(&committed, &fresh)
 }
 
@@ -94,7 +94,7 @@ fn compare(committed: &str, fresh: &str) -> Result<()> {
         eprintln!("+{line}");
     }
     bail!(
-        "{GENERATED} differs from Postfix's headers; run `cargo xtask constants` and look at the \
+        "{GENERATED}: differs from Postfix's headers; run `cargo xtask constants` and look at the \
             difference"
     )
 }
@@ -122,7 +122,10 @@ fn generate(source: &Path, workspace: &Path) -> Result<String> {
         builder = builder.header(header.display().to_string());
     }
     builder = WANTED.into_iter().fold(builder, bindgen::Builder::allowlist_var);
-    Ok(builder.generate().context("running bindgen")?.to_string())
+    Ok(builder
+        .generate()
+        .context("bindgen: constants not made from Postfix's headers")?
+        .to_string())
 }
 
 /// Fetches and unpacks Debian's source package of Postfix. Returns its directory.
@@ -157,7 +160,7 @@ fn apt_get(scratch: &Path, arguments: &[&str]) -> Result<()> {
         ])
         .args(arguments)
         .output()
-        .context("running apt-get")?;
+        .context("apt-get: not started")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "apt-get {}: failed:\n{said}", arguments.join(" "));
     Ok(())

@@ -42,7 +42,10 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     let offences: Vec<String> = packages.iter().filter_map(|line| offence(line)).collect();
     offences.iter().for_each(|offence| println!("{offence}"));
     if !offences.is_empty() {
-        bail!("{} packages are not allowed, see above; replace or remove them", offences.len());
+        bail!(
+            "dependencies: {} packages above are not allowed; replace or remove them",
+            offences.len()
+        );
     }
     Ok(())
 }
@@ -62,8 +65,12 @@ fn tree(platform: &str) -> Result<String> {
         ])
         .args(["--prefix", "none", "--no-dedupe", "--format", "{p}|{l}"])
         .output()
-        .context("cargo tree")?;
-    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+        .context("cargo tree: not started")?;
+    ensure!(
+        output.status.success(),
+        "cargo tree: failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).context("cargo tree: output not UTF-8")
 }
 

@@ -70,7 +70,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum DeletionError {
     /// The maildrop could not be read or changed.
-    #[error("submissions in doubt: not deleted: {0}")]
+    #[error("submissions in doubt: not deleted: maildrop: {0}; see to the disk")]
     File(#[from] io::Error),
     /// Redis could not be asked.
     #[error("submissions in doubt: not deleted: {0}")]
@@ -161,7 +161,11 @@ impl Resolver {
             Examined::Unfinished => return Ok(false),
             Examined::Submission(id) => id,
             Examined::SomethingElse => {
-                warn!("{}: left alone: neither name nor envelope has a message id", path.display());
+                warn!(
+                    "{}: not resolved: neither name nor envelope has a message id; look at the file \
+                     with postcat(1)",
+                    path.display()
+                );
                 self.undecidable.insert(doubt);
                 return Ok(false);
             }

@@ -26,9 +26,9 @@ pub(crate) const READY_MODE: u32 = 0o700;
 /// Failure that ends one look at the maildrop.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResolveError {
-    #[error("{0}")]
+    #[error("maildrop: not read or changed: {0}; see to the disk")]
     File(#[from] io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Spool(#[from] spool::SpoolError),
 }
 

@@ -146,7 +146,7 @@ async fn submit(
         .submit(&Submission { id, uid: metadata.uid(), arrival_ms, host, records: &records })
         .await?;
     fs::remove_file(&claimed)?;
-    info!("{queue_id}: no pickup service reads the maildrop: submitted as {id}");
+    info!("{queue_id}: submitted as {id}, since no pickup service reads the maildrop");
     Ok(FileOutcome::Submitted)
 }
 

@@ -54,7 +54,7 @@ impl NoticeBus for RedisNotices {
         };
         self.telling.spawn_local(async move {
             if let Err(error) = spool.tell(&to, &text).await {
-                tracing::debug!(%error, text, "notice not sent");
+                tracing::debug!(%error, notice = text, "notice not sent");
             }
         });
     }

@@ -20,13 +20,13 @@ pub const MAX_ATTRIBUTES: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttrError {
     /// The list has no end within [`MAX_LIST_BYTES`].
-    #[error("attribute list: longer than {MAX_LIST_BYTES} bytes")]
+    #[error("attribute list: not read: longer than {MAX_LIST_BYTES} bytes")]
     TooLong,
     /// The list has more than [`MAX_ATTRIBUTES`].
-    #[error("attribute list: more than {MAX_ATTRIBUTES} attributes")]
+    #[error("attribute list: not read: more than {MAX_ATTRIBUTES} attributes")]
     TooMany,
     /// The list contains another list.
-    #[error("attribute list: nested")]
+    #[error("attribute list: not read: another list begins within the list")]
     Nested,
     /// The list lacks an attribute that the caller requires.
     #[error("attribute {0}: missing")]

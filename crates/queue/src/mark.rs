@@ -122,7 +122,7 @@ impl Mark {
         let line = match read(&self.path)? {
             Some((_, Some(other))) if other != self.node => {
                 let path = self.path.display();
-                warn!(%path, is_of = %other, wanted = %self.node, "mark of another node ignored");
+                warn!(%path, mark_of = %other, node = %self.node, "mark of another node ignored");
                 Line::NONE
             }
             Some((line, _)) => line,

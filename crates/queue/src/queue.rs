@@ -318,7 +318,7 @@ impl Queue {
             match is_left {
                 true => remove(&path)?,
                 false => {
-                    warn!("{id}: left alone in {queue}: another message of that name");
+                    warn!("{id}: not removed from {queue}: the file is another message's");
                 }
             }
         }
@@ -352,7 +352,9 @@ impl Queue {
                     if is_left_in_hold(id, &origin, &whereabouts) =>
                 {
                     if self.prepare(id)? {
-                        info!("{id}: found undecided in hold; prepared");
+                        info!(
+                            "{id}: moved from hold to optimus/prepared: undecided when pickup-rs died"
+                        );
                     }
                 }
                 found => return Ok(found),

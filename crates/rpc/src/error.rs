@@ -42,29 +42,31 @@ impl fmt::Display for Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
     /// Too many calls are open. No packet was sent; the caller may call again when one has ended.
-    #[error("calls: too many are open: {open}; wait until one has ended")]
+    #[error("call: not begun: {open} calls are open; wait until one has ended")]
     TooManyCalls {
         /// Number of open calls.
         open: usize,
     },
     /// The request is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was
     /// sent.
-    #[error("request: too long: {bytes} bytes")]
+    #[error("request: not sent: {bytes} bytes are too long; send a shorter one")]
     TooLong {
         /// The request's length, bytes.
         bytes: usize,
     },
     /// The server takes no request of this length, and has not executed this one.
-    #[error("request: not executed: too long for the server: {bytes} bytes")]
+    #[error("request: not executed: too long for the server: {bytes} bytes; send a shorter one")]
     TooLongForServer {
         /// The request's length, bytes.
         bytes: usize,
     },
     /// The directory knows no such port. No packet was sent.
-    #[error("port {0}: no server")]
+    #[error(
+        "call: not sent: the directory has no server for port {0}; start one, or mend the directory"
+    )]
     NoSuchPort(Port),
     /// The directory gave an address to which this client doesn't send. No packet was sent.
-    #[error("address {address}: not used: {why}")]
+    #[error("call: not sent: address {address} not used: {why}; mend the directory")]
     AddressRefused {
         /// The address.
         address: Address,
@@ -72,10 +74,10 @@ pub enum CallError {
         why: &'static str,
     },
     /// The time limit passed.
-    #[error("call: timed out {0}")]
+    #[error("call: ended: its time limit passed {0}")]
     TimedOut(Progress),
     /// The server answered none of several transmissions in a row.
-    #[error("call: the server is down: no answer to {transmissions} transmissions, {progress}")]
+    #[error("call: ended: the server answered none of {transmissions} transmissions, {progress}")]
     ServerDown {
         /// Number of transmissions, or heartbeats, in a row.
         transmissions: u32,
@@ -84,7 +86,7 @@ pub enum CallError {
     },
     /// The server began a new generation after the request was sent. The earlier one may have
     /// executed the request or not.
-    #[error("call: result unknown: the server restarted, and its epoch is now {now}")]
+    #[error("call: result unknown: the server restarted, now with epoch {now}")]
     ServerRestarted {
         /// The server's epoch now.
         now: Epoch,
@@ -94,7 +96,7 @@ pub enum CallError {
     #[error("call: result unknown: the server has forgotten the request")]
     Forgotten,
     /// The service gave the request up without a reply; it may have been executed in part.
-    #[error("call: the service gave the request up, and may have executed a part")]
+    #[error("call: result unknown: the service gave the request up, and may have executed a part")]
     Abandoned,
     /// The server had no room for this request at any attempt, until the time limit.
     #[error("call: result unknown: the server was busy until the time limit")]

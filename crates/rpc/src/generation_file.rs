@@ -19,7 +19,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum GenerationFileError {
     /// The file, or those beside it, can't be read or written.
-    #[error("{path}: not read or written: {source}")]
+    #[error("{path}: not read or written: {source}; mend the file or its folder")]
     Io {
         /// The file.
         path: PathBuf,
@@ -29,8 +29,8 @@ pub enum GenerationFileError {
     /// The file has other content. The program doesn't repair the file: a smaller number would
     /// repeat an earlier generation.
     #[error(
-        "{path}: {content:?} is not {expected}; write a number larger than any so far, or remove \
-            the file"
+        "{path}: not used: {content:?} is not {expected}; write a number larger than any so far, \
+            or remove the file"
     )]
     Malformed {
         /// The file.
@@ -41,7 +41,7 @@ pub enum GenerationFileError {
         expected: &'static str,
     },
     /// The largest possible number was used. Somebody wrote that number: no count goes so far.
-    #[error("{path}: no larger number is left; remove the file")]
+    #[error("{path}: not counted up: no larger number is left; remove the file")]
     UsedUp {
         /// The file.
         path: PathBuf,

@@ -29,7 +29,7 @@ const FORBIDDEN_MODE: u32 = 0o027;
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The file can't be read.
-    #[error("key file {path}: not read: {source}")]
+    #[error("key file {path}: not read: {source}; make the file, or let this user read it")]
     Io {
         /// The file.
         path: PathBuf,

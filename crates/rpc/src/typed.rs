@@ -81,13 +81,17 @@ pub enum TypedError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The server couldn't read the request, and has not executed it.
-    #[error("request: not executed: the server can't read it: {0}")]
+    #[error(
+        "request: not executed: not understood by the server: {0}; give both ends the same types"
+    )]
     NotUnderstood(String),
     /// The request can't be written. No packet was sent.
-    #[error("request: not sent: can't be written: {0}")]
+    #[error("request: not sent: not serializable: {0}")]
     Request(#[source] postcard::Error),
     /// The reply can't be read. The request was executed.
-    #[error("reply: can't be read, and the request was executed: {0}")]
+    #[error(
+        "reply: not understood, though the request was executed: {0}; give both ends the same types"
+    )]
     Reply(#[source] postcard::Error),
 }
 
@@ -95,7 +99,7 @@ pub enum TypedError {
 #[derive(Debug, Error)]
 pub enum TypedReplyError {
     /// The message can't be written. No packet was sent.
-    #[error("reply: not sent: can't be written: {0}")]
+    #[error("reply: not sent: not serializable: {0}")]
     Message(#[from] postcard::Error),
     /// See [`ReplyError`].
     #[error(transparent)]

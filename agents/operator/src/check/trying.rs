@@ -134,8 +134,8 @@ fn become_role(instance: &Instance, role: Role) -> Result<()> {
         Role::Agent => setgroups(&[owner.gid, group])?,
         Role::Pickup => initgroups(&CString::new(owner.name.as_str())?, owner.gid)?,
     }
-    setgid(gid).context("setgid")?;
-    setuid(uid).context("setuid")?;
+    setgid(gid).context("setgid: group not taken")?;
+    setuid(uid).context("setuid: user not taken")?;
     if Uid::effective().is_root() {
         bail!("mail_owner: is root; name another user in main.cf");
     }

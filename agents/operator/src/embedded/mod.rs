@@ -124,7 +124,8 @@ impl Embedded {
     /// first server can't be started, or if folder, lock or socket can't be used.
     pub(crate) async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
         self.make_folder()?;
-        self.make_users().with_context(|| self.directory.display().to_string())?;
+        self.make_users()
+            .with_context(|| format!("{}: users not written", self.directory.display()))?;
         let mut backoff = Backoff::new(RESTART);
         let mut has_run = false;
         while let Some(lock) = unless_drained(&mut drain, self.turn()).await.transpose()? {
@@ -133,7 +134,7 @@ impl Embedded {
                 Ok(child) => self.attend(child, &mut drain).await?,
                 Err(error) if has_run => {
                     let error = settings::told(error.as_ref());
-                    tracing::error!(%error, "redis-server not started again");
+                    tracing::error!(%error, "restart of redis-server failed");
                 }
                 Err(error) => return Err(error),
             }
@@ -211,7 +212,7 @@ impl Embedded {
                 // The connection closes when that server ends, and also after its `timeout`.
                 Some(other) => {
                     if !std::mem::replace(&mut is_told, true) {
-                        tracing::info!(socket = %self.socket.display(), "redis found running");
+                        tracing::info!(socket = %self.socket.display(), "start of redis-server postponed: another one runs at the socket");
                     }
                     until_closed(other).await;
                 }
@@ -297,19 +298,19 @@ impl Embedded {
     async fn attend(&self, mut child: Child, drain: &mut watch::Receiver<bool>) -> Result<()> {
         tokio::select! {
             status = child.wait() => {
-                let (log, said) = (self.log_file(), self.last_words());
+                let (log, last_line) = (self.log_file(), self.last_words());
                 tracing::error!(
                     status = %status?,
-                    said,
+                    last_line,
                     log = %log.display(),
                     "redis-server died",
                 );
                 return Ok(());
             }
             _ = drain.wait_for(|drain| *drain) => (),
-            why = self.until_unreachable() => {
+            reason = self.until_unreachable() => {
                 let socket = self.socket.display();
-                tracing::error!(%socket, why, "redis-server became unreachable");
+                tracing::error!(%socket, reason, "redis-server became unreachable");
             }
         }
         end(child).await
@@ -326,7 +327,7 @@ impl Embedded {
         // this process.
         if let Err(error) = chown(&self.socket, None, Some(self.group.as_raw())) {
             let socket = self.socket.display();
-            tracing::error!(%error, %socket, "socket not given to setgid_group");
+            tracing::error!(%error, %socket, "group of redis-server's socket not set");
         }
         loop {
             sleep(SOCKET_LOOK).await;
@@ -398,7 +399,7 @@ async fn end(mut child: Child) -> Result<()> {
         let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM);
     }
     if timeout(END, child.wait()).await.is_err() {
-        tracing::error!("redis-server did not end in time; killed");
+        tracing::error!(limit_s = END.as_secs(), "redis-server killed: not ended after SIGTERM");
         child.kill().await?;
     }
     tracing::info!("redis-server ended");

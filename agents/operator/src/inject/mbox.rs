@@ -95,9 +95,9 @@ pub(super) struct MboxEntry {
 /// Reason why an entry is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
-    #[error("text without a line \"From \" before it")]
+    #[error("text stands before the first line \"From \"")]
     NoSeparator,
-    #[error("larger than message_size_limit")]
+    #[error("larger than message_size_limit; raise that limit in main.cf")]
     TooLarge,
     #[error(
         "byte {at}: a line that begins with \"From \" is text or a separator; see \

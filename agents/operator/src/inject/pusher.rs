@@ -157,7 +157,10 @@ fn read_one(input: &mut impl Read) -> Result<Composed> {
     let length = u32::from_le_bytes(length);
     let mut records = Vec::new();
     input.take(length.into()).read_to_end(&mut records)?;
-    ensure!(records.len() as u64 == u64::from(length), "batch: cut off");
+    ensure!(
+        records.len() as u64 == u64::from(length),
+        "batch: not submitted: cut off, since `optimus inject` ended"
+    );
     let id: MessageId = std::str::from_utf8(&id)?.parse()?;
     Ok(Composed { id, arrival: Duration::from_millis(u64::from_le_bytes(arrival_ms)), records })
 }

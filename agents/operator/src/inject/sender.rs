@@ -74,8 +74,12 @@ impl Sender {
             bar.at(done + end.mark.offset, end.messages);
         }
         match composing.join() {
-            Ok(outcome) => outcome.context("injection: stopped, and the place is kept")?,
-            Err(_) => bail!("injection: composing panicked; the place is kept"),
+            Ok(outcome) => {
+                outcome.context("injection: stopped; give the same command again to resume")?
+            }
+            Err(_) => bail!(
+                "injection: stopped: composing panicked; give the same command again to resume"
+            ),
         }
         bar.end();
         let unusable = state.failed.len() as u64;
@@ -109,7 +113,7 @@ impl Sender {
     fn bear(&self, failure: &Unsubmitted, since: Instant) -> Result<()> {
         if !failure.is_retryable || since.elapsed() >= self.patience {
             let why = &failure.why;
-            bail!("{why}; the place is kept: give the same command again to resume");
+            bail!("injection: stopped: {why}; give the same command again to resume");
         }
         Ok(())
     }

@@ -69,7 +69,7 @@ impl Sources {
             all.add(source, format).with_context(|| source.display().to_string())?;
         }
         if all.files.is_empty() {
-            bail!("no messages found");
+            bail!("no messages found; name a mailbox, a maildir, or a folder of .eml files");
         }
         Ok(all)
     }
@@ -135,11 +135,11 @@ fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
     match format {
         Some(Format::Eml) => Ok(Kind::Message),
         Some(Format::Maildir) => {
-            bail!("not a maildir")
+            bail!("not a maildir; give the folder that has cur and new, or another --format")
         }
         None if path.extension().is_some_and(|it| it == "eml") => Ok(Kind::Message),
         None if start != b"From " && !start.is_empty() => {
-            bail!("neither an mbox nor named .eml; give the format with --format")
+            bail!("not read: neither an mbox nor named .eml; give the format with --format")
         }
         format => Ok(dialect(format)),
     }

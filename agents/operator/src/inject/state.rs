@@ -147,8 +147,8 @@ impl InjectState {
         let mut all = self.head.files.iter().enumerate();
         ensure!(
             files.len() == self.head.files.len() && all.all(|(index, old)| is_same(index, old)),
-            "{}: the files are not those of the first run; remove this state file to inject all \
-                files anew",
+            "{}: not resumed: the files are not those of the first run; remove this state file to \
+                inject all files anew",
             self.path.display()
         );
         Ok(())

@@ -89,7 +89,10 @@ impl Walk {
     pub(super) fn next_message(&mut self) -> Result<Option<WalkedMessage>> {
         if let Some(place) = self.again.pop_front() {
             let found = self.read(place)?.with_context(|| {
-                format!("{}: shorter than before", self.files[place.file].path.display())
+                format!(
+                    "{}: shorter than before: a message is gone; put the former file back",
+                    self.files[place.file].path.display()
+                )
             })?;
             return Ok(Some(WalkedMessage { again: true, ..found.0 }));
         }
@@ -106,7 +109,10 @@ impl Walk {
     /// Reads the message at a place. Also returns the place after it. `None`: the file ends there.
     fn read(&mut self, place: InputPlace) -> Result<Option<(WalkedMessage, InputPlace)>> {
         let file = self.files.get(place.file).with_context(|| {
-            format!("state file: names file {}, more than there are", place.file + 1)
+            format!(
+                "state file: not used: names file {}, more than there are; remove the state file",
+                place.file + 1
+            )
         })?;
         let path = file.path.display().to_string();
         if file.kind == Kind::Message {

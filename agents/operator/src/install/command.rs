@@ -15,7 +15,7 @@ pub(super) fn output<S: AsRef<OsStr>>(
     command
         .output()
         .map_err(host::limit::starting)
-        .with_context(|| program.as_ref().display().to_string())
+        .with_context(|| format!("{}: not started", program.as_ref().display()))
 }
 
 /// Returns the standard output of a command, if it succeeds.
@@ -26,7 +26,7 @@ pub(super) fn text<S: AsRef<OsStr>>(
     let output = output(&program, arguments)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-        bail!("{}: {}: {said}", program.as_ref().display(), output.status);
+        bail!("{}: failed: {}: {said}", program.as_ref().display(), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }

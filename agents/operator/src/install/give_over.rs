@@ -74,7 +74,7 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
     let left = spool.inventory(&node).await?.len();
     ensure!(
         left == 0,
-        "node {node}: {left} messages were committed just now; give the command again"
+        "node {node}: not given over: {left} messages were committed just now; give the command again"
     );
     if !committed.is_empty() {
         say(format!(
@@ -103,7 +103,7 @@ async fn refuse_while_it_runs(spool: &Spool, node: &NodeId) -> Result<()> {
     let directory = spool.directory().await?;
     let agent = AgentId::from(node.clone());
     match directory.alive(AgentKind::Mail).into_iter().find(|it| it.agent == agent) {
-        Some(it) => bail!("Mail Agent {agent} of {}: still runs; end that process", it.name),
+        Some(it) => bail!("Mail Agent {agent} of {}: runs still; end that process", it.name),
         None => Ok(()),
     }
 }

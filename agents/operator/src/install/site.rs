@@ -34,11 +34,14 @@ pub(super) struct Site {
 impl Site {
     /// Reads the instance's configuration; an error says what kind of Postfix is missing.
     pub(super) fn read(config_directory: &Path, folders: &Folders) -> Result<Self> {
-        let main_cf = MainCf::load(config_directory).context("Postfix: not installed here")?;
-        let path = |name| main_cf.get_path(name).with_context(|| name.to_owned());
+        let main_cf = MainCf::load(config_directory)
+            .context("Postfix: not installed here; install Postfix")?;
+        let path = |name| {
+            main_cf.get_path(name).with_context(|| format!("{name}: not known; correct main.cf"))
+        };
         let group = main_cf.get("setgid_group").unwrap_or_default();
         let setgid_group = Group::from_name(&group)?
-            .with_context(|| format!("setgid_group: no group {group:?}"))?;
+            .with_context(|| format!("setgid_group: no group {group:?}; correct main.cf"))?;
         Ok(Self {
             config_directory: config_directory.canonicalize().context("--config-directory")?,
             sendmail: path("sendmail_path")?,
@@ -65,10 +68,13 @@ impl Site {
     /// A dry run may be anybody's, so it doesn't ask which folders can be written to.
     pub(super) fn refuse_if_impossible(&self, dry_run: bool) -> Result<()> {
         let version = command::text(&self.postconf, ["-dh", "mail_version"])
-            .context("Postfix: not installed here")?;
+            .context("Postfix: not installed here; install Postfix")?;
         refuse_old(&version)?;
         self.daemon_directory.metadata().with_context(|| {
-            format!("Postfix: not installed here: {}", self.daemon_directory.display())
+            format!(
+                "Postfix: not installed here: {}; install Postfix",
+                self.daemon_directory.display()
+            )
         })?;
         if dry_run { Ok(()) } else { self.written().iter().try_for_each(|it| refuse_read_only(it)) }
     }
@@ -126,7 +132,7 @@ fn refuse_old(version: &str) -> Result<()> {
 fn refuse_read_only(folder: &Path) -> Result<()> {
     let Some(existing) = folder.ancestors().find(|it| it.exists()) else { return Ok(()) };
     access(existing, AccessFlags::W_OK)
-        .with_context(|| format!("{}: can't be written to", existing.display()))
+        .with_context(|| format!("{}: not writable; make the folder writable", existing.display()))
 }
 
 /// Folder of the built programs.

@@ -436,12 +436,12 @@ fn report(
     ensure!(tally.failed.is_none(), "postsuper: failed; see the messages above");
     if !outcome.undecided.is_empty() {
         bail!(
-            "{} messages: moved on before a decision; run the command again",
+            "orders: {} messages moved on before a decision; run the command again",
             outcome.undecided.len()
         );
     }
     let failed = outcome.each.values().filter(|it| is_failure(act, **it)).count();
-    ensure!(failed == 0, "{failed} messages: not found");
+    ensure!(failed == 0, "orders: {failed} messages not found; see `optimus queue` for the ids");
     Ok(if left.is_empty() && left_in_doubt.is_empty() {
         ExitCode::SUCCESS
     } else {

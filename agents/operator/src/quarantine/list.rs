@@ -30,8 +30,10 @@ struct QuarantineEntry {
 pub(super) async fn print(spool: &Spool, as_json: bool) -> Result<ExitCode> {
     let mut entries = Vec::new();
     let state = spool.library().await?;
-    let all =
-        spool.all_quarantined().await.with_context(|| format!("functions in Redis: {state}"))?;
+    let all = spool
+        .all_quarantined()
+        .await
+        .with_context(|| format!("quarantine: not listed (functions in Redis: {state})"))?;
     for some in all.chunks(AT_ONCE) {
         entries.extend(try_join_all(some.iter().map(|it| entry(spool, it))).await?);
     }

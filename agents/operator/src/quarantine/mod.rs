@@ -65,7 +65,10 @@ pub(crate) async fn run(
     match action {
         None => list::print(&instance.looking(), json).await,
         Some(QuarantineAction::Show { id }) => {
-            ensure!(!json, "--json: not for show, which prints the message as stored");
+            ensure!(
+                !json,
+                "--json: not for show, which prints the message as stored; leave --json out"
+            );
             show::print(&instance.looking(), id).await
         }
         Some(QuarantineAction::Retry(which)) => {
@@ -126,7 +129,7 @@ fn report<O: Copy + ToString>(
     match outcomes.iter().filter(|&&outcome| !verdict(outcome).0).count() {
         0 => Ok(ExitCode::SUCCESS),
         failed => {
-            bail!("quarantine: {failed} of {} messages not changed", ids.len())
+            bail!("quarantine: {failed} of {} messages not changed; see the lines above", ids.len())
         }
     }
 }

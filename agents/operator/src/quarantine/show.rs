@@ -12,8 +12,9 @@ use spool::{Message, MessageId, Spool, records_of};
 const SHOWN_HEADERS: [&str; 6] = ["From", "To", "Cc", "Subject", "Date", "Message-ID"];
 
 pub(super) async fn print(spool: &Spool, id: MessageId) -> Result<ExitCode> {
-    let value =
-        spool.stored(id).await?.with_context(|| format!("{id}: Redis has no such message"))?;
+    let value = spool.stored(id).await?.with_context(|| {
+        format!("{id}: Redis has no such message; see `optimus quarantine` for the ids")
+    })?;
     let (mut text, trouble) = text(id, &value);
     if stdout().is_terminal() {
         text.iter_mut()

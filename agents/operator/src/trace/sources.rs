@@ -69,16 +69,19 @@ fn journal(since_s: u64, units: Option<&str>) -> Result<Input> {
     command.args(units.map(|units| format!("--unit={units}")));
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("journalctl: not started")?;
-    let text = child.stdout.take().context("journalctl: no output")?;
+    let text = child.stdout.take().context("journalctl: started without a pipe for the log")?;
     Ok(Input { text: Box::new(text), child: Some(child) })
 }
 
 /// Opens a file. A FIFO in a log's place is refused without waiting for a writer.
 fn file(path: &Path) -> Result<Input> {
     let is_compressed = path.as_os_str().as_encoded_bytes().ends_with(COMPRESSED.as_bytes());
-    ensure!(!is_compressed, "compressed; give the text: zcat FILE | optimus trace --log - ID");
+    ensure!(
+        !is_compressed,
+        "not read: compressed; give the text: zcat FILE | optimus trace --log - ID"
+    );
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    ensure!(file.metadata()?.is_file(), "not a file");
+    ensure!(file.metadata()?.is_file(), "not read: not a plain file; name a log file");
     Ok(Input { text: Box::new(file), child: None })
 }
 

@@ -40,7 +40,7 @@ pub(super) fn serve(over: Over, address: Ipv4Addr) -> Result<String> {
         Over::Unix => Local::Unix(SOCKET.into(), MODE),
     };
     let server = Server::bind(Server::config(PORT, Epoch(1), key(over, address)?)?, &[local])?;
-    let address = server.addresses().first().context("bound nowhere")?;
+    let address = server.addresses().first().context("server: bound to no address")?;
     let address = match address {
         Address::Udp(address) => address.to_string(),
         Address::Unix(path) => path.display().to_string(),

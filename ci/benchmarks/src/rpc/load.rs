@@ -49,13 +49,20 @@ impl Ready {
             let body = body(number, load.bytes);
             tasks.spawn(async move {
                 for _ in 0..WARM_UP {
-                    ensure!(caller.call(&body).await? == body, "another reply than the request");
+                    ensure!(
+                        caller.call(&body).await? == body,
+                        "echo: reply differs from the request"
+                    );
                 }
                 Ok((caller, body))
             });
         }
-        let callers =
-            tasks.join_all().await.into_iter().collect::<Result<_>>().context("warming up")?;
+        let callers = tasks
+            .join_all()
+            .await
+            .into_iter()
+            .collect::<Result<_>>()
+            .context("callers: not warmed up")?;
         Ok(Self { load, callers })
     }
 

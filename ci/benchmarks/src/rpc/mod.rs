@@ -85,10 +85,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<RpcReport> {
-    ensure!(arguments.rounds > 0, "--rounds: at least one");
+    ensure!(arguments.rounds > 0, "--rounds: 0 measures nothing; give 1 or more");
     ensure!(
         !arguments.sizes.contains(&0) && !arguments.callers.contains(&0),
-        "--sizes, --callers: at least 1"
+        "--sizes, --callers: 0 measures nothing; give 1 or more"
     );
     let places = arguments.places.iter().map(|&place| measure_place(place, arguments));
     let report = RpcReport::new(arguments, places.collect::<Result<_>>()?);
@@ -156,7 +156,8 @@ impl Endpoints {
     ) -> Result<Self> {
         let command = |command: Result<Command>| -> Result<Command> {
             let mut command = command?;
-            let value = clap::ValueEnum::to_possible_value(&transport).context("a value")?;
+            let value = clap::ValueEnum::to_possible_value(&transport)
+                .context("transport: has no name on the command line")?;
             command.args(["--transport", value.get_name(), "--workers", &workers.to_string()]);
             command.current_dir(scratch.path());
             Ok(command)

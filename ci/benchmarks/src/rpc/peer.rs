@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match (arguments.address, &arguments.server) {
         (Some(address), _) => serve(&runtime, arguments.transport, address),
         (_, Some(server)) => call(&runtime, arguments.transport, server),
-        _ => Err(anyhow!("--address or --server")),
+        _ => Err(anyhow!("peer: not started: neither --address nor --server is given")),
     }
 }
 
@@ -79,7 +79,9 @@ fn call(runtime: &Runtime, transport: Transport, server: &str) -> Result<()> {
                 answer(&())?;
             }
             Order::Go => {
-                answer(&runtime.block_on(ready.take().context("nothing to do")?.go())?)?;
+                answer(&runtime.block_on(
+                    ready.take().context("turn: not run: no load was prepared")?.go(),
+                )?)?;
             }
         }
     }
@@ -104,6 +106,9 @@ fn answer<T: Serialize>(answer: &T) -> Result<()> {
     Ok(())
 }
 
+/// Error for a peer that no longer answers.
+const ENDED: &str = "peer: no answer: the server or client ended; see the messages above";
+
 /// Such a process, as seen by its parent; ends when dropped.
 pub(super) struct PeerProcess {
     process: Child,
@@ -124,23 +129,23 @@ impl PeerProcess {
 
     fn start(mut command: Command, option: &str, value: &str) -> Result<Self> {
         command.args([option, value]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().with_context(|| format!("{command:?}"))?;
+        let mut process =
+            command.spawn().with_context(|| format!("peer: not started: {command:?}"))?;
         let questions = process.stdin.take();
-        let answers = process.stdout.take().context("no standard output")?;
+        let answers = process.stdout.take().context("peer: started without a pipe for answers")?;
         Ok(Self { process, questions, answers: BufReader::new(answers) })
     }
 
     /// Asks a question, and waits for the answer.
     pub(super) fn ask<T: DeserializeOwned>(&mut self, question: &impl Serialize) -> Result<T> {
-        let questions = self.questions.as_mut().context("a server or client has ended")?;
-        writeln!(questions, "{}", serde_json::to_string(question)?)
-            .context("a server or client has ended")?;
+        let questions = self.questions.as_mut().context(ENDED)?;
+        writeln!(questions, "{}", serde_json::to_string(question)?).context(ENDED)?;
         self.answer()
     }
 
     fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut line = String::new();
-        ensure!(self.answers.read_line(&mut line)? > 0, "a server or client has ended");
+        ensure!(self.answers.read_line(&mut line)? > 0, ENDED);
         Ok(serde_json::from_str(&line)?)
     }
 }

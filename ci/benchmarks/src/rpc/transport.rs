@@ -132,6 +132,6 @@ impl TransportCaller {
             Self::TcpKept(connection) => timeout(LIMIT, connection.exchange(body)).await,
             Self::Library(caller) => return caller.call(body, LIMIT).await,
         };
-        Ok(reply.context("no reply in time")??)
+        Ok(reply.with_context(|| format!("call: no reply within {} s", LIMIT.as_secs()))??)
     }
 }

@@ -7,13 +7,13 @@ use crate::main_cf::{MainCf, MainCfError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MasterArgsError {
     /// No service has this option.
-    #[error("invalid option: {0}")]
+    #[error("option -{0}: unknown; correct the service in master.cf")]
     Unknown(char),
     /// The option needs a value.
-    #[error("option -{0}: value missing")]
+    #[error("option -{0}: value missing; correct the service in master.cf")]
     NoValue(char),
     /// `-s` needs a number above 0.
-    #[error("invalid socket_count: {0}")]
+    #[error("option -s: {0:?} is no number of sockets above 0; let master(8) start this command")]
     SocketCount(String),
 }
 

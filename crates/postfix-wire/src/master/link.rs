@@ -24,13 +24,13 @@ pub enum MasterLinkError {
     #[error("descriptor {0}: not open: started by hand; let master(8) start this command")]
     NotInherited(RawFd),
     /// The descriptors were requested for a second time.
-    #[error("inherited descriptors: taken already: only one call may take them")]
+    #[error("inherited descriptors: not taken: an earlier call took them already")]
     TakenAlready,
     /// The environment's `GENERATION` is no octal number.
-    #[error("bad generation: {0}")]
+    #[error("variable GENERATION: {0:?} is no octal number; let master(8) start this command")]
     Generation(String),
     /// `-s` asks for more than [`MAX_SOCKETS`].
-    #[error("sockets: {0} are too many; at most {MAX_SOCKETS} are allowed")]
+    #[error("sockets: {0} are too many; let the service listen on {MAX_SOCKETS} at most")]
     TooManySockets(usize),
 }
 

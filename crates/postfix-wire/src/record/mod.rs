@@ -42,10 +42,10 @@ pub enum RecordError {
     #[error("records: not read: {0}")]
     Io(#[from] io::Error),
     /// The byte names no record type.
-    #[error("record: unknown type {0}")]
+    #[error("record: not read: unknown type {0}")]
     UnknownType(u8),
     /// The length takes too many bytes or is larger than C's `int`.
-    #[error("record {0:?}: malformed length")]
+    #[error("record {0:?}: not read: malformed length")]
     MalformedLength(RecordType),
     /// The record has more data than the reader accepts.
     #[error("record {kind:?}: {length} bytes, more than {limit}")]
@@ -58,7 +58,7 @@ pub enum RecordError {
         limit: usize,
     },
     /// The bytes end within a record.
-    #[error("record: cut short")]
+    #[error("record: not read: cut short")]
     Truncated,
     /// The data has CR, LF or NUL, which would end a line early.
     #[error("record {kind:?}: byte {byte} is not allowed")]

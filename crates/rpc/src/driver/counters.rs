@@ -76,14 +76,14 @@ impl SocketCounters {
         if datagrams > 0 {
             let total =
                 self.overflowed.fetch_add(datagrams as u64, Ordering::Relaxed) + datagrams as u64;
-            debug!(datagrams, dropped = total, "outbox overflowed");
+            debug!(datagrams, dropped = total, "datagrams dropped: outbox full");
         }
     }
 
     pub(super) fn nameless(&self) {
         let total = self.nameless.fetch_add(1, Ordering::Relaxed) + 1;
         if self.warned_of_nameless.admits() {
-            warn!(dropped = total, "datagrams from Unix sockets without a name dropped");
+            warn!(dropped = total, "datagrams dropped: sender's Unix socket without a name");
         }
     }
 
@@ -94,7 +94,7 @@ impl SocketCounters {
 
     pub(super) fn unwatched(&self, error: &std::io::Error) {
         if self.warned_of_watching.admits() {
-            warn!(%error, "watching for writability failed");
+            warn!(%error, "socket not watched for writability");
         }
     }
 

@@ -28,7 +28,7 @@ pub enum BindError {
     #[error("{0}: not bound: another address of the same kind is given; give one of each kind")]
     Twice(Address),
     /// A client has a socket for each server on a Unix socket, which the kernel names.
-    #[error("{0}: not bound: only a server may have a path")]
+    #[error("{0}: not bound: only a server may have a path; give a client a UDP address")]
     ServersOnly(Address),
     /// A server needs an address.
     #[error("server: not bound: no address is given; give at least one")]

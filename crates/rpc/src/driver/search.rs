@@ -97,7 +97,7 @@ impl Search {
             Reach::NoRoom => "the client is connected to its maximum of servers on Unix sockets",
             Reach::Yes => return Some(address),
         };
-        warn!(%port, %address, why, "address refused");
+        warn!(%port, %address, reason = why, "address from the directory refused");
         self.refused = Some((port, address, why));
         None
     }
@@ -165,7 +165,7 @@ async fn ask(directory: &dyn PortDirectory, port: Port) -> Result<Option<Address
 }
 
 fn failed(port: Port, error: &LookupError) {
-    warn!(%port, %error, "lookup failed");
+    warn!(%port, %error, "lookup of a port failed");
 }
 
 fn end(caller: &mut impl Searches, now: Time, port: Port, found: Option<Address>, reach: Reach) {

@@ -173,7 +173,7 @@ impl Machine for Service {
             let effect = match event {
                 Event::Request { id, client, body, limit } => self.arrive(id, client, body, limit),
                 Event::Cancelled { id, why } => {
-                    debug!(request = %id, ?why, "request cancelled");
+                    debug!(request = %id, reason = ?why, "request cancelled");
                     self.settle(id).map(ServiceEffect::Cancelled)
                 }
             };

@@ -36,13 +36,13 @@ const CANCEL_PADDING: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
     /// The packet is of another protocol, version or direction, or too short.
-    #[error("packet: not of this protocol")]
+    #[error("packet: not read: of another protocol")]
     Foreign,
     /// The hash is wrong: the packet is damaged, or was made with another key.
-    #[error("packet: wrong hash")]
+    #[error("packet: not read: wrong hash; give client and server the same key file")]
     Unauthentic,
     /// The hash is right and the content is malformed: another program has the key.
-    #[error("packet: malformed")]
+    #[error("packet: not read: malformed")]
     Malformed,
 }
 

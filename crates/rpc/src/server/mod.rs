@@ -149,7 +149,7 @@ pub enum CancelReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
     /// The request was replied to or cancelled before. The service has nothing to do.
-    #[error("reply: not sent: no caller waits for it")]
+    #[error("reply: not sent: the caller no longer waits")]
     NotWaiting,
     /// The reply is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). No packet was
     /// sent; send a shorter one.

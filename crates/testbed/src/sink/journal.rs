@@ -89,7 +89,7 @@ impl Journal {
             .unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
             let (count, seconds) = (entries.deliveries.len(), limit.as_secs_f32());
-            bail!("sink: waited {seconds} s in vain: {count} deliveries so far");
+            bail!("sink: expected deliveries did not come within {seconds} s; {count} came so far");
         }
         Ok(())
     }
