@@ -135,7 +135,9 @@ impl RecipientHeaders {
     }
 
     fn keep_recipients(&mut self, header: &[u8]) {
-        let Some(colon) = header.iter().position(|&byte| byte == b':') else { return };
+        let Some(colon) = header.iter().position(|&byte| byte == b':') else {
+            return debug_assert!(false, "a header begins with its name and a colon");
+        };
         let (name, value) = (&header[..colon], &header[colon + 1..]);
         let is_any_of =
             |names: [&str; 3]| names.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()));

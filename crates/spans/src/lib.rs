@@ -37,14 +37,18 @@ struct SpanFields(Vec<(&'static str, String)>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for KeepFields {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
+        let Some(span) = context.span(id) else {
+            return debug_assert!(false, "a new span is in the registry");
+        };
         let mut kept = SpanFields::default();
         attributes.record(&mut kept);
         span.extensions_mut().insert(kept);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
+        let Some(span) = context.span(id) else {
+            return debug_assert!(false, "a span that records is in the registry");
+        };
         if let Some(kept) = span.extensions_mut().get_mut::<SpanFields>() {
             values.record(kept);
         }

@@ -381,6 +381,7 @@ impl Crowd {
             return;
         }
         let users = self.sessions.iter().filter(|it| !it.is_dismissed()).map(|it| it.peer.uid);
+        // All connections may be dismissed already, and not be closed yet.
         let Some(heaviest) = users.max_by_key(|uid| self.connections_of(*uid)) else { return };
         if self.connections_of(heaviest) < self.connections_of(peer.uid) + 2 {
             return;

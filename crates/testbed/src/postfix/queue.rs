@@ -88,6 +88,7 @@ fn is_finished(file: &Path) -> bool {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    // Postfix may remove a hash directory at any time.
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         match entry.file_type() {

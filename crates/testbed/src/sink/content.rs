@@ -50,6 +50,7 @@ pub(super) fn read(
 impl MessageReader {
     /// Reads one line of the header. Only the topmost Received field is read beyond its first line.
     fn header_line(&mut self, delivery: &mut Delivery) {
+        // The fields that are read here, and the empty line, are ASCII.
         let Ok(line) = std::str::from_utf8(&self.line) else { return };
         let line = line.trim_end();
         self.in_body = line.is_empty();
