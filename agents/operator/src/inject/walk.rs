@@ -48,7 +48,7 @@ pub(super) struct Walk {
     again: VecDeque<InputPlace>,
     place: InputPlace,
     message_bytes_max: usize,
-    /// Whether a doubtful line is text; see [`Rules`].
+    /// Whether a doubtful line is text; see [`MboxRules`].
     doubtful_is_text: bool,
     /// The open mbox, with the number of its file.
     mbox: Option<(usize, MboxReader)>,

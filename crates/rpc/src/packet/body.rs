@@ -17,7 +17,7 @@ pub enum ClientBody<'a> {
     /// Reports replies that have arrived, of requests that live on below the floor. The report has
     /// no answer; if it is lost, the server keeps the replies until the client's patience ends.
     Ended {
-        /// See [`Request::floor`].
+        /// See [`RequestPart::floor`].
         floor: Sequence,
         /// Sequences of the requests, at most [`MAX_ENDED`](super::MAX_ENDED).
         sequences: Vec<Sequence>,
@@ -26,7 +26,7 @@ pub enum ClientBody<'a> {
     Cancel {
         /// Sequence of the request.
         sequence: Sequence,
-        /// See [`Request::floor`].
+        /// See [`RequestPart::floor`].
         floor: Sequence,
     },
 }
@@ -70,9 +70,9 @@ pub struct RequestPart<'a> {
 pub struct Ask {
     /// Sequence of the request.
     pub sequence: Sequence,
-    /// See [`Request::floor`].
+    /// See [`RequestPart::floor`].
     pub floor: Sequence,
-    /// See [`Request::patience`].
+    /// See [`RequestPart::patience`].
     pub patience: Duration,
     /// Fragments of the reply to send now.
     pub wanted: Ranges,
