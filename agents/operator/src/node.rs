@@ -54,7 +54,7 @@ async fn ask(socket: &Path, even_with_mail: bool) -> Result<String> {
     let place = || format!("pickup-rs at {}", socket.display());
     let (mut requests, mut replies) = client::connect(socket)
         .await
-        .map_err(|error| anyhow::anyhow!("{error}; is Postfix running?"))?;
+        .map_err(|error| anyhow::anyhow!("{error}; check that Postfix runs"))?;
     requests.send(&Request::NewNode { even_with_mail }).await.with_context(place)?;
     while let Some(reply) = replies.next().await.with_context(place)? {
         match reply {

@@ -91,30 +91,36 @@ impl fmt::Display for PathRefusal {
             Self::Link { at, owner } => {
                 let at = at.display();
                 let what = "is a link in a folder that user";
-                write!(f, "not used: {at} {what} {owner} can change; remove it")
+                write!(f, "not used: {at} {what} {owner} can change; remove the link")
             }
             Self::Kind { is, wanted } => {
-                write!(f, "not used: is a {is}, not a {wanted}; remove it")
+                write!(f, "not used: is a {is}, not a {wanted}; remove that {is}")
             }
             Self::Owner { is, wanted } => {
-                write!(f, "not used: belongs to user {is}, its folder to user {wanted}; remove it")
+                write!(
+                    f,
+                    "not used: belongs to user {is}, the folder to user {wanted}; remove that file"
+                )
             }
             Self::Names => f.write_str(
                 "not used: has several names in a folder that others can write to; \
                  put a copy in its place",
             ),
             Self::Mode(mode) => {
-                write!(f, "not used: mode {mode:03o} lets others than its owner write; chmod go-w")
+                write!(
+                    f,
+                    "not used: mode {mode:03o} lets others than the owner write; run chmod go-w"
+                )
             }
             Self::Size { bytes_max } => {
-                write!(f, "not used: has more than {bytes_max} bytes; remove it")
+                write!(f, "not used: has more than {bytes_max} bytes; remove that file")
             }
             Self::Unsettled { owner, mode } => {
                 write!(
                     f,
-                    "not used: its folder belongs to user {owner} and has mode {mode:03o}; "
+                    "not used: the folder belongs to user {owner} and has mode {mode:03o}; "
                 )?;
-                f.write_str("give it to root with mode 755")
+                f.write_str("give the folder to root with mode 755")
             }
             Self::Peer { is, wanted } => {
                 let remedy = "end that process";

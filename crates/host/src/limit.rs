@@ -27,12 +27,12 @@ const LIMITS: [Limit; 14] = [
     ),
     (
         &["(os error 23)", "ENFILE: "],
-        "raise the open files of the whole system (sysctl fs.file-max), or find who has them open",
+        "raise the open files of the whole system (sysctl fs.file-max), or find the process that has them open",
     ),
     (
         &["(os error 12)", "ENOMEM: "],
         "raise the memory of this process (`ulimit -v`, `-d`, MemoryMax= of its service), or add \
-            some",
+            memory",
     ),
     (
         &["(os error 7)", "E2BIG: "],
@@ -44,7 +44,7 @@ const LIMITS: [Limit; 14] = [
     ),
     (
         &["(os error 122)", "EDQUOT: "],
-        "raise the disk quota of the user or group (`quota`), or make room in it",
+        "raise the disk quota of the user or group (`quota`), or make room within the quota",
     ),
     (
         &["(os error 27)", "EFBIG: "],
@@ -56,12 +56,12 @@ const LIMITS: [Limit; 14] = [
     ),
     (
         &["max number of clients reached"],
-        "raise `maxclients` in redis.conf (and its open files), or set its `timeout` to 20",
+        "raise `maxclients` in redis.conf (and the open files of Redis), or set `timeout 20`",
     ),
     (
         &["OOM command not allowed"],
         "raise `maxmemory` of Redis (`redis.memory_mb` for that of `optimus run`), or let mail \
-            leave it",
+            leave",
     ),
     (&["MISCONF"], "make room on the disk of Redis, and see its log"),
     (
@@ -76,7 +76,7 @@ const LIMITS: [Limit; 14] = [
 ];
 
 /// Text about a server whose queue of connections is full.
-pub const BACKLOG: &str = "its queue of connections is full";
+pub const BACKLOG: &str = "the queue of connections is full";
 const PROCESSES: &str = "RLIMIT_NPROC or pids.max was reached";
 
 /// Returns the text, with the remedy for each limit that it names. A second call adds nothing.

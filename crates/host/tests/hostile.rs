@@ -108,7 +108,7 @@ fn a_symbolic_link_is_refused_wherever_it_leads() {
 fn a_hard_link_to_a_file_of_root_s_is_refused() {
     let site = Site::new();
     site.instead(|it| fs::hard_link(site.secret(), it).unwrap());
-    site.refused("belongs to user 0, its folder to user 65534");
+    site.refused("belongs to user 0, the folder to user 65534");
 }
 
 #[test]

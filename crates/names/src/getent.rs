@@ -102,7 +102,7 @@ fn read(mut stdout: ChildStdout, deadline: Instant) -> io::Result<Vec<u8>> {
             some => answer.extend_from_slice(&bytes[..some]),
         }
         if answer.len() as u64 > ANSWER_BYTES_MAX {
-            return Err(io::Error::other("answer too long"));
+            return Err(io::Error::other("answer: longer than the limit"));
         }
     }
 }

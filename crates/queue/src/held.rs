@@ -23,7 +23,7 @@ pub enum HeldError {
     #[error(transparent)]
     Configuration(#[from] MainCfError),
     /// A file can't be examined or moved.
-    #[error("mail on hold: can't be released: {0}")]
+    #[error("mail on hold: not released: {0}")]
     File(#[from] io::Error),
 }
 

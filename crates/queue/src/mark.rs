@@ -29,12 +29,12 @@ const FILE_MODE: u32 = 0o600;
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum MarkError {
     /// The file can't be read or made.
-    #[error("{path}: the mark can't be read or made: {source}; see to the file and its disk")]
+    #[error("{path}: mark not read or made: {source}; see to the file and the disk")]
     File { path: PathBuf, source: io::Error },
     /// The file's content is no mark.
     #[error(
-        "{path}: not a mark: {text:?}; remove the file: then committed mail whose files are gone \
-            is sent again"
+        "{path}: mark not understood: {text:?}; remove the file (committed mail whose queue files \
+            are gone is then sent again)"
     )]
     Content { path: PathBuf, text: String },
 }

@@ -199,7 +199,7 @@ impl Queue {
                 return Ok(name);
             }
         }
-        Err(io::Error::other(format!("{id}: no unused name found")))
+        Err(io::Error::other(format!("{id}: not renamed: no unused name found")))
     }
 
     /// Deletes a file's logs and then the file. A log without its file could be taken for another

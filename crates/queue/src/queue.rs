@@ -381,5 +381,5 @@ fn is_left_in_hold(id: &QueueId, origin: &Origin, whereabouts: &Whereabouts) -> 
 }
 
 pub(crate) fn never_at_rest(id: &QueueId) -> io::Error {
-    io::Error::other(format!("{id}: can't be opened: moved at each attempt"))
+    io::Error::other(format!("{id}: not opened: moved at each attempt"))
 }

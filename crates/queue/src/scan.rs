@@ -101,11 +101,11 @@ pub fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usize>, usi
 /// Returns the error for an unfinished file in a queue where cleanup writes none. Either cleanup
 /// died and `postsuper` moved the file, or the file's mode was changed.
 fn unfinished() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "not finished by cleanup")
+    io::Error::new(io::ErrorKind::InvalidData, "unfinished, though no cleanup writes here")
 }
 
 fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "damaged attributes")
+    io::Error::new(io::ErrorKind::InvalidData, "attributes of OPTIMUS damaged")
 }
 
 impl Scan {
@@ -146,7 +146,7 @@ pub fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
             return Ok(names);
         }
     }
-    Err(io::Error::other("files move faster than pickup-rs can list them"))
+    Err(io::Error::other("queue: not listed: files move faster than pickup-rs reads their names"))
 }
 
 fn read_names(directory: &Path, names: &mut HashSet<QueueId>) -> io::Result<()> {

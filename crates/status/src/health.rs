@@ -166,7 +166,7 @@ fn nodes(status: &Status) -> Judgements {
     }));
     found.extend(status.copies.iter().map(|NodeCopy { node, host, served_by }| {
         let remedy = "there, stop Postfix; or delete the copied mail with `postsuper -d -`; or \
-            have it sent twice with `optimus node new --even-with-mail`";
+            have that mail sent twice with `optimus node new --even-with-mail`";
         let text = format!(
             "{host}: not served: a copy of node {node}, which is served by {served_by}; {remedy}"
         );

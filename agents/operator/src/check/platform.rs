@@ -31,7 +31,7 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
                 .push(Problem::error(format!("{place}: closed the connection; see Postfix's log")));
         }
         Ok(Err(ClientError::Connect { source, .. })) => {
-            problems.push(Problem::error(format!("{place}: {source}; is Postfix running?")));
+            problems.push(Problem::error(format!("{place}: {source}; check that Postfix runs")));
         }
         Ok(Err(error)) => problems.push(Problem::error(error.to_string())),
         Err(_) => {

@@ -91,9 +91,9 @@ fn try_as(role: Role, options: &Options) -> Vec<Problem> {
         }
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-            vec![Problem::error(format!("{role}: can't be tried: {}: {said}", output.status))]
+            vec![Problem::error(format!("{role}: not tried: {}: {said}", output.status))]
         }
-        Err(error) => vec![Problem::error(format!("{role}: can't be tried: {error}"))],
+        Err(error) => vec![Problem::error(format!("{role}: not tried: {error}"))],
     }
 }
 
