@@ -54,7 +54,7 @@ async fn agents(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<
                 Some((_, Ok(()))) => (),
                 Some((name, Err(error))) => {
                     let words = format!("{name} agent: {}", settings::told(error.as_ref()));
-                    tracing::error!(failure = %words, "agent failed, and the others were asked to drain");
+                    tracing::error!(failure = %words, "agent failed; others asked to drain");
                     failures.push(words);
                     end.send_replace(true);
                 }

@@ -210,7 +210,7 @@ impl Track {
         let found = [maildrop, self.smtpd.kept(), self.platform.kept_in_redis()? as u64];
         ensure!(
             found == [messages; 3],
-            "maildrop, smtpd's queue and Redis: {found:?} messages found, {messages} expected in each"
+            "maildrop, smtpd's queue and Redis: {found:?} messages found, {messages} wanted in each"
         );
         Ok(())
     }

@@ -27,7 +27,8 @@ const LIMITS: [Limit; 14] = [
     ),
     (
         &["(os error 23)", "ENFILE: "],
-        "raise the open files of the whole system (sysctl fs.file-max), or find the process that has them open",
+        "raise the open files of the whole system (sysctl fs.file-max), or end the process that \
+            has most of them open",
     ),
     (
         &["(os error 12)", "ENOMEM: "],

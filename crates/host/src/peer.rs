@@ -39,8 +39,8 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// A [`PathRefusal`], or the system's error; `NotFound` where there is nothing. No connection was
-    /// made.
+    /// A [`PathRefusal`], or the system's error; `NotFound` where there is nothing. No connection
+    /// was made.
     pub fn find(path: &Path) -> io::Result<Self> {
         let (folder, name) = Folder::of(path)?;
         let entry = openat(folder.fd(), name.as_os_str(), ENTRY, Mode::empty())?;

@@ -162,8 +162,8 @@ impl Resolver {
             Examined::Submission(id) => id,
             Examined::SomethingElse => {
                 warn!(
-                    "{}: not resolved: neither name nor envelope has a message id; look at the file \
-                     with postcat(1)",
+                    "{}: not resolved: neither name nor envelope has a message id; look at the \
+                     file with postcat(1)",
                     path.display()
                 );
                 self.undecidable.insert(doubt);

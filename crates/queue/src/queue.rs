@@ -352,9 +352,7 @@ impl Queue {
                     if is_left_in_hold(id, &origin, &whereabouts) =>
                 {
                     if self.prepare(id)? {
-                        info!(
-                            "{id}: moved from hold to optimus/prepared: undecided when pickup-rs died"
-                        );
+                        info!("{id}: moved from hold to prepared: undecided when pickup-rs died");
                     }
                 }
                 found => return Ok(found),

@@ -156,7 +156,7 @@ fn embedded_program(path: &str) -> Option<Problem> {
     let found = std::env::split_paths(path).any(|folder| is_program(folder.join("redis-server")));
     (!found).then(|| {
         Problem::error(
-            "redis-server: not installed, and redis.url is not set; install Redis, or set redis.url",
+            "redis-server: not installed, and redis.url not set; install Redis, or set redis.url",
         )
     })
 }

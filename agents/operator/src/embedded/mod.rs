@@ -212,7 +212,10 @@ impl Embedded {
                 // The connection closes when that server ends, and also after its `timeout`.
                 Some(other) => {
                     if !std::mem::replace(&mut is_told, true) {
-                        tracing::info!(socket = %self.socket.display(), "start of redis-server postponed: another one runs at the socket");
+                        tracing::info!(
+                            socket = %self.socket.display(),
+                            "start of redis-server postponed: another one runs at the socket"
+                        );
                     }
                     until_closed(other).await;
                 }

@@ -74,7 +74,8 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
     let left = spool.inventory(&node).await?.len();
     ensure!(
         left == 0,
-        "node {node}: not given over: {left} messages were committed just now; give the command again"
+        "node {node}: not given over: {left} messages were committed just now; give the command \
+            again"
     );
     if !committed.is_empty() {
         say(format!(

@@ -9,8 +9,8 @@
 //!
 //! Each line is an attribute list (see [`crate::attr`]); an empty list is the end. Unlike other
 //! lists, those of a listing have no bound, because a message may have any number of recipients. So
-//! [`ListingReader`] reads string by string and bounds each string. Addresses and reasons are text for
-//! printing: quoted as RFC 822 requires, without control characters.
+//! [`ListingReader`] reads string by string and bounds each string. Addresses and reasons are text
+//! for printing: quoted as RFC 822 requires, without control characters.
 //!
 //! Source: `showq(8)`, `postqueue(1)`, `showq_compat.c`, `showq_json.c`.
 

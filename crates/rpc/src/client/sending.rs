@@ -152,7 +152,7 @@ impl Peer {
     pub(super) fn repeat(&mut self, cx: &mut Context, now: Time, call: &mut Call) {
         match &mut call.phase {
             CallPhase::Waiting => {
-                debug_assert!(false, "a call that waits has no timer but its limit")
+                debug_assert!(false, "a call that waits has no timer but its limit");
             }
             CallPhase::Sending { flight, chunk_bytes, .. } => {
                 if let Some(flight) = flight {

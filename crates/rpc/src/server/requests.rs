@@ -1,8 +1,8 @@
 //! Handling of a single request.
 //!
 //! A [`packet::Request`] is a received packet: a whole request, or a fragment of one, possibly a
-//! copy. A [`SessionRequest`] is the session's record of the request. Functions of [`Session`] find, add
-//! and remove requests; those of [`Peer`] change one and answer its client.
+//! copy. A [`SessionRequest`] is the session's record of the request. Functions of [`Session`]
+//! find, add and remove requests; those of [`Peer`] change one and answer its client.
 
 use std::time::Duration;
 
