@@ -75,7 +75,7 @@ impl Sender {
         }
         match composing.join() {
             Ok(outcome) => {
-                outcome.context("injection: stopped; give the same command again to resume")?
+                outcome.context("injection: stopped; give the same command again to resume")?;
             }
             Err(_) => bail!(
                 "injection: stopped: composing panicked; give the same command again to resume"
