@@ -5,24 +5,18 @@
 //! (`CONFIG_NET_SCH_NETEM`), the link is a [`Wire`]: both ends are TUN devices, and this program
 //! carries each packet at its time. TCP, UDP and IP are the kernel's in both cases, and a packet is
 //! at most [`MTU`] bytes long.
-//!
-//! A shell that waits for the end of a pipe removes the namespaces, however this program ends.
-//! Their devices go with them.
 
 use std::net::Ipv4Addr;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::link::{LinkConditions, MTU, QUEUE, ip, run};
-use crate::wire::Wire;
+use crate::namespace::{Namespace, Namespaces};
+use crate::wire::{End, Wire};
 
 /// Addresses of both ends, from a block for documentation.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-/// Script that removes the given namespaces when the pipe ends.
-const GUARD: &str = r#"trap '' INT TERM HUP QUIT; read -r _; for name; do ip netns delete "$name"; done 2>/dev/null"#;
 
 /// Mechanism that delays packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -37,48 +31,41 @@ pub enum Delayed {
 /// One or two namespaces.
 #[derive(Debug)]
 pub struct Network {
-    names: Vec<String>,
     wire: Option<Wire>,
-    guard: Child,
+    namespaces: Namespaces,
 }
 
 impl Network {
     /// Makes one namespace, with its loopback device and nothing else of this machine's network.
     pub fn loopback() -> Result<Self> {
-        Self::apart(1)
+        Ok(Self { wire: None, namespaces: Namespaces::new(1)? })
     }
 
     /// Makes two namespaces with a link between them.
     pub fn with(link: &LinkConditions) -> Result<Self> {
-        let mut network = Self::apart(2)?;
+        let mut network = Self { wire: None, namespaces: Namespaces::new(2)? };
         if let Err(error) = network.join_by_netem(link) {
             eprintln!("no netem in this kernel, so this program delays packets: {error:#}");
-            network.wire = Some(Wire::new([&network.names[0], &network.names[1]], link)?);
+            let [a, b] = [0, 1].map(|end| End::named_after(network.at(end)));
+            network.wire = Some(Wire::new([a, b], link)?);
         }
         network.set_addresses()?;
         Ok(network)
     }
 
-    fn apart(count: usize) -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let unique =
-            format!("o{:x}n{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let names =
-            ["a", "b"].iter().take(count).map(|end| format!("{unique}{end}")).collect::<Vec<_>>();
-        let guard = guard(&names).context("guard process (sh): not started")?;
-        // From here on, dropping the value removes the namespaces.
-        let network = Self { names, wire: None, guard };
-        for name in &network.names {
-            ip(&["netns", "add", name])?;
-            ip(&["-n", name, "link", "set", "lo", "up"])?;
-        }
-        Ok(network)
+    fn at(&self, end: usize) -> &Namespace {
+        let all = self.namespaces.all();
+        &all[end.min(all.len() - 1)]
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.namespaces.all().iter().map(Namespace::name).collect()
     }
 
     /// Returns the mechanism that delays packets, if there is one.
     pub fn delayed(&self) -> Option<Delayed> {
         let delayed = self.wire.as_ref().map_or(Delayed::Netem, |_| Delayed::UserSpace);
-        (self.names.len() > 1).then_some(delayed)
+        (self.names().len() > 1).then_some(delayed)
     }
 
     /// Returns the number of packets that have overtaken others, where this program carries them.
@@ -88,7 +75,7 @@ impl Network {
 
     /// Returns the address at end 0 or 1.
     pub fn address(&self, end: usize) -> Ipv4Addr {
-        if self.names.len() > 1 { ADDRESSES[end] } else { Ipv4Addr::LOCALHOST }
+        if self.names().len() > 1 { ADDRESSES[end] } else { Ipv4Addr::LOCALHOST }
     }
 
     /// Sets TCP's congestion control at both ends. The setting is an attribute of the route, since
@@ -98,7 +85,7 @@ impl Network {
             let words = ["-n", name, "route", "replace"].into_iter().chain(route.split(' '));
             ip(&words.chain(["congctl", algorithm]).collect::<Vec<_>>())
         };
-        match &self.names[..] {
+        match &self.names()[..] {
             [name] => replace(name, "local 127.0.0.1 dev lo table local scope host"),
             names => names.iter().zip(ADDRESSES.iter().rev()).try_for_each(|(name, peer)| {
                 replace(name, &format!("{peer} dev {name} scope link"))
@@ -108,21 +95,19 @@ impl Network {
 
     /// Returns a command that runs `program` at end 0 or 1.
     pub fn command(&self, end: usize, program: &std::path::Path) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.names[end.min(self.names.len() - 1)]]).arg(program);
-        command
+        self.at(end).command(program)
     }
 
     fn join_by_netem(&self, link: &LinkConditions) -> Result<()> {
-        let (a, b) = (&self.names[0], &self.names[1]);
+        let [a, b] = [0, 1].map(|end| self.at(end).name());
         ip(&["-n", a, "link", "add", a, "type", "veth", "peer", "name", b, "netns", b])?;
-        let delayed = self.names.iter().try_for_each(|name| impair(name, link));
+        let delayed = self.names().into_iter().try_for_each(|name| impair(name, link));
         delayed.inspect_err(|_| drop(ip(&["-n", a, "link", "delete", a])))
     }
 
     /// Sets the addresses. Each device has the name of its namespace.
     fn set_addresses(&self) -> Result<()> {
-        for (end, name) in self.names.iter().enumerate() {
+        for (end, name) in self.names().into_iter().enumerate() {
             let [own, peer] = [end, 1 - end].map(|end| self.address(end).to_string());
             ip(&["-n", name, "address", "add", &own, "peer", &peer, "dev", name])?;
             let (mtu, queue) = (MTU.to_string(), QUEUE.to_string());
@@ -130,21 +115,6 @@ impl Network {
         }
         Ok(())
     }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        drop(self.guard.stdin.take());
-        let _ = self.guard.wait();
-    }
-}
-
-/// Starts the guard in a process group of its own, so that Ctrl-C in the terminal doesn't end the
-/// guard.
-fn guard(names: &[String]) -> Result<Child> {
-    let mut command = Command::new("sh");
-    command.args(["-c", GUARD, "sh"]).args(names).stdin(Stdio::piped()).process_group(0);
-    Ok(command.spawn()?)
 }
 
 fn impair(name: &str, link: &LinkConditions) -> Result<()> {
@@ -169,7 +139,7 @@ mod tests {
     #[test]
     fn a_round_trip_takes_its_time_and_the_namespaces_are_removed() {
         let network = Network::with(&LinkConditions::taking(Duration::from_millis(20))).unwrap();
-        let names = network.names.clone();
+        let names: Vec<String> = network.names().into_iter().map(str::to_owned).collect();
         // No server listens: the refusal takes one round trip.
         let started = Instant::now();
         let mut command = network.command(0, Path::new("bash"));

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
+use crate::namespace::{self, Namespace};
 use crate::processes::send;
 use crate::scratch::Scratch;
 use crate::wait::until;
@@ -32,6 +33,7 @@ pub struct Redis {
     folder: PathBuf,
     port: Option<u16>,
     options: Vec<String>,
+    namespace: Option<Namespace>,
     _scratch: Option<Scratch>,
 }
 
@@ -60,9 +62,19 @@ impl Redis {
 
     /// Starts a server that works in `folder`, whose owner removes it.
     pub fn start_in(folder: &Path, options: &[&str]) -> Result<Self> {
+        Self::start_at(folder, options, None)
+    }
+
+    /// Starts a server that works in `folder`, whose owner removes it, in a network namespace.
+    pub fn start_within(namespace: &Namespace, folder: &Path, options: &[&str]) -> Result<Self> {
+        Self::start_at(folder, options, Some(namespace.clone()))
+    }
+
+    fn start_at(folder: &Path, options: &[&str], namespace: Option<Namespace>) -> Result<Self> {
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let folder = folder.to_owned();
-        let mut redis = Self { server: None, folder, port: None, options, _scratch: None };
+        let (server, port) = (None, None);
+        let mut redis = Self { server, folder, port, options, namespace, _scratch: None };
         redis.restart()?;
         Ok(redis)
     }
@@ -71,7 +83,8 @@ impl Redis {
         let scratch = Scratch::new()?;
         let folder = scratch.folder("redis")?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut redis = Self { server: None, folder, port, options, _scratch: Some(scratch) };
+        let (server, namespace, _scratch) = (None, None, Some(scratch));
+        let mut redis = Self { server, folder, port, options, namespace, _scratch };
         redis.restart()?;
         Ok(redis)
     }
@@ -139,7 +152,7 @@ impl Redis {
     /// Kills the server if it runs and starts it again, without waiting for an answer.
     pub fn start_loading(&mut self) -> Result<()> {
         self.kill9();
-        let mut command = Command::new("redis-server");
+        let mut command = namespace::command(self.namespace.as_ref(), "redis-server");
         command.current_dir(&self.folder).args(["--dir", "."]).args(self.arguments());
         let quiet = || Stdio::null();
         let server = command.stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();

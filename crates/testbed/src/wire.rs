@@ -20,6 +20,7 @@ use simulation::Random;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use crate::link::{LinkConditions, MTU, QUEUE, ip};
+use crate::namespace::Namespace;
 
 /// Time within which the threads notice the link's end.
 const IDLE: Duration = Duration::from_millis(50);
@@ -33,9 +34,9 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Puts a device into each namespace, with the namespace's name.
-    pub(crate) fn new(names: [&str; 2], link: &LinkConditions) -> Result<Self> {
-        let [a, b] = names.map(|name| device(name).map(Arc::new));
+    /// Puts a device into each end's namespace.
+    pub(crate) fn new(ends: [End<'_>; 2], link: &LinkConditions) -> Result<Self> {
+        let [a, b] = ends.map(|end| end.device().map(Arc::new));
         let (a, b) = (a?, b?);
         let ended = Arc::new(AtomicBool::new(false));
         let overtaken = Arc::new(AtomicU64::new(0));
@@ -69,16 +70,33 @@ impl Drop for Wire {
     }
 }
 
-/// Makes a device here and moves it to its namespace. This program keeps the device's descriptor.
-fn device(name: &str) -> Result<SyncDevice> {
-    let device = DeviceBuilder::new()
-        .name(name)
-        .enable(false)
-        .build_sync()
-        .context("TUN device: not made from /dev/net/tun")?;
-    device.set_nonblocking(true)?;
-    ip(&["link", "set", name, "netns", name])?;
-    Ok(device)
+/// One end of a link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End<'a> {
+    /// Name of the device.
+    pub(crate) device: &'a str,
+    /// Namespace of the device.
+    pub(crate) namespace: &'a Namespace,
+}
+
+impl<'a> End<'a> {
+    /// Returns an end whose device has the name of its namespace.
+    pub(crate) fn named_after(namespace: &'a Namespace) -> Self {
+        Self { device: namespace.name(), namespace }
+    }
+
+    /// Makes a device here and moves it to its namespace. This program keeps the device's
+    /// descriptor.
+    fn device(self) -> Result<SyncDevice> {
+        let device = DeviceBuilder::new()
+            .name(self.device)
+            .enable(false)
+            .build_sync()
+            .context("TUN device: not made from /dev/net/tun")?;
+        device.set_nonblocking(true)?;
+        ip(&["link", "set", self.device, "netns", self.namespace.name()])?;
+        Ok(device)
+    }
 }
 
 struct Packet {

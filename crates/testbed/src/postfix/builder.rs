@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::Postfix;
 use super::configuration::{MainCf, master_cf};
 use super::layout::Layout;
+use crate::namespace::Namespace;
 use crate::scratch::Scratch;
 
 /// Description of a Postfix instance.
@@ -17,6 +18,7 @@ pub struct PostfixBuilder {
     daemons: Vec<(String, PathBuf)>,
     files: Vec<(String, String)>,
     queue_bytes: Option<usize>,
+    namespace: Option<Namespace>,
 }
 
 impl PostfixBuilder {
@@ -56,6 +58,13 @@ impl PostfixBuilder {
         self
     }
 
+    /// Runs the instance and its commands in a network namespace, which must outlive it.
+    #[must_use]
+    pub fn within(mut self, namespace: &Namespace) -> Self {
+        self.namespace = Some(namespace.clone());
+        self
+    }
+
     /// Sends all mail to this port of the loopback interface.
     #[must_use]
     pub fn relay_to(self, port: u16) -> Self {
@@ -91,6 +100,6 @@ impl PostfixBuilder {
         for (name, program) in &self.daemons {
             layout.link_daemon(name, program)?;
         }
-        Ok(Postfix { layout, scratch })
+        Ok(Postfix { layout, namespace: self.namespace, scratch })
     }
 }

@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 
 pub use builder::PostfixBuilder;
 
+use crate::namespace::{self, Namespace};
 use crate::scratch::Scratch;
 use layout::Layout;
 
@@ -33,6 +34,7 @@ const SHOWN_LOG_LINES: usize = 150;
 #[derive(Debug)]
 pub struct Postfix {
     layout: Layout,
+    namespace: Option<Namespace>,
     scratch: Scratch,
 }
 
@@ -75,7 +77,7 @@ impl Postfix {
 
     /// Returns a command for this instance that works in its folder. Only `MAIL_CONFIG` is set.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new(program.as_ref());
+        let mut command = namespace::command(self.namespace.as_ref(), program);
         command.env("MAIL_CONFIG", self.config_dir()).current_dir(self.path());
         command
     }

@@ -68,6 +68,10 @@ impl Journal {
         Ok(())
     }
 
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     pub(super) fn received(&self) -> Vec<Delivery> {
         self.lock().deliveries.clone()
     }

@@ -14,9 +14,10 @@ mod session;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -79,7 +80,7 @@ impl SinkBuilder {
         self
     }
 
-    /// Binds a free loopback port, and serves in threads.
+    /// Binds a free loopback port of this thread's network namespace, and serves in threads.
     pub fn start(self) -> Result<Sink> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("sink: can't listen")?;
         let address = listener.local_addr()?;
@@ -91,17 +92,18 @@ impl SinkBuilder {
             stopping: AtomicBool::new(false),
             connections: Mutex::default(),
         });
-        let accepting = Arc::clone(&shared);
+        let (accepting, listening) = (Arc::clone(&shared), listener.try_clone()?);
         std::thread::Builder::new()
             .name("sink".into())
-            .spawn(move || accept(&listener, &accepting))?;
-        Ok(Sink { address, shared })
+            .spawn(move || accept(&listening, &accepting))?;
+        Ok(Sink { address, listener, shared })
     }
 }
 
 /// A running server. Stops when dropped.
 pub struct Sink {
     address: SocketAddr,
+    listener: TcpListener,
     shared: Arc<Shared>,
 }
 
@@ -128,6 +130,11 @@ impl Sink {
     /// Returns the port, for [`PostfixBuilder::relay_to`](crate::PostfixBuilder::relay_to).
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Returns the time from which arrivals are counted.
+    pub fn started(&self) -> Instant {
+        self.shared.journal.started()
     }
 
     /// Returns all deliveries so far, in the order of their arrival.
@@ -171,8 +178,9 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // This connection makes the accepting thread read the flag.
-        let _ = TcpStream::connect(self.address);
+        // The accepting thread returns from its wait, in whatever network namespace.
+        let _ =
+            nix::sys::socket::shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         for stream in self.shared.connections().values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
