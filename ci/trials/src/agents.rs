@@ -51,6 +51,12 @@ impl Agents {
         }
     }
 
+    /// Stops a process where it is, for good.
+    pub fn freeze(&self, name: &str) -> Result<()> {
+        let child = self.running.get(name).with_context(|| format!("{name} does not run"))?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?)
+    }
+
     /// Ends a process with SIGTERM, as an init system does, and waits for its end. The supervisor
     /// doesn't restart it.
     pub fn terminate(&mut self, name: &str) -> Result<()> {

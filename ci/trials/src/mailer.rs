@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use testbed::Postfix;
@@ -12,7 +13,7 @@ use testbed::Postfix;
 use crate::notes::RECIPIENT;
 
 /// Prints the outcome of each message: `ok ID`, or `no ID EXIT_CODE`. Arguments: count, name,
-/// sendmail, recipient.
+/// sendmail, recipient, seconds between two messages.
 const LOOP: &str = r#"
 number=0
 while [ $number -lt $1 ]; do
@@ -23,6 +24,7 @@ while [ $number -lt $1 ]; do
     then echo ok "$id"
     else echo no "$id" $?
     fi
+    [ "$5" = 0 ] || sleep "$5"
 done
 "#;
 
@@ -34,6 +36,8 @@ const KILLED: &str = "137";
 pub struct Outcome {
     /// Ids of accepted messages: exit code 0.
     pub accepted: Vec<String>,
+    /// Time of each acceptance, in the same order.
+    pub accepted_at: Vec<Instant>,
     /// Refused messages: id and exit code.
     pub refused: Vec<(String, String)>,
 }
@@ -56,8 +60,20 @@ impl Mailer {
     /// Starts a loop that sends `count` messages. Their X-Test-Id is `name-1`, `name-2` and so on,
     /// without spaces.
     pub fn start(postfix: &Postfix, sendmail: &Path, name: &str, count: u64) -> Result<Self> {
+        Self::start_paced(postfix, sendmail, name, count, Duration::ZERO)
+    }
+
+    /// Starts a loop as [`Mailer::start`] does, with a pause after each message.
+    pub fn start_paced(
+        postfix: &Postfix,
+        sendmail: &Path,
+        name: &str,
+        count: u64,
+        pause: Duration,
+    ) -> Result<Self> {
         let mut command = postfix.command("/bin/sh");
-        command.args(["-c", LOOP, "mailer", &count.to_string(), name]).arg(sendmail).arg(RECIPIENT);
+        command.args(["-c", LOOP, "mailer", &count.to_string(), name]).arg(sendmail);
+        command.arg(RECIPIENT).arg(pause.as_secs_f64().to_string());
         let complaints = File::create(postfix.path().join("log/mailer"))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(complaints);
         let mut shell = command.spawn().context("/bin/sh")?;
@@ -104,7 +120,11 @@ fn read(output: ChildStdout, outcome: &Mutex<Outcome>) {
     for line in BufReader::new(output).lines().map_while(Result::ok) {
         let mut words = line.split(' ').map(str::to_owned);
         match (words.next().as_deref(), words.next(), words.next()) {
-            (Some("ok"), Some(id), _) => lock(outcome).accepted.push(id),
+            (Some("ok"), Some(id), _) => {
+                let mut outcome = lock(outcome);
+                outcome.accepted.push(id);
+                outcome.accepted_at.push(Instant::now());
+            }
             (_, Some(id), code) => lock(outcome).refused.push((id, code.unwrap_or_default())),
             _ => {}
         }

@@ -329,14 +329,17 @@ impl Platform {
 /// Lines shown of each log.
 const LOG_LINES: usize = 40;
 
-/// Returns the two users, each with the least rights.
-fn users() -> [String; 2] {
+/// Returns the two users of Redis, each with the least rights.
+pub(crate) fn users() -> [String; 2] {
     let proof = Proof::Password(SECRET);
     [acl::agent("agent", proof, 0), acl::submitter("mail", proof, 0)]
 }
 
-const SECRET: &str = "secret";
-const LOGINS: &str = "user = \"agent\"\npassword_file = \"secret\"\n\
+/// Password of both users.
+pub(crate) const SECRET: &str = "secret";
+
+/// Settings of both users, from the middle of `[redis]` to the middle of `[submit]`.
+pub(crate) const LOGINS: &str = "user = \"agent\"\npassword_file = \"secret\"\n\
     [submit]\nuser = \"mail\"\npassword_file = \"secret\"\n";
 
 fn own_redis(postfix: &Postfix, users: &[String]) -> Result<Redis> {

@@ -20,21 +20,21 @@
 //! may be sent twice. Such a pair of copies needs a kill between them, and each kill has at most a
 //! window's worth of them.
 //!
-//! Several cases run at once, because each spends most of its time waiting.
+//! `ci/faults nodes` is another campaign, of many nodes: see [`nodes`].
 //!
 //! A failpoint is a place between two steps of the hand-off at which a process kills itself. It
 //! needs programs built with the feature `failpoints`, as the script does.
 
 mod account;
+mod nodes;
 mod report;
+mod several;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use simulation::Random;
 use trials::{
     Aftermath, Case, Mailer, Notes, Output, Patience, Platform, Strike, Victim, end, seconds,
@@ -42,6 +42,7 @@ use trials::{
 
 use crate::account::Account;
 use crate::report::{Report, Row, draw};
+use crate::several::run_all;
 
 /// Longest time without a submission or delivery; then the case fails.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -55,6 +56,21 @@ const FLUSH: Duration = Duration::from_secs(1);
 
 /// Kills every part in turn while mail flows, and counts what arrives.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(flatten)]
+    arguments: Arguments,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(Subcommand)]
+enum Other {
+    /// Strikes one of many nodes, each in a network namespace of its own.
+    Nodes(nodes::Options),
+}
+
+#[derive(Args)]
 struct Arguments {
     /// Number of messages that each case sends.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(10..))]
@@ -77,7 +93,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    end("faults", run(&Arguments::parse()))
+    let CommandLine { arguments, other } = CommandLine::parse();
+    end(
+        "faults",
+        other.map_or_else(|| run(&arguments), |Other::Nodes(options)| nodes::run(&options)),
+    )
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
@@ -88,37 +108,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if wanted.is_empty() {
         bail!("no case is called so");
     }
-    let cases = try_cases(&wanted, arguments)?;
+    let cases = run_all(&wanted, arguments.jobs, |case| announced(case, arguments))?;
     let clean = cases.iter().all(Row::is_clean);
     let report = Report { seed: arguments.seed, messages: arguments.messages, cases, clean };
     Output::new(arguments.json).print(&report, draw)?;
     Ok(clean)
-}
-
-/// Runs all cases, several at once, and returns their results in the order of the cases.
-fn try_cases(cases: &[Case], arguments: &Arguments) -> Result<Vec<Row>> {
-    let waiting = Mutex::new(cases.iter().enumerate());
-    let results = Mutex::new(BTreeMap::new());
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.jobs {
-            scope.spawn(|| {
-                while let Some((number, case)) = next(&waiting) {
-                    let result = announced(case, arguments);
-                    lock(&results).insert(number, result);
-                }
-            });
-        }
-    });
-    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
-}
-
-/// Takes the next one, without keeping the lock.
-fn next<I: Iterator>(waiting: &Mutex<I>) -> Option<I::Item> {
-    lock(waiting).next()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs one case, and says at its end how it went.

@@ -1,0 +1,90 @@
+//! Nodes that are sick and hold their lease: frozen, without room, or without Postfix.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::scene::Scene;
+use super::{Measured, NodesCase, time};
+use crate::fleet::Plan;
+
+/// Time between two looks at the arrivals.
+const LOOK: Duration = Duration::from_millis(50);
+/// Time limit for mail that can move to be sent by others.
+const MOVING: Duration = Duration::from_secs(30);
+/// Size of a disk with room for some hundred messages.
+const DISK_BYTES: usize = 8 << 20;
+/// Time within which a node without room has handed its mail back, and others have sent it.
+const SECONDS: Duration = Duration::from_secs(6);
+/// Number of rounds of new mail in which a node that has room again must take some.
+const ROUNDS: usize = 5;
+
+const MOVES: &str = "lots move within 2 leases, nothing new goes there";
+
+pub(super) const CASES: &[NodesCase] = &[
+    NodesCase::new("pickup-rs frozen", MOVES, |scene| frozen(scene, &["pickup-rs"])).quick(),
+    NodesCase::new("Postfix frozen", MOVES, |scene| frozen(scene, &["master", "qmgr"])),
+    NodesCase::new(
+        "Postfix dead, Mail Agent alive",
+        "others send its mail soon after the grace",
+        postfix_dead,
+    ),
+    NodesCase::new("disk full", "handed back within 6 s, taken up again", disk_full)
+        .with(|plan| Plan { disk_bytes: Some(DISK_BYTES), ..plan }),
+];
+
+/// Freezes programs of a node and submits a lot for each node. When the struck node has had time to
+/// give its lot back, submits the rest, of which that node should get nothing.
+fn frozen(scene: &mut Scene, programs: &[&str]) -> Result<Measured> {
+    let allowed = 2 * scene.fleet.plan.lease();
+    let first = u64::from(scene.fleet.plan.lot) * scene.fleet.nodes.len() as u64;
+    scene.struck().freeze(programs)?;
+    scene.submit_backlog(first)?;
+    let (moved, left) = scene.wait_for_move(2 * allowed)?;
+    let stay = scene.missing();
+    scene.submit_backlog(scene.messages.saturating_sub(first).max(first))?;
+    scene.wait_for_arrival(2 * allowed)?;
+    let new = scene.missing().saturating_sub(stay);
+    scene.struck().thaw();
+    let is_met = moved.is_some_and(|it| it <= allowed) && new == 0;
+    let words =
+        format!("{left} uncommitted stay, moved {}; then {new} new ones went there", time(moved));
+    Ok(Measured::new(is_met, words))
+}
+
+/// Kills all of Postfix on a node that has committed mail, and waits for longer than the grace.
+fn postfix_dead(scene: &mut Scene) -> Result<Measured> {
+    let (lease, grace) = (scene.fleet.plan.lease(), scene.fleet.plan.grace());
+    let stays = scene.fill_struck()?;
+    scene.struck().kill_postfix()?;
+    let sent = scene.wait_for_arrival(grace + 4 * lease + MOVING / 3)?;
+    let words = match sent {
+        Some(_) => format!("{stays} there; all sent by others {}", time(sent)),
+        None => format!("{stays} there; {} of them never sent", scene.missing()),
+    };
+    if sent.is_none() {
+        scene.struck().postfix.start()?;
+    }
+    Ok(Measured::new(sent.is_some(), words))
+}
+
+/// Fills a node's disk, submits mail, makes room, and submits more.
+fn disk_full(scene: &mut Scene) -> Result<Measured> {
+    scene.struck().fill_disk()?;
+    scene.submit_backlog(scene.messages / 2)?;
+    let sent = scene.wait_for_arrival(MOVING)?;
+    let stay = scene.missing();
+    scene.struck().make_room()?;
+    let before = scene.shares()[super::STRUCK];
+    let serves = |scene: &Scene| scene.shares()[super::STRUCK] > before;
+    for _ in 0..ROUNDS {
+        scene.submit_backlog(scene.messages / 5)?;
+        scene.wait_at_most(SECONDS / 3, LOOK, serves)?;
+        if serves(scene) {
+            break;
+        }
+    }
+    let again = if serves(scene) { "takes mail again" } else { "takes no mail again" };
+    let is_met = sent.is_some_and(|it| it <= SECONDS) && serves(scene);
+    Ok(Measured::new(is_met, format!("{stay} stay, all sent {}; then {again}", time(sent))))
+}
