@@ -124,6 +124,8 @@ pub(crate) struct Lease {
     capacity: u32,
     declared: u32,
     wanted: bool,
+    /// Whether the lease must be renewed at once.
+    is_doubted: bool,
     /// Number under which the lease is held, or was last; none before it was first held.
     start: Option<Start>,
     state: State,
@@ -132,7 +134,8 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn new(member: Member, term: Duration, capacity: u32) -> Self {
         let state = State::Out { take_at: None };
-        Self { member, term, capacity, declared: capacity, wanted: true, start: None, state }
+        let (declared, wanted, is_doubted, start) = (capacity, true, false, None);
+        Self { member, term, capacity, declared, wanted, is_doubted, start, state }
     }
 
     pub(crate) fn member(&self) -> &Member {
@@ -167,6 +170,11 @@ impl Lease {
         self.wanted = false;
     }
 
+    /// Has the lease renewed at once, since somebody says that it is over.
+    pub(crate) fn doubt(&mut self) {
+        self.is_doubted = true;
+    }
+
     /// Declares in the directory how much the agent can take from now on.
     pub(crate) fn declare(&mut self, capacity: u32) {
         self.capacity = capacity;
@@ -186,7 +194,7 @@ impl Lease {
             State::Held { .. } => (State::Retaking, self.take(member)),
             _ => (State::Taking, self.take(member)),
         };
-        self.state = state;
+        (self.state, self.is_doubted) = (state, false);
         Some(question)
     }
 
@@ -248,7 +256,7 @@ impl Lease {
     fn is_overdue(&self) -> bool {
         match self.state {
             State::Out { take_at } => self.wanted && take_at.is_none(),
-            State::Held { .. } => !self.wanted || self.declared != self.capacity,
+            State::Held { .. } => !self.wanted || self.declared != self.capacity || self.is_doubted,
             _ => false,
         }
     }
@@ -338,6 +346,16 @@ mod tests {
         lease.poll(now);
         assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(7))), Change::Began);
         assert_eq!(lease.start(), Some(Start(7)));
+    }
+
+    #[test]
+    fn a_lease_that_is_said_to_be_over_is_renewed_at_once() {
+        let now = Instant::now();
+        let mut lease = held(now);
+        lease.doubt();
+        assert!(matches!(lease.poll(now), Some(LeaseQuestion::Renew(_))));
+        assert_eq!(lease.answer(now, LeaseAnswer::Renewed), Change::Continues);
+        assert_eq!(lease.poll(now), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod mail;
 mod membership;
 pub mod own_file;
 pub mod peer;
+mod probing;
 pub mod programs;
 mod quarantine;
 pub mod scheduler;

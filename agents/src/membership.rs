@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use notices::Notice;
 use sansio::{Backoff, Policy};
-use spool::Start;
+use spool::{AgentId, Start};
 
 use crate::lease::{Change, Lease, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, End, Ticket, Tickets, earliest};
@@ -53,6 +53,13 @@ impl Membership {
             Request::Probe => Reply::Here { has_lots: false },
         };
         self.replies.push_back((call, reply));
+    }
+
+    /// Takes a notice that an agent has left. If it is this one, another agent takes it for dead.
+    pub(crate) fn left(&mut self, agent: &AgentId) {
+        if *agent == self.lease.member().agent {
+            self.lease.doubt();
+        }
     }
 
     /// Opens a question of the agent's own.

@@ -8,20 +8,28 @@
 //! spool knows whether the Postfix was there within the grace. Several Schedulers may order this at
 //! once, because the spool does it once.
 //!
+//! A Scheduler probes the Mail Agents that it looks after while they have lots ([`probing`]). One
+//! that falls silent is *suspect*: the directory ends its lease, and its lots move at once.
+//!
+//! [`probing`]: crate::probing
+//!
 //! A Scheduler looks at every renewal of its own lease, when the earliest lease of a Mail Agent
 //! ends, on a notice that an agent came or left, and every 20 s. Ranks decide which nodes it passes
 //! notices to ([`View::scheduler_of`]).
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use notices::Notice;
-use spool::{AgentId, NodeId, Taken};
+use spool::{AgentId, AgentKind, NodeId, Suspected, Taken};
 
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
-use crate::machine::{Action, Ask, Input, Machine, Ticket};
+use crate::machine::{Action, Ask, Input, Machine, Ticket, earliest};
 use crate::membership::Membership;
-use crate::view::{Agent, View};
+use crate::peer::{CallEnd, Peer, Request};
+use crate::probing::Probing;
+use crate::view::{Agent, Node, View};
 
 /// Questions of a Scheduler to the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +38,8 @@ pub enum Question {
     Lease(LeaseQuestion),
     /// A question for directory and overview, once ended leases are off the list.
     See,
+    /// A Mail Agent that doesn't answer, whose lease must end.
+    Suspect(Peer),
     /// Mail to take from dead nodes.
     Rescue(Rescue),
 }
@@ -41,6 +51,8 @@ pub enum Answer {
     Lease(LeaseAnswer),
     /// Answer to `See`.
     Seen(View),
+    /// Answer to `Suspect`.
+    Suspected(AgentId, Suspected),
     /// Answer to `Rescue`.
     Rescued(Rescued),
 }
@@ -105,6 +117,11 @@ pub struct Scheduler {
     look_at: Option<Instant>,
     /// A rescue that is decided, and not yet asked of the spool.
     rescue: Option<Rescue>,
+    probing: Probing,
+    /// Suspect Mail Agents, for whom the directory wasn't asked yet.
+    suspects: Vec<Peer>,
+    /// Nodes with a live Mail Agent.
+    alive: BTreeSet<NodeId>,
     /// Nodes that another Scheduler looks after. This one looks after all others, also unknown
     /// ones.
     others: Vec<NodeId>,
@@ -121,6 +138,9 @@ impl Scheduler {
             must_look: false,
             look_at: None,
             rescue: None,
+            probing: Probing::default(),
+            suspects: Vec::new(),
+            alive: BTreeSet::new(),
             others: Vec::new(),
             tell: Vec::new(),
         }
@@ -149,7 +169,14 @@ impl Scheduler {
                 // One call moves a limited number of messages, so more may be left.
                 self.must_look = true;
             }
-            Answer::Seen(_) | Answer::Rescued(_) => (),
+            Answer::Suspected(agent, outcome) if self.work.close(ticket) => {
+                if outcome == Suspected::Ended {
+                    tracing::warn!(%agent, "Mail Agent suspect: no reply to probes; lots taken");
+                    self.tell.push(Notice::Left(AgentKind::Mail, agent));
+                }
+                self.must_look = true;
+            }
+            Answer::Seen(_) | Answer::Suspected(..) | Answer::Rescued(_) => (),
         }
     }
 
@@ -158,6 +185,11 @@ impl Scheduler {
         let is_others = |node: &NodeId| view.scheduler_of(node).is_some_and(|it| it != me);
         self.others = view.nodes.iter().map(|it| it.node.clone()).filter(is_others).collect();
         self.look_at = Some(now + next_look(view));
+        let alive = || view.nodes.iter().filter(|it| it.is_alive());
+        self.alive = alive().map(|it| it.node.clone()).collect();
+        let is_ward = |node: &&Node| !self.others.contains(&node.node);
+        let ward = |node: &Node| node.peer.clone().map(|peer| (peer, node.lots > 0));
+        self.probing.seen(now, alive().filter(is_ward).filter_map(ward));
         let rescue = plan(view, self.grace);
         self.rescue = (rescue != Rescue::default()).then_some(rescue);
     }
@@ -171,7 +203,30 @@ impl Scheduler {
         self.membership.redis_failed(now);
     }
 
-    fn heard(&mut self, notice: Notice) {
+    /// Returns whether this Scheduler holds its lease, also while Redis is away.
+    fn may_probe(&self) -> bool {
+        self.membership.lease.is_wanted() && self.membership.lease.is_held()
+    }
+
+    fn probe(&mut self, now: Instant) -> Option<(Ticket, Peer)> {
+        if !self.may_probe() {
+            return None;
+        }
+        let membership = &mut self.membership;
+        self.probing.poll(now, |ask| membership.ask(ask))
+    }
+
+    fn call_ended(&mut self, now: Instant, ticket: Ticket, end: &CallEnd) {
+        let suspect = self.probing.ended(now, ticket, end);
+        self.suspects.extend(suspect.filter(|it| !self.suspects.contains(it)));
+    }
+
+    fn heard(&mut self, now: Instant, notice: Notice) {
+        if let Notice::Assigned(node, _) = &notice {
+            self.probing.assigned(now, &node.clone().into());
+            // An Info Agent with an older view has assigned the lot.
+            self.must_look |= !self.alive.contains(node);
+        }
         match notice {
             // A small lot is in the notice, which the Mail Agent has read.
             Notice::Assigned(node, None) if !self.others.contains(&node) => {
@@ -191,6 +246,13 @@ impl Scheduler {
     }
 
     fn next_question(&mut self, now: Instant) -> Option<Question> {
+        while let Some(suspect) = self.suspects.pop() {
+            if !self.probing.is_suspect(&suspect) {
+                continue;
+            }
+            self.probing.suspected(now, &suspect);
+            return Some(Question::Suspect(suspect));
+        }
         if let Some(rescue) = self.rescue.take() {
             return Some(Question::Rescue(rescue));
         }
@@ -235,10 +297,10 @@ impl Machine for Scheduler {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
-            Input::Notice(notice) => self.heard(notice),
+            Input::Notice(notice) => self.heard(now, notice),
             Input::Listening | Input::OtherServer => self.must_look = true,
             Input::Called(call, request) => self.membership.called(call, &request),
-            Input::CallEnded(..) => debug_assert!(false, "a Scheduler calls nobody"),
+            Input::CallEnded(ticket, end) => self.call_ended(now, ticket, &end),
             Input::Link(never) => match never {},
             Input::Drain => self.membership.leave(now),
         }
@@ -251,6 +313,9 @@ impl Machine for Scheduler {
         if let Some(action) = self.membership.poll(now, Question::Lease) {
             return Some(action);
         }
+        if let Some((ticket, peer)) = self.probe(now) {
+            return Some(Action::Call(ticket, peer, Request::Probe));
+        }
         if self.work.is_open() || !self.membership.may_work(now) {
             return None;
         }
@@ -259,7 +324,9 @@ impl Machine for Scheduler {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.membership.timeout(self.look_at.filter(|_| !self.work.is_open()))
+        let probe = self.probing.due().filter(|_| self.may_probe());
+        let work = self.membership.timeout(self.look_at.filter(|_| !self.work.is_open()));
+        earliest([work, probe])
     }
 }
 
@@ -279,6 +346,7 @@ mod tests {
             committed,
             deferred: 0,
             on_hold: 0,
+            peer: None,
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::peer::Peer;
 use spool::{AgentId, AgentKind, Directory, LotNumber, NodeId, NodeLoad, Overview};
 
 /// The directory and the overview at one moment; see the module.
@@ -32,6 +33,8 @@ pub struct Node {
     pub node: NodeId,
     /// State of its Mail Agent.
     pub agent: Agent,
+    /// The Mail Agent for calls, if it answers any.
+    pub peer: Option<Peer>,
     /// Number of lots assigned to the node.
     pub lots: usize,
     /// Number of uncommitted messages in the node's lots.
@@ -92,6 +95,7 @@ impl Node {
         Self {
             node,
             agent: Agent::Unknown,
+            peer: None,
             lots: 0,
             pending: 0,
             committed: 0,
@@ -164,8 +168,8 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
         directory.gone.iter().chain(ended).chain(alive).filter(|it| it.kind == AgentKind::Mail)
     {
         let node: NodeId = it.agent.clone().into();
-        nodes.entry(node.clone()).or_insert_with(|| Node::idle(node)).agent =
-            agent(it, directory.now_ms);
+        let node = nodes.entry(node.clone()).or_insert_with(|| Node::idle(node));
+        (node.agent, node.peer) = (agent(it, directory.now_ms), Peer::of(it));
     }
     nodes.into_values().collect()
 }
@@ -195,7 +199,8 @@ fn agent(it: &spool::Agent, now_ms: u64) -> Agent {
 fn loaded(load: &NodeLoad) -> Node {
     let &NodeLoad { ref node, lots, pending, committed, deferred, on_hold } = load;
     let (node, lots) = (node.clone(), lots as usize);
-    Node { node, agent: Agent::Unknown, lots, pending, committed, deferred, on_hold }
+    let (agent, peer) = (Agent::Unknown, None);
+    Node { node, agent, peer, lots, pending, committed, deferred, on_hold }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::outcomes::{
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{FeedKey, OwnLot};
 use crate::mail::report::{Owned, Parking, Report};
+use crate::peer::Peer;
 use crate::scheduler::Loss;
 use crate::view::View;
 use crate::{info, mail, scheduler};
@@ -240,6 +241,10 @@ impl Agent for scheduler::Scheduler {
             Ok(match question {
                 Question::Lease(question) => Answer::Lease(executor.lease(question).await?),
                 Question::See => Answer::Seen(executor.watch().await?),
+                Question::Suspect(Peer { agent, start, taken, .. }) => {
+                    let outcome = executor.spool.suspect(&agent, start, taken).await?;
+                    Answer::Suspected(agent, outcome)
+                }
                 Question::Rescue(rescue) => Answer::Rescued(executor.rescue(rescue).await?),
             })
         }

@@ -18,6 +18,7 @@ fn node(name: &str, capacity: u32, committed: u64, lots: usize) -> Node {
         committed,
         deferred: 0,
         on_hold: 0,
+        peer: None,
     }
 }
 

@@ -1,4 +1,6 @@
-//! Answers to other agents' calls.
+//! Answers to other agents' calls, and to their suspicion.
+
+use notices::Notice;
 
 use super::Mail;
 use crate::machine::Action;
@@ -11,5 +13,12 @@ impl Mail {
             Request::Probe => Reply::Here { has_lots: !self.feeding.is_idle() },
         };
         self.outbox.push_back(Action::Reply(call, reply));
+    }
+
+    /// Asks for the lease at once if a Scheduler says that this agent is gone.
+    pub(super) fn is_suspect(&mut self, notice: &Notice) {
+        if let (Notice::Left(_, agent), Some((_, membership))) = (notice, &mut self.membership) {
+            membership.left(agent);
+        }
     }
 }

@@ -354,6 +354,7 @@ impl Mail {
             |node: &NodeId| self.membership.as_ref().is_some_and(|(ours, _)| ours == node);
         match notice {
             Notice::Born(..) | Notice::Left(..) => {
+                self.is_suspect(notice);
                 if let Phase::Serving(Serving { look, .. }) = &mut self.phase {
                     look.want();
                 }

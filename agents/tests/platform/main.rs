@@ -17,6 +17,7 @@ mod node;
 mod nodes;
 mod operate;
 mod operator;
+mod probing;
 mod queue;
 mod reach;
 mod redis;

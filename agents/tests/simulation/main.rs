@@ -71,7 +71,7 @@ fn something_happens(world: &mut World, crew: &mut Crew) {
     }
     let victim = crew.any(world);
     let place = world.random.between(0, world.postfixes.len() as u64) as usize;
-    match world.random.between(0, 9) {
+    match world.random.between(0, 10) {
         0..=2 => world.kill(victim),
         3 => world.drain(victim),
         4 => {
@@ -83,6 +83,10 @@ fn something_happens(world: &mut World, crew: &mut Crew) {
         }
         5 => world.kill_pickup(place),
         6 => world.cut_off(),
+        7 => {
+            let ms = world.random.between(1, 1_500);
+            world.freeze(victim, ms);
+        }
         _ => {
             world.redis_is_up = true;
             world.postfixes.iter_mut().for_each(|it| it.is_up = true);
@@ -113,7 +117,7 @@ fn submit(world: &mut World, count: usize) {
 #[test]
 fn whatever_dies_every_message_is_delivered_once_and_everything_ends() {
     for_each_seed(200, |seed| {
-        let mut world = World::new(seed, 2, FOREVER);
+        let mut world = World::with_lease(seed, 2, FOREVER, lease_ms(seed));
         chaos(seed, &mut world);
         for (id, times) in world.deliveries() {
             assert_eq!(times, 1, "{id} delivered {times} times\n{}", world.describe());
@@ -126,7 +130,7 @@ fn whatever_dies_every_message_is_delivered_once_and_everything_ends() {
 fn whatever_operators_decide_and_whatever_dies_each_message_ends_once() {
     let (deleted, ordered) = (AtomicUsize::new(0), AtomicUsize::new(0));
     for_each_seed(200, |seed| {
-        let mut world = World::new(seed, 2, FOREVER);
+        let mut world = World::with_lease(seed, 2, FOREVER, lease_ms(seed));
         world.has_operators = true;
         chaos(seed, &mut world);
         let (delivered, deletions) = (world.deliveries(), world.deletions());
@@ -168,6 +172,11 @@ fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
         troubles < 1_000 || sent_again * 3 <= troubles,
         "{sent_again} sent again after {troubles} troubles"
     );
+}
+
+/// Returns a short lease or one that is long enough for probes to come first.
+fn lease_ms(seed: u64) -> u64 {
+    if seed % 2 == 0 { LEASE_MS } else { 10 * LEASE_MS }
 }
 
 fn chaos(seed: u64, world: &mut World) {
@@ -320,5 +329,80 @@ fn a_single_message_is_released_within_a_few_round_trips() {
         // cleanup, commit, release.
         let released = |world: &World| !world.postfixes[0].all_released.is_empty();
         assert!(world.run_until(1_110, released), "still waiting\n{}", world.describe());
+    });
+}
+
+/// Starts two nodes whose leases last for a minute, with mail, and lets it begin.
+fn with_long_leases(seed: u64) -> (World, Crew) {
+    let mut world = World::with_lease(seed, 2, FOREVER, 60_000);
+    let crew = Crew::of(&mut world, 1 + seed as usize % 2, 1 + seed as usize / 2 % 2);
+    world.run_until(1_000, |_| false);
+    submit(&mut world, 40);
+    (world, crew)
+}
+
+/// Lets time pass until the second node has lots. Returns its Mail Agent's number.
+fn with_lots(world: &mut World, crew: &Crew) -> usize {
+    let limit = world.now_ms() + CHAOS_MS;
+    let has_lots = |world: &World| world.redis.lots_of(&world.postfixes[1].node) > 0;
+    assert!(world.run_until(limit, has_lots), "no lots\n{}", world.describe());
+    crew.0.last().expect("the second node's Mail Agent").2
+}
+
+#[test]
+fn the_lots_of_a_killed_mail_agent_move_within_a_second() {
+    for_each_seed(100, |seed| {
+        let (mut world, mut crew) = with_long_leases(seed);
+        let victim = with_lots(&mut world, &crew);
+        world.kill(victim);
+        let limit = world.now_ms() + 1_000;
+        let have_moved = |world: &World| world.redis.lots_of(&world.postfixes[1].node) == 0;
+        assert!(world.run_until(limit, have_moved), "lots stay\n{}", world.describe());
+        crew.revive(&mut world);
+        expect_rest(&mut world);
+        assert!(world.deliveries().values().all(|times| *times == 1), "{}", world.describe());
+    });
+}
+
+/// Checks that an agent that lives and reaches Redis is not taken for dead again and again.
+#[test]
+fn a_mail_agent_that_no_call_reaches_works_on() {
+    for is_early in [true, false] {
+        for_each_seed(3, |seed| {
+            let mut world = World::with_lease(seed, 2, FOREVER, 3_000);
+            let crew = Crew::of(&mut world, 1, 1);
+            let victim = crew.0.last().expect("a Mail Agent").2;
+            if !is_early {
+                world.run_until(1_000, |_| false);
+            }
+            world.shut_off(victim);
+            for _ in 0..100 {
+                submit(&mut world, 4);
+                let until = world.now_ms() + 1_000;
+                world.run_until(until, |_| false);
+            }
+            expect_rest(&mut world);
+            assert!(world.deliveries().values().all(|times| *times == 1), "{}", world.describe());
+            // Trust lasts for 10, 20, 40 and 80 s.
+            let most = if is_early { 0 } else { 4 };
+            assert!(world.suspected <= most, "{}\n{}", world.suspected, world.describe());
+        });
+    }
+}
+
+/// Checks that a Scheduler's own stop is no evidence.
+#[test]
+fn a_frozen_scheduler_suspects_nobody() {
+    for_each_seed(50, |seed| {
+        let (mut world, crew) = with_long_leases(seed);
+        with_lots(&mut world, &crew);
+        let schedulers: Vec<usize> =
+            crew.0.iter().filter(|it| it.0 == AgentKind::Scheduler).map(|it| it.2).collect();
+        for number in schedulers {
+            world.freeze(number, 5_000);
+        }
+        expect_rest(&mut world);
+        assert_eq!(world.suspected, 0, "{}", world.describe());
+        assert!(world.deliveries().values().all(|times| *times == 1));
     });
 }

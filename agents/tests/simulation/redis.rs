@@ -164,6 +164,12 @@ impl Redis {
         }
     }
 
+    /// Returns the number of lots that a node has.
+    pub(crate) fn lots_of(&self, node: &NodeId) -> u64 {
+        let nodes = self.spool.overview().nodes;
+        nodes.into_iter().find(|it| it.node == *node).map_or(0, |it| it.lots)
+    }
+
     pub(crate) fn see(&self) -> View {
         View::of(&self.spool.directory(), &self.spool.overview(), WINDOW_SHARED)
     }

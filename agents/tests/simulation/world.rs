@@ -74,6 +74,10 @@ pub(crate) struct World {
     /// Calls that have reached a process, by number, each with its caller and the caller's ticket.
     calls: BTreeMap<CallNumber, (usize, Ticket)>,
     calls_made: u64,
+    /// Ends of the times in which processes do nothing, and are not dead.
+    frozen: BTreeMap<usize, u64>,
+    /// Processes that no call reaches.
+    unreachable: BTreeSet<usize>,
     origin: Instant,
     now_ms: u64,
     events: Timeline<Event>,
@@ -81,6 +85,8 @@ pub(crate) struct World {
     grace: Duration,
     /// Whether operators delete, hold, release and requeue mail.
     pub has_operators: bool,
+    /// Number of leases that Schedulers ended because the agent didn't answer.
+    pub suspected: usize,
     /// Number of times an agent or a pickup was killed, ended or displaced, or Redis cut off.
     pub troubles: usize,
     pub trace: Vec<String>,
@@ -108,12 +114,15 @@ impl World {
             draining: BTreeSet::new(),
             calls: BTreeMap::new(),
             calls_made: 0,
+            frozen: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
             origin: Instant::now(),
             now_ms: 0,
             events: Timeline::default(),
             submitted: BTreeSet::new(),
             grace,
             has_operators: false,
+            suspected: 0,
             troubles: 0,
             trace: Vec::new(),
             is_loud: std::env::var_os("OPTIMUS_TRACE").is_some(),
@@ -239,7 +248,23 @@ impl World {
         true
     }
 
+    /// Returns the end of the time in which the event's process is frozen.
+    fn frozen_until_ms(&self, event: &Event) -> Option<u64> {
+        let number = match event {
+            Event::Input(number, _)
+            | Event::Connect(number)
+            | Event::FromPickup(number, ..)
+            | Event::Wake(number) => *number,
+            Event::Call(_, _, peer, _) => self.number_of(peer.generation)?,
+            _ => return None,
+        };
+        self.frozen.get(&number).copied().filter(|until_ms| *until_ms > self.now_ms)
+    }
+
     fn happen(&mut self, event: Event) {
+        if let Some(until_ms) = self.frozen_until_ms(&event) {
+            return self.at(until_ms, event);
+        }
         match event {
             Event::Submit(id) => {
                 self.redis.spool.submit(id);

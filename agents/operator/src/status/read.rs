@@ -302,6 +302,7 @@ mod tests {
             committed: load,
             deferred: 0,
             on_hold: 0,
+            peer: None,
         }
     }
 

@@ -4,9 +4,10 @@
 use agents::info::{self, Dealt};
 use agents::machine::{Input, Ticket};
 use agents::mail;
+use agents::peer::Peer;
 use agents::scheduler;
 use notices::Notice;
-use spool::SpoolError;
+use spool::{SpoolError, Suspected};
 
 use super::{Event, World};
 use crate::machines::{Answer, Question};
@@ -55,6 +56,12 @@ impl World {
             scheduler::Question::See => {
                 self.redis.spool.reap();
                 scheduler::Answer::Seen(self.redis.see())
+            }
+            scheduler::Question::Suspect(Peer { agent, start, taken, .. }) => {
+                let outcome = self.redis.spool.suspect(&agent, start, taken);
+                self.note(&format!("{agent} suspect: {outcome:?}"));
+                self.suspected += usize::from(outcome == Suspected::Ended);
+                scheduler::Answer::Suspected(agent, outcome)
             }
             scheduler::Question::Rescue(rescue) => {
                 let lots = rescue.reassign.iter().map(|node| self.redis.spool.reassign(node)).sum();

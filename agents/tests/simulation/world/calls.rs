@@ -2,6 +2,7 @@
 
 use agents::machine::{Input, Ticket};
 use agents::peer::{CALL_LIMIT, CallEnd, CallNumber, Peer, Reply, Request};
+use spool::Generation;
 
 use super::{Event, World};
 
@@ -27,12 +28,30 @@ impl World {
         peer: &Peer,
         request: Request,
     ) {
-        let is_it = |generation| generation == peer.generation;
-        let to = self.processes.iter().find(|(_, it)| is_it(it.generation) && !it.is_unreachable);
-        if let Some((&number, _)) = to {
+        let to = self.number_of(peer.generation);
+        if let Some(number) = to.filter(|number| !self.unreachable.contains(number)) {
             self.calls.insert(call, from);
             self.tell(number, Input::Called(call, request));
         }
+    }
+
+    /// Returns the process of a generation, if it runs.
+    pub(super) fn number_of(&self, generation: Generation) -> Option<usize> {
+        let it = self.processes.iter().find(|(_, it)| it.generation == generation);
+        it.map(|(number, _)| *number)
+    }
+
+    /// Has no call reach a process from now on, although it reaches Redis.
+    pub(crate) fn shut_off(&mut self, number: usize) {
+        self.note(&format!("shut off {number}"));
+        self.unreachable.insert(number);
+    }
+
+    /// Stops a process for some time, as SIGSTOP does.
+    pub(crate) fn freeze(&mut self, number: usize, ms: u64) {
+        self.note(&format!("freeze {number} for {ms} ms"));
+        self.troubles += 1;
+        self.frozen.insert(number, self.now_ms + ms);
     }
 
     pub(super) fn reply_to(&mut self, call: CallNumber, reply: Reply) {

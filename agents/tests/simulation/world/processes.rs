@@ -23,8 +23,6 @@ pub(super) struct Process {
     pub(super) connection: Option<u64>,
     wake_at: Option<Instant>,
     pub(super) generation: Generation,
-    /// Whether no call reaches the process, although it reaches Redis.
-    pub(super) is_unreachable: bool,
 }
 
 impl World {
@@ -56,14 +54,7 @@ impl World {
         let postfix = (kind == AgentKind::Mail).then_some(place);
         self.processes.insert(
             number,
-            Process {
-                machine,
-                postfix,
-                connection: None,
-                wake_at: None,
-                generation,
-                is_unreachable: false,
-            },
+            Process { machine, postfix, connection: None, wake_at: None, generation },
         );
         self.later(0, 5, Event::Input(number, Input::Listening));
         self.act(number);
