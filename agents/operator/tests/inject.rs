@@ -402,7 +402,9 @@ fn an_injection_waits_for_a_redis_that_is_away() {
     site.redis.kill9();
     let (code, text) = site.run(&["-t", path(&file), "--timeout", "1"]);
     assert!(
-        code == 1 && text.contains("waiting for at most 1 s") && text.contains("the place is kept"),
+        code == 1
+            && text.contains("waiting for at most 1 s")
+            && text.contains("command again to resume"),
         "{text}"
     );
     let child = site

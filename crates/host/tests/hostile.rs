@@ -146,7 +146,7 @@ fn a_file_that_others_can_write_to_is_refused() {
     let site = Site::new();
     for mode in [0o620, 0o602] {
         fs::set_permissions(site.file(), Permissions::from_mode(mode)).unwrap();
-        site.refused("lets others than its owner write");
+        site.refused("lets others than the owner write");
     }
     fs::set_permissions(site.file(), Permissions::from_mode(0o644)).unwrap();
     assert!(read(&site.file(), BYTES_MAX).is_ok());

@@ -279,7 +279,7 @@ mod tests {
         let path = folder.path().join("mark");
         std::fs::write(&path, "x\n").unwrap();
         let error = Mark::open(path.clone(), node()).unwrap_err();
-        assert!(error.to_string().contains("not a mark: \"x\"; remove"), "{error}");
+        assert!(error.to_string().contains("mark not understood: \"x\"; remove"), "{error}");
         std::fs::write(&path, "00000000000000000012\n").unwrap();
         assert_eq!(Mark::open(path, node()).unwrap().get(), CommitNumber(12));
     }

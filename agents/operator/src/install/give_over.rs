@@ -104,7 +104,7 @@ async fn refuse_while_it_runs(spool: &Spool, node: &NodeId) -> Result<()> {
     let directory = spool.directory().await?;
     let agent = AgentId::from(node.clone());
     match directory.alive(AgentKind::Mail).into_iter().find(|it| it.agent == agent) {
-        Some(it) => bail!("Mail Agent {agent} of {}: runs still; end that process", it.name),
+        Some(it) => bail!("Mail Agent {agent} of {}: still runs; end that process", it.name),
         None => Ok(()),
     }
 }

@@ -140,7 +140,9 @@ mod tests {
     fn a_log_that_can_not_be_read_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("log.1.gz"), "x").unwrap();
-        for (name, why) in [("log.1.gz", "zcat"), (".", "not a file"), ("none", "No such file")] {
+        for (name, why) in
+            [("log.1.gz", "zcat"), (".", "not a plain file"), ("none", "No such file")]
+        {
             let source = Source::file(&folder.path().join(name));
             let error = source.each_line(|_| ()).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
