@@ -51,10 +51,19 @@ impl Agents {
         }
     }
 
-    /// Stops a process where it is, for good.
+    /// Stops a process where it is, until [`Agents::thaw`].
     pub fn freeze(&self, name: &str) -> Result<()> {
-        let child = self.running.get(name).with_context(|| format!("{name} does not run"))?;
-        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?)
+        self.send(name, Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self, name: &str) -> Result<()> {
+        self.send(name, Signal::SIGCONT)
+    }
+
+    fn send(&self, name: &str, signal: Signal) -> Result<()> {
+        let child = self.running.get(name).with_context(|| format!("{name}: does not run"))?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
     }
 
     /// Ends a process with SIGTERM, as an init system does, and waits for its end. The supervisor

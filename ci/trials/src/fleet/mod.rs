@@ -37,12 +37,14 @@ pub(crate) use target::Mood;
 const REDIS_PORT: u16 = 6379;
 /// Names of the Info Agents.
 pub(crate) const INFO_AGENTS: [&str; 2] = ["info-1", "info-2"];
+/// Names of the Schedulers.
+pub(crate) const SCHEDULERS: [&str; 2] = ["scheduler-1", "scheduler-2"];
 /// Agents at the centre: program and name.
 pub(crate) const CENTRAL: [(&str, &str); 4] = [
     ("info-agent", INFO_AGENTS[0]),
     ("info-agent", INFO_AGENTS[1]),
-    ("scheduler-agent", "scheduler-1"),
-    ("scheduler-agent", "scheduler-2"),
+    ("scheduler-agent", SCHEDULERS[0]),
+    ("scheduler-agent", SCHEDULERS[1]),
 ];
 
 /// Description of a fleet.
@@ -125,7 +127,7 @@ pub(crate) struct Fleet {
     pub(crate) agents: Agents,
     /// Nodes by number.
     pub(crate) nodes: Vec<Node>,
-    redis: Redis,
+    pub(crate) redis: Redis,
     /// Configuration and `sendmail` of the centre, whose Postfix doesn't run.
     pub(crate) home: Postfix,
     pub(crate) plan: Plan,
@@ -199,13 +201,27 @@ impl Fleet {
 
     /// Returns the state of the platform, as `optimus status` at the centre tells it.
     pub(crate) fn status(&self) -> Result<Status> {
-        let output = self.home.command(testbed::bin("optimus")).args(["status", "--json"]).output();
-        let output = output.context("optimus status")?;
-        let told: Output = serde_json::from_slice(&output.stdout).context("optimus status")?;
-        match told.seen {
+        let Output { health, seen, .. } = self.ask_status()?;
+        match seen {
             Seen::All(status) => Ok(*status),
-            Seen::Part(_) | Seen::Host(_) => bail!("optimus status: {}", told.health),
+            Seen::Part(_) | Seen::Host(_) => bail!("optimus status: {health}"),
         }
+    }
+
+    /// Returns the first of the findings of `optimus status` that names a node.
+    pub(crate) fn finding_of(&self, node: usize) -> Result<Option<String>> {
+        let name = self.status_of(node)?.map(|it| it.node.to_string());
+        let is_named = |text: &String| {
+            name.as_ref().is_some_and(|name| text.contains(name))
+                || text.contains(&self.nodes[node].host)
+        };
+        Ok(self.ask_status()?.health.reasons.into_iter().find(is_named))
+    }
+
+    fn ask_status(&self) -> Result<Output> {
+        let mut command = self.home.command(testbed::bin("optimus"));
+        let output = command.args(["status", "--json"]).output().context("optimus status")?;
+        serde_json::from_slice(&output.stdout).context("optimus status")
     }
 
     /// Returns the state of a node; `None` before its Mail Agent has arrived.

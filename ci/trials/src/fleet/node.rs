@@ -108,6 +108,34 @@ impl Node {
         Ok(())
     }
 
+    /// Stops the whole node where it is, as a suspended machine does.
+    pub(crate) fn suspend(&mut self) -> Result<()> {
+        self.agents.freeze(MAIL_AGENT)?;
+        let daemons = processes_under(self.postfix.queue_dir());
+        for pid in daemons.into_iter().map(|it| Pid::from_raw(it.pid)) {
+            // A daemon that has ended meanwhile is no error.
+            let _ = kill(pid, Signal::SIGSTOP);
+            self.frozen.push(pid);
+        }
+        Ok(())
+    }
+
+    /// Lets a suspended node go on.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        self.thaw();
+        self.thaw_agent()
+    }
+
+    /// Stops the Mail Agent where it is.
+    pub(crate) fn freeze_agent(&self) -> Result<()> {
+        self.agents.freeze(MAIL_AGENT)
+    }
+
+    /// Lets the Mail Agent go on.
+    pub(crate) fn thaw_agent(&self) -> Result<()> {
+        self.agents.thaw(MAIL_AGENT)
+    }
+
     /// Lets frozen programs go on.
     pub(crate) fn thaw(&mut self) {
         for pid in self.frozen.drain(..) {

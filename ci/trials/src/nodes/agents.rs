@@ -14,6 +14,8 @@ const BEFORE: u64 = 40;
 const AFTER: u64 = 60;
 /// Additional wait that a strike may cost.
 const ALLOWED: Duration = Duration::from_millis(100);
+/// Additional wait that a busy machine explains, and the end of a lease doesn't.
+const NEAR: Duration = Duration::from_secs(2);
 /// Limit for the lots of a dead Mail Agent to move.
 const MOVED: Duration = Duration::from_secs(1);
 /// Time limit of a measurement.
@@ -40,7 +42,8 @@ pub(super) const CASES: &[NodesCase] = &[
             Ok(())
         })
     })
-    .with(default_lease),
+    .with(default_lease)
+    .met(),
     NodesCase::new("Mail Agent killed", "its lots move within 1 s", agent_killed)
         .with(default_lease),
     NodesCase::new(
@@ -68,7 +71,8 @@ fn steady(scene: &mut Scene, strike: fn(&mut Scene) -> Result<()>) -> Result<Mea
     scene.wait_for("mail to arrive", Scene::has_arrived)?;
     let after = scene.longest_wait(after, began).context("waits after")?;
     let words = format!("{} ms, before {} ms", after.as_millis(), before.as_millis());
-    Ok(Measured::new(after < before + ALLOWED, words))
+    let measured = Measured::new(after < before + ALLOWED, words);
+    Ok(measured.or_near(after < before + NEAR))
 }
 
 /// Kills the Mail Agent of a node that can't feed its lots, since its pickup-rs is frozen.
@@ -84,7 +88,8 @@ fn agent_killed(scene: &mut Scene) -> Result<Measured> {
     scene.struck().thaw();
     scene.struck().start_agent()?;
     let words = format!("moved {}, all sent {}", time(moved), time(sent));
-    Ok(Measured::new(moved.is_some_and(|it| it < MOVED), words))
+    let within = |limit| moved.is_some_and(|it| it < limit);
+    Ok(Measured::new(within(MOVED), words).or_near(within(MOVED + NEAR)))
 }
 
 /// Kills one of two Mail Agents when half of the mail has arrived.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::scene::Scene;
 use super::{Measured, NodesCase, STRUCK, time};
-use crate::fleet::Plan;
+use crate::fleet::{Plan, SCHEDULERS};
 
 /// Time limit for others to send the mail of a lost node.
 const SENDING: Duration = Duration::from_secs(30);
@@ -41,6 +41,10 @@ pub(super) const CASES: &[NodesCase] = &[
     )
     .names_twice(),
     NodesCase::new("dead, and back after the grace", NOTHING_TWICE, dead_and_back).names_twice(),
+    NodesCase::new("suspended, longer than the grace", NOTHING_TWICE, suspended).names_twice(),
+    NodesCase::new("Mail Agent frozen, longer than the grace", NOTHING_TWICE, agent_frozen).met(),
+    NodesCase::new("dead, and back while Schedulers are frozen", NOTHING_TWICE, unwatched).met(),
+    NodesCase::new("Redis away, longer than the grace", NOTHING_TWICE, redis_away).met(),
 ];
 
 /// Takes the Mail Agent from a node whose Postfix goes on, for longer than the grace.
@@ -93,6 +97,59 @@ fn dead_and_back(scene: &mut Scene) -> Result<Measured> {
     scene.wait_at_most(EMPTYING, LOOK, |scene| scene.fleet.nodes[STRUCK].is_at_rest())?;
     scene.finish()?;
     told(scene, stays, &format!("sent by others {}", time(Some(sent))))
+}
+
+/// Suspends a whole node until others have sent its mail.
+fn suspended(scene: &mut Scene) -> Result<Measured> {
+    let stays = scene.fill_struck()?;
+    scene.struck().suspend()?;
+    let sent = scene.wait_for_arrival(longer_than_grace(scene) + SENDING)?;
+    scene.struck().heal_target()?;
+    scene.struck().resume()?;
+    scene.finish()?;
+    told(scene, stays, &format!("sent by others {}", time(sent)))
+}
+
+/// Freezes the Mail Agent for longer than the grace.
+fn agent_frozen(scene: &mut Scene) -> Result<Measured> {
+    let stays = scene.fill_struck()?;
+    scene.struck().freeze_agent()?;
+    scene.pass(longer_than_grace(scene))?;
+    let moved = stays - scene.missing();
+    scene.struck().heal_target()?;
+    scene.struck().thaw_agent()?;
+    scene.finish()?;
+    told(scene, stays, &format!("{moved} sent by others"))
+}
+
+/// Brings a node back while all Schedulers are frozen, who last saw it dead.
+fn unwatched(scene: &mut Scene) -> Result<Measured> {
+    let stays = scene.fill_struck()?;
+    scene.struck().kill_agent();
+    scene.struck().kill_postfix()?;
+    SCHEDULERS.into_iter().try_for_each(|name| scene.fleet.agents.freeze(name))?;
+    scene.pass(longer_than_grace(scene))?;
+    scene.struck().postfix.start()?;
+    scene.struck().start_agent()?;
+    let serves = |it: &status::NodeStatus| it.window > Some(0);
+    scene.wait_for_status(SENDING, serves)?.context("node: not back")?;
+    SCHEDULERS.into_iter().try_for_each(|name| scene.fleet.agents.thaw(name))?;
+    scene.pass(2 * scene.fleet.plan.lease())?;
+    let moved = stays - scene.missing();
+    scene.finish()?;
+    told(scene, stays, &format!("{moved} sent by others"))
+}
+
+/// Takes Redis away for longer than the grace.
+fn redis_away(scene: &mut Scene) -> Result<Measured> {
+    let stays = scene.fill_struck()?;
+    scene.fleet.redis.kill9();
+    scene.pass(longer_than_grace(scene))?;
+    scene.fleet.redis.restart()?;
+    scene.pass(2 * scene.fleet.plan.lease())?;
+    let moved = stays - scene.missing();
+    scene.finish()?;
+    told(scene, stays, &format!("{moved} sent by others"))
 }
 
 fn longer_than_grace(scene: &Scene) -> Duration {

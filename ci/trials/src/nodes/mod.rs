@@ -2,7 +2,8 @@
 //!
 //! A case is one value. Its play submits mail to a fleet, strikes a node or an agent, and measures;
 //! then everything is healed, and all mail must have arrived. A goal that is met today must stay
-//! met. One that isn't is shown with what was measured.
+//! met. One that isn't is shown with what was measured. A goal that is a time may be missed by as
+//! much as a busy machine explains.
 
 mod agents;
 mod gone;
@@ -39,17 +40,25 @@ pub struct NodesCase {
 }
 
 /// A measurement, and whether the goal was met.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Measured {
     /// Measurement, in words.
     pub words: String,
     /// Whether the case's goal was met.
     pub is_met: bool,
+    /// Whether the goal was met, or missed by no more than a busy machine explains.
+    pub is_near: bool,
 }
 
 impl Measured {
     fn new(is_met: bool, words: impl Into<String>) -> Self {
-        Self { words: words.into(), is_met }
+        Self { words: words.into(), is_met, is_near: is_met }
+    }
+
+    /// Says that a busy machine explains a miss.
+    const fn or_near(mut self, is_near: bool) -> Self {
+        self.is_near = self.is_met || is_near;
+        self
     }
 }
 

@@ -238,7 +238,7 @@ impl Scene {
     }
 
     /// Compares `sendmail`'s exit codes with the arrivals.
-    pub fn account(&self) -> Account {
+    pub fn account(&self) -> NodesAccount {
         let outcomes: Vec<Outcome> = self.mailers.iter().map(Mailer::outcome).collect();
         let accepted = outcomes.iter().flat_map(|it| &it.accepted).map(String::as_str);
         let arrivals = self.fleet.arrivals();
@@ -252,7 +252,7 @@ impl Scene {
         let twice_of_struck = twice.iter().filter(|it| of_struck.contains(*it)).count();
         let refused = outcomes.iter().map(|it| it.refused.len()).sum();
         let (tally, by_node) = (Tally::of(accepted, &deliveries), self.shares());
-        Account { tally, refused, twice_of_struck, by_node }
+        NodesAccount { tally, refused, twice_of_struck, by_node }
     }
 
     /// Copies all logs to a folder beside the programs. Returns the folder.
@@ -263,7 +263,7 @@ impl Scene {
 
 /// Result of a case, in messages.
 #[derive(Debug, Clone)]
-pub struct Account {
+pub struct NodesAccount {
     /// Submissions against arrivals.
     pub tally: Tally,
     /// Number of messages that `sendmail` refused.
