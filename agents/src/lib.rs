@@ -26,4 +26,5 @@ pub mod programs;
 mod quarantine;
 pub mod scheduler;
 pub mod showq;
+mod supervision;
 pub mod view;

@@ -8,27 +8,26 @@
 //! spool knows whether the Postfix was there within the grace. Several Schedulers may order this at
 //! once, because the spool does it once.
 //!
-//! A Scheduler probes the Mail Agents that it looks after while they have lots ([`probing`]). One
+//! A Scheduler probes the Mail Agents that it looks after while they have lots (`probing.rs`). One
 //! that falls silent is *suspect*: the directory ends its lease, and its lots move at once.
 //!
-//! [`probing`]: crate::probing
-//!
 //! A Scheduler looks at every renewal of its own lease, when the earliest lease of a Mail Agent
-//! ends, on a notice that an agent came or left, and every 20 s. Ranks decide which nodes it passes
-//! notices to ([`View::scheduler_of`]).
+//! ends, on a notice that an agent came or left, and every 20 s. The directory says which Mail
+//! Agents it looks after, and the Schedulers share them out (`supervision.rs`).
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use notices::Notice;
-use spool::{AgentId, AgentKind, NodeId, Suspected, Taken};
+use spool::{AgentId, AgentKind, NodeId, Supervision, Suspected, Taken};
 
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket, earliest};
 use crate::membership::Membership;
 use crate::peer::{CallEnd, Peer, Request};
 use crate::probing::Probing;
+use crate::supervision;
 use crate::view::{Agent, Node, View};
 
 /// Questions of a Scheduler to the spool.
@@ -40,6 +39,8 @@ pub enum Question {
     See,
     /// A Mail Agent that doesn't answer, whose lease must end.
     Suspect(Peer),
+    /// Mail Agents that get another Scheduler.
+    Supervise(Vec<Supervision>),
     /// Mail to take from dead nodes.
     Rescue(Rescue),
 }
@@ -53,6 +54,8 @@ pub enum Answer {
     Seen(View),
     /// Answer to `Suspect`.
     Suspected(AgentId, Suspected),
+    /// Answer to `Supervise`: the number of agents that have another Scheduler now.
+    Supervised(usize),
     /// Answer to `Rescue`.
     Rescued(Rescued),
 }
@@ -120,6 +123,8 @@ pub struct Scheduler {
     probing: Probing,
     /// Suspect Mail Agents, for whom the directory wasn't asked yet.
     suspects: Vec<Peer>,
+    /// Mail Agents that get another Scheduler, for whom the directory wasn't asked yet.
+    supervise: Vec<Supervision>,
     /// Nodes with a live Mail Agent.
     alive: BTreeSet<NodeId>,
     /// Nodes that another Scheduler looks after. This one looks after all others, also unknown
@@ -140,6 +145,7 @@ impl Scheduler {
             rescue: None,
             probing: Probing::default(),
             suspects: Vec::new(),
+            supervise: Vec::new(),
             alive: BTreeSet::new(),
             others: Vec::new(),
             tell: Vec::new(),
@@ -176,12 +182,25 @@ impl Scheduler {
                 }
                 self.must_look = true;
             }
-            Answer::Seen(_) | Answer::Suspected(..) | Answer::Rescued(_) => (),
+            Answer::Supervised(count) if self.work.close(ticket) => {
+                if count > 0 {
+                    let me = self.membership.lease.member().agent.clone();
+                    tracing::info!(count, "Mail Agents have another Scheduler");
+                    // The others look, too.
+                    self.tell.push(Notice::Born(AgentKind::Scheduler, me));
+                }
+                self.must_look = true;
+            }
+            Answer::Seen(_)
+            | Answer::Suspected(..)
+            | Answer::Supervised(_)
+            | Answer::Rescued(_) => (),
         }
     }
 
     fn seen(&mut self, now: Instant, view: &View) {
         let me: &AgentId = &self.membership.lease.member().agent;
+        self.supervise = supervision::part_of(view, me);
         let is_others = |node: &NodeId| view.scheduler_of(node).is_some_and(|it| it != me);
         self.others = view.nodes.iter().map(|it| it.node.clone()).filter(is_others).collect();
         self.look_at = Some(now + next_look(view));
@@ -255,6 +274,9 @@ impl Scheduler {
         }
         if let Some(rescue) = self.rescue.take() {
             return Some(Question::Rescue(rescue));
+        }
+        if !self.supervise.is_empty() {
+            return Some(Question::Supervise(std::mem::take(&mut self.supervise)));
         }
         if !self.must_look && self.look_at.is_none_or(|when| when > now) {
             return None;
@@ -347,6 +369,8 @@ mod tests {
             deferred: 0,
             on_hold: 0,
             peer: None,
+            start: None,
+            scheduler: None,
         }
     }
 
@@ -401,20 +425,5 @@ mod tests {
         assert_eq!(of(vec![alive(Duration::from_secs(3_600))]), LOOK_PAUSE);
         assert_eq!(of(Vec::new()), LOOK_PAUSE);
         assert!(of(vec![alive(Duration::from_secs(1))]) < Duration::from_secs(2));
-    }
-
-    #[test]
-    fn every_living_node_has_one_scheduler_and_they_share_evenly() {
-        let alive = Agent::Alive { capacity: 1, lease_left: GRACE };
-        let nodes: Vec<Node> =
-            ["a", "b", "c", "d"].iter().map(|name| node(name, alive, 0, 0)).collect();
-        let schedulers = ["x", "y"].iter().map(|name| name.parse().unwrap()).collect();
-        let view = View { nodes, schedulers, ..View::default() };
-        let of = |name: &str| view.scheduler_of(&name.parse().unwrap()).map(AgentId::as_str);
-        assert_eq!(
-            [of("a"), of("b"), of("c"), of("d")],
-            [Some("x"), Some("y"), Some("x"), Some("y")]
-        );
-        assert_eq!(View::default().scheduler_of(&"a".parse().unwrap()), None);
     }
 }

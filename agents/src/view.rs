@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::peer::Peer;
-use spool::{AgentId, AgentKind, Directory, LotNumber, NodeId, NodeLoad, Overview};
+use spool::{AgentId, AgentKind, Directory, LotNumber, NodeId, NodeLoad, Overview, Start};
 
 /// The directory and the overview at one moment; see the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub struct Node {
     pub agent: Agent,
     /// The Mail Agent for calls, if it answers any.
     pub peer: Option<Peer>,
+    /// Number under which the Mail Agent holds its lease, if the directory knows it.
+    pub start: Option<Start>,
+    /// Last Scheduler that looked after the Mail Agent; perhaps a dead one.
+    pub scheduler: Option<AgentId>,
     /// Number of lots assigned to the node.
     pub lots: usize,
     /// Number of uncommitted messages in the node's lots.
@@ -91,11 +95,13 @@ pub struct ReadyLot {
 
 impl Node {
     /// Makes a node without lots and mail.
-    fn idle(node: NodeId) -> Self {
+    pub(crate) fn idle(node: NodeId) -> Self {
         Self {
             node,
             agent: Agent::Unknown,
             peer: None,
+            start: None,
+            scheduler: None,
             lots: 0,
             pending: 0,
             committed: 0,
@@ -144,11 +150,10 @@ impl View {
         }
     }
 
-    /// Returns the Scheduler that looks after a node. All agents with the same view choose the same
-    /// Scheduler. The choice only decides which Scheduler passes notices on.
+    /// Returns the live Scheduler that looks after a node's Mail Agent, as the directory says.
     pub fn scheduler_of(&self, node: &NodeId) -> Option<&AgentId> {
-        let alive = self.nodes.iter().filter(|it| it.is_alive() && it.node < *node).count();
-        self.schedulers.get(alive.checked_rem(self.schedulers.len())?)
+        let node = self.nodes.iter().find(|it| it.node == *node)?;
+        self.schedulers.iter().find(|it| node.scheduler.as_ref() == Some(*it))
     }
 }
 
@@ -170,6 +175,7 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
         let node: NodeId = it.agent.clone().into();
         let node = nodes.entry(node.clone()).or_insert_with(|| Node::idle(node));
         (node.agent, node.peer) = (agent(it, directory.now_ms), Peer::of(it));
+        (node.start, node.scheduler) = (Some(it.start), it.scheduler.clone());
     }
     nodes.into_values().collect()
 }
@@ -199,8 +205,7 @@ fn agent(it: &spool::Agent, now_ms: u64) -> Agent {
 fn loaded(load: &NodeLoad) -> Node {
     let &NodeLoad { ref node, lots, pending, committed, deferred, on_hold } = load;
     let (node, lots) = (node.clone(), lots as usize);
-    let (agent, peer) = (Agent::Unknown, None);
-    Node { node, agent, peer, lots, pending, committed, deferred, on_hold }
+    Node { lots, pending, committed, deferred, on_hold, ..Node::idle(node) }
 }
 
 #[cfg(test)]

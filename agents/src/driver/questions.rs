@@ -9,7 +9,7 @@ use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
     AgentKind, Arrived, CommitNumber, FencingToken, Left, Lost, LotNumber, NodeId, Refused,
-    Registration, Spool, SpoolError, Unsent,
+    Registration, Spool, SpoolError, Supervised, Unsent,
 };
 use std::time::Duration;
 
@@ -244,6 +244,11 @@ impl Agent for scheduler::Scheduler {
                 Question::Suspect(Peer { agent, start, taken, .. }) => {
                     let outcome = executor.spool.suspect(&agent, start, taken).await?;
                     Answer::Suspected(agent, outcome)
+                }
+                Question::Supervise(changes) => {
+                    let outcomes = executor.spool.supervise(&changes).await?;
+                    let is_new = |it: &&Supervised| **it == Supervised::Supervised;
+                    Answer::Supervised(outcomes.iter().filter(is_new).count())
                 }
                 Question::Rescue(rescue) => Answer::Rescued(executor.rescue(rescue).await?),
             })

@@ -19,6 +19,8 @@ fn node(name: &str, capacity: u32, committed: u64, lots: usize) -> Node {
         deferred: 0,
         on_hold: 0,
         peer: None,
+        start: None,
+        scheduler: None,
     }
 }
 

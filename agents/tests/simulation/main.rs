@@ -9,6 +9,7 @@
 //! mail may be left, and every agent must end when asked to. A failure prints its seed; crate
 //! `simulation` has the variables that choose seeds. `OPTIMUS_TRACE=1` prints every event.
 
+mod figures;
 mod machines;
 mod postfix;
 mod redis;
@@ -199,6 +200,8 @@ fn chaos(seed: u64, world: &mut World) {
         world.release_all();
     }
     expect_rest(world);
+    let limit = world.now_ms() + REST_MS;
+    assert!(world.run_until(limit, figures::is_balanced), "{}", world.describe());
     everything_ends(world, &crew);
 }
 

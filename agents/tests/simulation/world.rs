@@ -85,6 +85,8 @@ pub(crate) struct World {
     grace: Duration,
     /// Whether operators delete, hold, release and requeue mail.
     pub has_operators: bool,
+    /// Number of times that a Mail Agent got another Scheduler.
+    pub moved: usize,
     /// Number of leases that Schedulers ended because the agent didn't answer.
     pub suspected: usize,
     /// Number of times an agent or a pickup was killed, ended or displaced, or Redis cut off.
@@ -122,6 +124,7 @@ impl World {
             submitted: BTreeSet::new(),
             grace,
             has_operators: false,
+            moved: 0,
             suspected: 0,
             troubles: 0,
             trace: Vec::new(),

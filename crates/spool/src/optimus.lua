@@ -513,6 +513,7 @@ end
 --   attend             pickup-rs: its generation and nonce
 --   register, renew, leave   an agent: its generation in the directory
 --   suspect            a Scheduler: start and taken, as it saw them in the directory
+--   supervise          a Scheduler: start, and the Scheduler that it saw there
 
 -- arrive(now, node, start) -> arrived | already | superseded: the node's Mail Agent is about to
 -- compare its disk with Redis. From then on lose leaves the node's commits alone, for its grace. A
@@ -1366,8 +1367,8 @@ end
 
    agent:<agent>  hash    kind info|scheduler|mail, generation, start, name, capacity (messages at
                           once; Mail Agents), address at which the agent answers rpc ('' if
-                          nowhere), and taken, the number of times that this agent took a lease
-                          that it did not hold
+                          nowhere), taken, the number of times that this agent took a lease that
+                          it did not hold, and scheduler, which looks after the Mail Agent
    leases         zset    agent -> end of its lease (ms); until then the agent is alive
    gone           zset    agent -> end of its lease (ms), for Mail Agents, whose nodes may have
                           mail. A Scheduler gives none up before it has watched for the grace:
@@ -1456,6 +1457,29 @@ local function suspect(keys, args)
   return 'ended'
 end
 
+-- supervise(now, {agent, start, from or '', to}...) -> {supervised | already | moved}...: the
+-- Scheduler `to` looks after a Mail Agent from now on. `from` is the last one that the caller saw.
+-- `moved`: the agent has another Scheduler or start, or `to` is dead. For hints and people: mail
+-- does not move by it.
+local function supervise(keys, args)
+  local p, now, answers = keys[1], time_ms(args[1]), {}
+  for i, entry in ipairs(entries(args, 2, 4)) do
+    local agent, start, from, to = unpack(entry)
+    local at = call('HMGET', agent_key(p, agent), 'start', 'scheduler')
+    if at[1] ~= start or not alive(p, to, now) then
+      answers[i] = 'moved'
+    elseif at[2] == to then
+      answers[i] = 'already'
+    elseif (at[2] or '') ~= from then
+      answers[i] = 'moved'
+    else
+      call('HSET', agent_key(p, agent), 'scheduler', to)
+      answers[i] = 'supervised'
+    end
+  end
+  return answers
+end
+
 -- reap(now) -> {agent...}: takes agents whose leases have ended off the leases. A Scheduler must
 -- call it at each look.
 local function reap(keys, args)
@@ -1486,16 +1510,16 @@ local function describe_agents(p, index)
   for i = 1, #list, 2 do
     local key = agent_key(p, list[i])
     local at = call('HMGET', key,
-      'kind', 'generation', 'start', 'name', 'capacity', 'address', 'taken')
+      'kind', 'generation', 'start', 'name', 'capacity', 'address', 'taken', 'scheduler')
     -- Earlier versions wrote neither.
     at[6], at[7] = at[6] or '', at[7] or 0
-    if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 7) } end
+    if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 8) } end
   end
   return found
 end
 
 -- directory(now) -> {now, watching, leases, gone}, each of the last two {agent, end of lease, kind,
---    generation, start, name, capacity, address, taken}...
+--    generation, start, name, capacity, address, taken, scheduler or nil}...
 -- `leases` includes ended ones that are not yet reaped; compare with now.
 local function directory(keys, args)
   local p = keys[1]
@@ -1577,6 +1601,7 @@ changes('register', register)
 changes('renew', renew)
 changes('leave', leave)
 changes('suspect', suspect)
+changes('supervise', supervise)
 changes('reap', reap)
 reads('fetch', fetch)
 reads('overview', overview)

@@ -30,7 +30,7 @@ enum Guard {
 use Guard::{ByGeneration, ByNonce, ByStart, Others, Reads};
 
 /// All functions of `optimus.lua`. A new function needs a line here.
-const FUNCTIONS: [(&str, Guard); 37] = [
+const FUNCTIONS: [(&str, Guard); 38] = [
     ("absent", ByStart),
     ("arrive", ByStart),
     ("assign", Others),
@@ -64,6 +64,7 @@ const FUNCTIONS: [(&str, Guard); 37] = [
     ("retry", Others),
     ("settle", ByStart),
     ("standing", Reads),
+    ("supervise", Others),
     ("suspect", Others),
     ("tidy", Others),
     ("uncommit", ByStart),

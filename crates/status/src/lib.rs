@@ -162,6 +162,9 @@ pub struct AgentStatus {
     /// UDP address at which the agent answers other agents; empty if nowhere.
     #[serde(default)]
     pub address: String,
+    /// Live Scheduler that looks after this Mail Agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
 }
 
 /// State of a node.

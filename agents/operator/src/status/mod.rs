@@ -368,8 +368,18 @@ fn table(status: &Status) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
-        "agent", "name", "host", "no.", "lease", "lots", "load", "window", "credit", "deferred",
+        "agent",
+        "name",
+        "host",
+        "no.",
+        "lease",
+        "lots",
+        "load",
+        "window",
+        "credit",
+        "deferred",
         "on hold",
+        "scheduler",
     ]);
     for agent in &status.agents {
         let node = status
@@ -403,6 +413,7 @@ fn row(agent: &AgentStatus, node: Option<&NodeStatus>) -> Vec<String> {
             it.credit.to_string(),
             it.deferred.to_string(),
             it.on_hold.to_string(),
+            agent.scheduler.clone().unwrap_or_default(),
         ]);
     }
     row

@@ -15,8 +15,8 @@ use maildrop::Maildrop;
 use maildrop::in_doubt;
 use maildrop::stranded;
 use spool::{
-    AgentKind, Directory, Domain, Lane, LastAttendance, MessageId, NodeId, Overview, Spool,
-    SpoolError,
+    AgentId, AgentKind, Directory, Domain, Lane, LastAttendance, MessageId, NodeId, Overview,
+    Spool, SpoolError,
 };
 use status::{AgentStatus, Deferred, Lots, NodeCopy, NodeStatus, Parked, Queue, Status};
 
@@ -119,15 +119,17 @@ fn agents(directory: &Directory) -> Vec<AgentStatus> {
         let alive = directory.alive(kind);
         let number = |agent: &spool::Agent| alive.iter().position(|it| it.agent == agent.agent);
         let known = directory.leases.iter().chain(&directory.gone).filter(|it| it.kind == kind);
-        let mut of_kind: Vec<_> = known.map(|it| agent(it, number(it), directory.now_ms)).collect();
+        let mut of_kind: Vec<_> = known.map(|it| agent(it, number(it), directory)).collect();
         of_kind.sort_by_key(|it| (it.number.is_none(), it.number));
         all.extend(of_kind);
     }
     all
 }
 
-fn agent(it: &spool::Agent, number: Option<usize>, now_ms: u64) -> AgentStatus {
-    let lease_left_ms = it.lease_ends_ms as i64 - now_ms as i64;
+fn agent(it: &spool::Agent, number: Option<usize>, directory: &Directory) -> AgentStatus {
+    let lease_left_ms = it.lease_ends_ms as i64 - directory.now_ms as i64;
+    let schedulers = directory.alive(AgentKind::Scheduler).into_iter().map(|it| &it.agent);
+    let scheduler = schedulers.into_iter().find(|name| it.scheduler.as_ref() == Some(name));
     AgentStatus {
         kind: it.kind,
         agent: it.agent.to_string(),
@@ -135,6 +137,7 @@ fn agent(it: &spool::Agent, number: Option<usize>, now_ms: u64) -> AgentStatus {
         number,
         lease_left_ms,
         address: it.address.clone(),
+        scheduler: scheduler.map(AgentId::to_string),
     }
 }
 
@@ -303,6 +306,8 @@ mod tests {
             deferred: 0,
             on_hold: 0,
             peer: None,
+            start: None,
+            scheduler: None,
         }
     }
 

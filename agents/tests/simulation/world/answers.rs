@@ -7,7 +7,7 @@ use agents::mail;
 use agents::peer::Peer;
 use agents::scheduler;
 use notices::Notice;
-use spool::{SpoolError, Suspected};
+use spool::{SpoolError, Supervised, Suspected};
 
 use super::{Event, World};
 use crate::machines::{Answer, Question};
@@ -62,6 +62,13 @@ impl World {
                 self.note(&format!("{agent} suspect: {outcome:?}"));
                 self.suspected += usize::from(outcome == Suspected::Ended);
                 scheduler::Answer::Suspected(agent, outcome)
+            }
+            scheduler::Question::Supervise(changes) => {
+                let outcomes = self.redis.spool.supervise(&changes);
+                let is_new = |it: &&Supervised| **it == Supervised::Supervised;
+                let count = outcomes.iter().filter(is_new).count();
+                self.moved += count;
+                scheduler::Answer::Supervised(count)
             }
             scheduler::Question::Rescue(rescue) => {
                 let lots = rescue.reassign.iter().map(|node| self.redis.spool.reassign(node)).sum();

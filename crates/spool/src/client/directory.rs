@@ -104,6 +104,32 @@ words! {
     }
 }
 
+/// A Mail Agent's change of Scheduler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supervision {
+    /// The Mail Agent.
+    pub agent: AgentId,
+    /// Number under which the agent holds its lease.
+    pub start: Start,
+    /// Last Scheduler that the caller saw in the directory.
+    pub from: Option<AgentId>,
+    /// Scheduler that looks after the agent from now on.
+    pub to: AgentId,
+}
+
+words! {
+    /// Outcome of a change of Scheduler.
+    Supervised {
+        /// The agent has the new Scheduler.
+        Supervised = "supervised",
+        /// The agent had it before.
+        Already = "already",
+        /// The call changed nothing: the agent has another Scheduler or another process, or the new
+        /// Scheduler is dead.
+        Moved = "moved",
+    }
+}
+
 /// One agent in the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
@@ -125,6 +151,8 @@ pub struct Agent {
     pub address: String,
     /// Number of times that the agent took a lease that it didn't hold.
     pub taken: u64,
+    /// Scheduler that looks after the Mail Agent, or did before its own death.
+    pub scheduler: Option<AgentId>,
 }
 
 /// Living agents, and Mail Agents that were alive.
@@ -160,7 +188,8 @@ from_array!(Agent {
     name,
     capacity,
     address,
-    taken
+    taken,
+    scheduler
 });
 from_array!(Directory { now_ms, watching_since_ms, leases, gone });
 
@@ -208,6 +237,17 @@ impl Spool {
     ) -> Result<Suspected, SpoolError> {
         let mut command = self.function_on(DIRECTORY, "suspect");
         self.connection.run(command.arg(agent).arg(start).arg(taken)).await
+    }
+
+    /// Gives Mail Agents to Schedulers, and returns each outcome, in order. A second call returns
+    /// [`Supervised::Already`] for each that the first one changed.
+    pub async fn supervise(&self, changes: &[Supervision]) -> Result<Vec<Supervised>, SpoolError> {
+        let mut command = self.function_on(DIRECTORY, "supervise");
+        for Supervision { agent, start, from, to } in changes {
+            let from = from.as_ref().map_or("", AgentId::as_str);
+            command.arg(agent).arg(start).arg(from).arg(to);
+        }
+        self.connection.run(&command).await
     }
 
     /// Removes leases that have ended, and returns their agents; a second call returns none. The

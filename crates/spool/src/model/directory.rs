@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Model;
 use crate::{
     Agent, AgentId, AgentKind, Directory, Generation, Left, Registered, Registration, Renewed,
-    Start, Suspected,
+    Start, Supervised, Supervision, Suspected,
 };
 
 /// Time without a reap after which the Schedulers count as away, milliseconds.
@@ -24,6 +24,7 @@ pub(super) struct Entry {
     capacity: u32,
     address: String,
     taken: u64,
+    scheduler: Option<AgentId>,
 }
 
 impl Model {
@@ -48,7 +49,8 @@ impl Model {
         let taken = self.agents.get(agent).map_or(0, |it| it.taken) + u64::from(takes);
         let (kind, generation, name, capacity) = (*kind, *generation, name.clone(), *capacity);
         let address = address.map_or_else(String::new, |it| it.to_string());
-        let entry = Entry { kind, generation, start, name, capacity, address, taken };
+        let scheduler = self.agents.get(agent).and_then(|it| it.scheduler.clone());
+        let entry = Entry { kind, generation, start, name, capacity, address, taken, scheduler };
         self.agents.insert(agent.clone(), entry);
         self.leases.insert(agent.clone(), self.now_ms + milliseconds(*lease));
         self.gone.remove(agent);
@@ -99,6 +101,24 @@ impl Model {
         }
     }
 
+    /// Models `Spool::supervise`.
+    pub fn supervise(&mut self, changes: &[Supervision]) -> Vec<Supervised> {
+        changes.iter().map(|it| self.supervise_one(it)).collect()
+    }
+
+    fn supervise_one(&mut self, change: &Supervision) -> Supervised {
+        let is_alive = self.is_alive(&change.to);
+        match self.agents.get_mut(&change.agent) {
+            Some(it) if it.start != change.start || !is_alive => Supervised::Moved,
+            Some(it) if it.scheduler.as_ref() == Some(&change.to) => Supervised::Already,
+            Some(it) if it.scheduler == change.from => {
+                it.scheduler = Some(change.to.clone());
+                Supervised::Supervised
+            }
+            Some(_) | None => Supervised::Moved,
+        }
+    }
+
     fn end_lease(&mut self, agent: &AgentId, ended_ms: u64) {
         self.leases.remove(agent);
         if self.agents.get(agent).is_some_and(|it| it.kind == AgentKind::Mail) {
@@ -145,7 +165,7 @@ impl Model {
     }
 
     fn describe(&self, agent: AgentId, lease_ends_ms: u64) -> Option<Agent> {
-        let Entry { kind, generation, start, name, capacity, address, taken } =
+        let Entry { kind, generation, start, name, capacity, address, taken, scheduler } =
             self.agents.get(&agent)?.clone();
         Some(Agent {
             agent,
@@ -157,6 +177,7 @@ impl Model {
             capacity,
             address,
             taken,
+            scheduler,
         })
     }
 }

@@ -8,7 +8,7 @@ use spool::model::Model;
 use spool::{
     Act, AgentId, AgentKind, Commit, CommitNumber, Damage, Deferral, Domain, Epoch, FencingToken,
     Generation, LotNumber, MessageId, NodeId, Place, Placed, Registration, Rename, Rest, Start,
-    Tenured,
+    Supervision, Tenured,
 };
 
 use crate::common::{NOW_MS, id, node, queue_id};
@@ -80,6 +80,8 @@ pub(crate) enum Call {
     Leave(u32, u64),
     /// Agent, start, taken.
     Suspect(u32, u64, u64),
+    /// Agent, start, the Scheduler seen, the next Scheduler.
+    Supervise(u32, u64, u32, u32),
     Reap,
     FlushFunctions,
 }
@@ -187,7 +189,9 @@ fn of_the_directory() -> impl Strategy<Value = Call> {
         3 => (agent.clone(), generation.clone(), term_ms())
             .prop_map(|(agent, g, ms)| Call::Renew(agent, g, ms)),
         2 => (agent.clone(), generation).prop_map(|(agent, g)| Call::Leave(agent, g)),
-        2 => (agent, off(), off()).prop_map(|(agent, a, b)| Call::Suspect(agent, a, b)),
+        2 => (agent.clone(), off(), off()).prop_map(|(agent, a, b)| Call::Suspect(agent, a, b)),
+        3 => (agent.clone(), off(), 0..=3_u32, agent)
+            .prop_map(|(agent, off, from, to)| Call::Supervise(agent, off, from, to)),
         2 => Just(Call::Reap),
     ]
 }
@@ -274,6 +278,18 @@ pub(crate) fn resolve(model: &Model, caller: Caller, call: &Call) -> Step {
             let seen = directory.leases.iter().chain(&directory.gone).find(is_it);
             let (start, taken) = seen.map_or((0, 0), |it| (it.start.0, it.taken));
             Step::Suspect(agent(n), Start(start + start_off), taken + taken_off)
+        }
+        Call::Supervise(n, off, from, to) => {
+            let directory = model.directory();
+            let is_it = |it: &&spool::Agent| it.agent == agent(n);
+            let seen = directory.leases.iter().chain(&directory.gone).find(is_it);
+            let last = seen.and_then(|it| it.scheduler.clone());
+            Step::Supervise(vec![Supervision {
+                agent: agent(n),
+                start: Start(seen.map_or(0, |it| it.start.0) + off),
+                from: if from == 0 { last } else { Some(agent(from)) },
+                to: agent(to),
+            }])
         }
         Call::Reap => Step::Reap,
         Call::FlushFunctions => Step::FlushFunctions,

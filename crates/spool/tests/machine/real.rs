@@ -160,6 +160,7 @@ impl<'a> Real<'a> {
             Step::Suspect(agent, start, taken) => {
                 text(&spool.suspect(agent, *start, *taken).await?)
             }
+            Step::Supervise(changes) => text(&spool.supervise(changes).await?),
             Step::Reap => text(&spool.reap().await?),
         })
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use spool::model::Model;
 use spool::{
     Act, AgentId, Commit, CommitNumber, Deferral, Domain, Epoch, FencingToken, Generation,
-    LotNumber, MessageId, NodeId, Place, Placed, Registration, Rename, SpoolError, Start, Tenured,
+    LotNumber, MessageId, NodeId, Place, Placed, Registration, Rename, SpoolError, Start,
+    Supervision, Tenured,
 };
 
 /// One call.
@@ -40,6 +41,7 @@ pub(crate) enum Step {
     Renew(AgentId, Generation, Duration),
     Leave(AgentId, Generation),
     Suspect(AgentId, Start, u64),
+    Supervise(Vec<Supervision>),
     Reap,
     /// The function library is lost; clients load it again.
     FlushFunctions,
@@ -95,6 +97,7 @@ impl Step {
             Self::Renew(agent, generation, term) => text(&model.renew(agent, *generation, *term)),
             Self::Leave(agent, generation) => text(&model.leave(agent, *generation)),
             Self::Suspect(agent, start, taken) => text(&model.suspect(agent, *start, *taken)),
+            Self::Supervise(changes) => text(&model.supervise(changes)),
             Self::Reap => text(&model.reap()),
         })
     }
