@@ -18,7 +18,7 @@
 
 use std::time::{Duration, Instant};
 
-use spool::{AgentId, AgentKind, Generation, Registered, Renewed, Start};
+use spool::{AgentId, AgentKind, Generation, Registered, Renewed, Start, Unfit};
 
 /// The holder of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub enum LeaseQuestion {
         member: Member,
         /// Most messages that the agent takes at once; 0 when it can't work now.
         capacity: u32,
+        /// Cause for which a Mail Agent's node takes no mail.
+        unfit: Option<Unfit>,
     },
     /// Renews the lease for another term.
     Renew(Member),
@@ -116,13 +118,21 @@ enum State {
 /// Renewals in a term.
 const RENEWALS: u32 = 3;
 
+/// Most messages that an agent takes at once, and the cause for which its node takes none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ability {
+    capacity: u32,
+    unfit: Option<Unfit>,
+}
+
 /// The state of a lease; see the module.
 #[derive(Debug)]
 pub(crate) struct Lease {
     member: Member,
     term: Duration,
-    capacity: u32,
-    declared: u32,
+    ability: Ability,
+    /// Ability that the directory has; none when that is uncertain.
+    declared: Option<Ability>,
     wanted: bool,
     /// Whether the lease must be renewed at once.
     is_doubted: bool,
@@ -134,8 +144,9 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn new(member: Member, term: Duration, capacity: u32) -> Self {
         let state = State::Out { take_at: None };
-        let (declared, wanted, is_doubted, start) = (capacity, true, false, None);
-        Self { member, term, capacity, declared, wanted, is_doubted, start, state }
+        let ability = Ability { capacity, unfit: None };
+        let (declared, wanted, is_doubted, start) = (Some(ability), true, false, None);
+        Self { member, term, ability, declared, wanted, is_doubted, start, state }
     }
 
     pub(crate) fn member(&self) -> &Member {
@@ -175,9 +186,10 @@ impl Lease {
         self.is_doubted = true;
     }
 
-    /// Declares in the directory how much the agent can take from now on.
-    pub(crate) fn declare(&mut self, capacity: u32) {
-        self.capacity = capacity;
+    /// Declares in the directory how much the agent can take from now on, and why its node takes
+    /// nothing.
+    pub(crate) fn declare(&mut self, capacity: u32, unfit: Option<Unfit>) {
+        self.ability = Ability { capacity, unfit };
     }
 
     /// Returns the question that is due, if one is.
@@ -188,7 +200,7 @@ impl Lease {
         let member = self.member.clone();
         let (state, question) = match self.state {
             State::Held { .. } if !self.wanted => (State::Leaving, LeaseQuestion::Leave(member)),
-            State::Held { .. } if self.declared == self.capacity => {
+            State::Held { .. } if self.declared == Some(self.ability) => {
                 (State::Renewing, LeaseQuestion::Renew(member))
             }
             State::Held { .. } => (State::Retaking, self.take(member)),
@@ -199,8 +211,9 @@ impl Lease {
     }
 
     fn take(&mut self, member: Member) -> LeaseQuestion {
-        self.declared = self.capacity;
-        LeaseQuestion::Take { member, capacity: self.capacity }
+        self.declared = Some(self.ability);
+        let Ability { capacity, unfit } = self.ability;
+        LeaseQuestion::Take { member, capacity, unfit }
     }
 
     pub(crate) fn answer(&mut self, now: Instant, answer: LeaseAnswer) -> Change {
@@ -237,7 +250,7 @@ impl Lease {
             State::Taking => State::Out { take_at: None },
             State::Renewing | State::Leaving => State::Held { renew_at: now },
             State::Retaking => {
-                self.declared = !self.capacity;
+                self.declared = None;
                 State::Held { renew_at: now }
             }
             other => other,
@@ -256,7 +269,9 @@ impl Lease {
     fn is_overdue(&self) -> bool {
         match self.state {
             State::Out { take_at } => self.wanted && take_at.is_none(),
-            State::Held { .. } => !self.wanted || self.declared != self.capacity || self.is_doubted,
+            State::Held { .. } => {
+                !self.wanted || self.declared != Some(self.ability) || self.is_doubted
+            }
             _ => false,
         }
     }
@@ -327,9 +342,14 @@ mod tests {
     fn a_changed_capacity_is_declared_at_once_and_again_after_a_failure() {
         let now = Instant::now();
         let mut lease = held(now);
-        lease.declare(0);
+        lease.declare(0, Some(Unfit::Away));
         for _ in 0..2 {
-            assert!(matches!(lease.poll(now), Some(LeaseQuestion::Take { capacity: 0, .. })));
+            let asked = lease.poll(now);
+            let unfit = Some(Unfit::Away);
+            let LeaseQuestion::Take { capacity: 0, unfit: told, .. } = asked.unwrap() else {
+                panic!("not declared")
+            };
+            assert_eq!(told, unfit);
             lease.failed(now);
         }
         lease.poll(now);
@@ -342,7 +362,7 @@ mod tests {
     fn a_lease_that_the_directory_does_not_know_any_more_begins_anew() {
         let now = Instant::now();
         let mut lease = held(now);
-        lease.declare(0);
+        lease.declare(0, None);
         lease.poll(now);
         assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(7))), Change::Began);
         assert_eq!(lease.start(), Some(Start(7)));

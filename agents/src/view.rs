@@ -177,6 +177,13 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
         (node.agent, node.peer) = (agent(it, directory.now_ms), Peer::of(it));
         (node.start, node.scheduler) = (Some(it.start), it.scheduler.clone());
     }
+    // A drained node's Mail Agent may not have heard of that yet.
+    for (node, it) in nodes.iter_mut().filter(|(node, _)| directory.drained.contains_key(node)) {
+        if let Agent::Alive { capacity, .. } = &mut it.agent {
+            tracing::trace!(%node, "drained");
+            *capacity = 0;
+        }
+    }
     nodes.into_values().collect()
 }
 

@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod acl;
 mod check;
 mod config;
+mod drain;
 mod embedded;
 mod inject;
 mod install;
@@ -59,6 +60,14 @@ enum Command {
     AcceptSpool,
     /// Change which node this server is
     Node(node::Node),
+    /// Have a node take no more mail, until `undrain`, and wait until its lots have moved; its
+    /// Postfix keeps and sends what it has taken
+    Drain(drain::Which),
+    /// Let a drained node take mail again
+    Undrain(drain::Which),
+    /// Declare a node lost now, in place of after agents.node_loss_grace_s: others send its mail
+    /// again. Fails while its Postfix runs
+    Lost(drain::Which),
     /// Print the settings in force
     Config,
     /// Print the two users that OPTIMUS needs in a Redis of your own, for its ACL file
@@ -147,6 +156,15 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::TryAs { role } => return check::trying::run(&options, role),
         Command::AcceptSpool => agents::daemon::block_on(served::accept(unprivileged(&options)?))??,
         Command::Node(node) => agents::daemon::block_on(node::run(unprivileged(&options)?, node))??,
+        Command::Drain(which) => {
+            agents::daemon::block_on(drain::drain(unprivileged(&options)?, which))??;
+        }
+        Command::Undrain(which) => {
+            agents::daemon::block_on(drain::undrain(unprivileged(&options)?, which))??;
+        }
+        Command::Lost(which) => {
+            agents::daemon::block_on(drain::lost(unprivileged(&options)?, which))??;
+        }
         Command::Config => config::print(&options)?,
         Command::Acl => acl::print(&options)?,
         Command::Inject(inject) => return agents::daemon::block_on(inject::run(&options, inject))?,

@@ -1,10 +1,10 @@
 //! The Mail Agent's link as a real connection, to a pickup-rs that serves the same spool.
 //!
-//! The link asks pickup-rs which spool it reads from, on connecting and every [`PING`] after that.
-//! A pickup-rs that reads from another spool, or finds the wrong Redis, is as good as none: it
-//! would find no message, and its files were committed elsewhere. So is a pickup-rs whose queue
-//! directory is a copy of one that is served elsewhere. The link is down for that time, and the
-//! reason is logged.
+//! The Mail Agent pings pickup-rs on connecting and again and again after that. Each pong says
+//! which spool pickup-rs reads from. A pickup-rs that reads from another spool, or finds the wrong
+//! Redis, is as good as none: it would find no message, and its files were committed elsewhere. So
+//! is a pickup-rs whose queue directory is a copy of one that is served elsewhere. The link is down
+//! for that time, and the reason is logged.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -18,13 +18,10 @@ use handoff::protocol::{Reply, Request, Served};
 use sansio::Throttle;
 use spool::{Spool, SpoolId};
 use tokio::sync::mpsc;
-use tokio::time::{Interval, interval_at};
 
 use super::Wire;
 use crate::mail::{LinkEvent, LinkOrder};
 
-/// Time between two pings, which ask pickup-rs for the spool that it serves.
-const PING: Duration = Duration::from_secs(2);
 /// Time for which a lasting reason is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -45,7 +42,6 @@ enum State {
     Up {
         replies: Replies,
         requests: mpsc::UnboundedSender<Request>,
-        ping: Interval,
     },
 }
 
@@ -63,8 +59,7 @@ impl PickupWire {
                 // other. The machine bounds the queue by its limits for requests under way.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 tokio::task::spawn_local(write(requests, receiver));
-                let ping = interval_at((Instant::now() + PING).into(), PING);
-                self.state = State::Up { replies, requests: sender, ping };
+                self.state = State::Up { replies, requests: sender };
                 LinkEvent::Connected
             }
             Err(error) => self.broken(&error),
@@ -113,23 +108,14 @@ impl Wire for PickupWire {
                 let outcome = attempt.await;
                 self.connected(outcome)
             }
-            State::Up { replies, requests, ping } => {
-                let said = loop {
-                    tokio::select! {
-                        said = replies.next() => break said,
-                        // When the writing half has ended, the reading half ends, too.
-                        _ = ping.tick() => drop(requests.send(Request::Ping)),
-                    }
-                };
-                match said {
-                    Ok(Some(reply)) => self.heard(reply),
-                    Ok(None) => {
-                        self.state = State::Down;
-                        LinkEvent::Disconnected
-                    }
-                    Err(error) => self.broken(&error),
+            State::Up { replies, .. } => match replies.next().await {
+                Ok(Some(reply)) => self.heard(reply),
+                Ok(None) => {
+                    self.state = State::Down;
+                    LinkEvent::Disconnected
                 }
-            }
+                Err(error) => self.broken(&error),
+            },
         }
     }
 

@@ -9,7 +9,7 @@ use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
     AgentKind, Arrived, CommitNumber, FencingToken, Left, Lost, LotNumber, NodeId, Refused,
-    Registration, Spool, SpoolError, Supervised, Unsent,
+    Registration, Spool, SpoolError, Supervised, Unfit, Unsent,
 };
 use std::time::Duration;
 
@@ -53,7 +53,9 @@ const LANE_LIMIT: u32 = 64;
 impl SpoolExecutor {
     async fn lease(&self, question: LeaseQuestion) -> Result<LeaseAnswer, SpoolError> {
         match question {
-            LeaseQuestion::Take { member, capacity } => self.take(member, capacity).await,
+            LeaseQuestion::Take { member, capacity, unfit } => {
+                self.take(member, capacity, unfit).await
+            }
             LeaseQuestion::Renew(Member { agent, generation, .. }) => {
                 Ok(self.spool.renew(&agent, generation, self.term).await?.into())
             }
@@ -65,10 +67,16 @@ impl SpoolExecutor {
         }
     }
 
-    async fn take(&self, member: Member, capacity: u32) -> Result<LeaseAnswer, SpoolError> {
+    async fn take(
+        &self,
+        member: Member,
+        capacity: u32,
+        unfit: Option<Unfit>,
+    ) -> Result<LeaseAnswer, SpoolError> {
         let Member { agent, kind, generation, name } = member;
         let (lease, address) = (self.term, self.address);
-        let registration = Registration { agent, kind, generation, lease, name, capacity, address };
+        let registration =
+            Registration { agent, kind, generation, lease, name, capacity, address, unfit };
         Ok(self.spool.register(&registration).await?.into())
     }
 
@@ -290,7 +298,7 @@ impl SpoolExecutor {
                 )
             }
             Question::Report(token, report) => self.report(&token, report).await?,
-            Question::Look => self.look().await?,
+            Question::Look(node) => self.look(&node).await?,
             Question::Pull(token, lots) => {
                 self.spool.pull(&token, &lots).await.map(|_| Answer::Pulled)?
             }
@@ -305,13 +313,14 @@ impl SpoolExecutor {
         })
     }
 
-    async fn look(&self) -> Result<mail::Answer, SpoolError> {
+    async fn look(&self, node: &NodeId) -> Result<mail::Answer, SpoolError> {
         let (directory, lanes) =
             tokio::try_join!(self.spool.directory(), self.spool.lanes(LANE_LIMIT))?;
         let is_alone = directory.alive(AgentKind::Mail).len() <= 1;
         Ok(mail::Answer::Looked {
             window: if is_alone { u32::MAX } else { self.window_shared },
             lanes,
+            is_drained: directory.drained.contains_key(node),
         })
     }
 

@@ -22,7 +22,10 @@ impl Mail {
     pub(super) fn link_event(&mut self, now: Instant, event: LinkEvent) {
         match self.link.handle(now, event) {
             Change::None => (),
-            Change::Up(node) => self.pickup_came(node),
+            Change::Up(node, unfit) => {
+                self.fitness_changes(|fitness| fitness.report(now, unfit));
+                self.pickup_came(node);
+            }
             Change::Down => self.pickup_went(now),
             // Another server is the node now, so this agent must say nothing more in the node's
             // name.
@@ -40,7 +43,7 @@ impl Mail {
             Some((known, _)) if *known != node => self.enter(Phase::Ended(End::OtherNode)),
             Some(_) => match &self.phase {
                 Phase::Outside { .. } | Phase::Uncompared { .. } => {
-                    self.declare(self.config.window);
+                    self.declare();
                 }
                 Phase::CutOff { .. } => self.look_for_return(),
                 _ => (),
@@ -61,6 +64,8 @@ impl Mail {
         };
         self.membership = Some((node, Membership::new(member, term, window)));
         self.enter(Phase::Outside { fenced: None, leave_by: None });
+        // The first pong may have told a cause.
+        self.declare();
     }
 
     /// Notes that pickup-rs has gone. All requests under way are uncertain until a new comparison.
@@ -148,7 +153,10 @@ impl Mail {
             Reply::Discarded { queue_ids } => {
                 queue_ids.iter().for_each(|it| self.ledger.discarded(it));
             }
-            Reply::Pong { .. } | Reply::NewNode { .. } => (),
+            Reply::Pong { unfit, .. } => {
+                self.fitness_changes(|fitness| fitness.report(now, unfit));
+            }
+            Reply::NewNode { .. } => (),
         }
     }
 
@@ -157,7 +165,7 @@ impl Mail {
     /// Redis.
     pub(super) fn may_feed(&self) -> bool {
         let is_certain = self.link.is_two_phase() || !self.feeding.has_noticed();
-        self.phase.is_serving() && is_certain
+        self.phase.is_serving() && self.fitness.is_fit() && is_certain
     }
 
     /// Parks a message whose destinations all have their share, in the lane of the first one.
@@ -214,8 +222,9 @@ mod tests {
 
     fn pong() -> Reply {
         let (node, handoff) = ("n".to_owned(), Handoff::Hold);
-        let (spool, trouble, waits, pause, served) = (None, None, None, None, Served::Here);
-        Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, pause, served }
+        let (spool, trouble, waits, pause, unfit) = (None, None, None, None, None);
+        let (cleanups, served) = (1, Served::Here);
+        Reply::Pong { node, handoff, cleanups, spool, trouble, waits, pause, unfit, served }
     }
 
     fn greeting(now: Instant) -> Mail {

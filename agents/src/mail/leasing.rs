@@ -6,6 +6,7 @@ use spool::{FencingToken, Start};
 
 use super::Mail;
 use super::errand::Errand;
+use super::fitness::Fitness;
 use super::phase::{Phase, Then};
 use crate::lease::Change;
 use crate::machine::{End, Ticket};
@@ -109,7 +110,7 @@ impl Mail {
         );
         match &self.phase {
             Phase::Uncompared { .. } => self.cut_off(),
-            Phase::Outside { .. } => self.declare(0),
+            Phase::Outside { .. } => self.declare(),
             Phase::Nameless | Phase::CutOff { .. } | Phase::Leaving { .. } => (),
             Phase::Ended(_) => (),
             Phase::Asking { .. }
@@ -120,26 +121,49 @@ impl Mail {
     }
 
     fn cut_off(&mut self) {
-        self.declare(0);
         self.feeding.stop();
         // pickup-rs answered until a lease ago, so the grace begins now, and no sooner.
         self.enter(Phase::CutOff { hand_back: Errand::due(), vouch: Errand::due() });
+        self.declare();
     }
 
     /// Has the node serve again once all lots are handed back and pickup-rs is back.
     pub(super) fn look_for_return(&mut self) {
         if let Phase::CutOff { hand_back, .. } = &self.phase {
             if hand_back.is_done() && self.link.is_up() {
-                self.declare(self.config.window);
                 self.enter(Phase::Uncompared { then: Then::Serve });
+                self.declare();
             }
         }
     }
 
-    /// Declares in the directory how many messages the node can take.
-    pub(super) fn declare(&mut self, capacity: u32) {
+    /// Declares in the directory how many messages the node can take, and why it takes none.
+    pub(super) fn declare(&mut self) {
+        let is_cut_off = matches!(self.phase, Phase::CutOff { .. }) || self.link.is_away();
+        let unfit = if is_cut_off { Some(self.link.cause()) } else { self.fitness.why() };
+        let capacity = if unfit.is_some() { 0 } else { self.config.window };
         if let Some((_, membership)) = &mut self.membership {
-            membership.lease.declare(capacity);
+            membership.lease.declare(capacity, unfit);
+        }
+    }
+
+    /// Takes a change of the node's fitness into account. A node that takes no mail hands its lots
+    /// back, and goes on with all that is committed to it.
+    pub(super) fn fitness_changes(&mut self, change: impl FnOnce(&mut Fitness)) {
+        let before = self.fitness.why();
+        change(&mut self.fitness);
+        if self.fitness.why() == before {
+            return;
+        }
+        self.declare();
+        if before.is_none() {
+            self.feeding.stop();
+            if let Phase::Serving(serving) = &mut self.phase {
+                serving.forget_fetch();
+            }
+        }
+        if before.is_none() || self.fitness.is_fit() {
+            self.want_lots();
         }
     }
 

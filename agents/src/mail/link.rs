@@ -1,11 +1,17 @@
 //! The state of the connection to pickup-rs: down, connecting, greeting, up.
+//!
+//! The link pings pickup-rs, which answers with a pong. Any reply shows that pickup-rs lives. A
+//! ping without any reply for the term of a lease shows that pickup-rs is stopped or hangs. The
+//! connection is given up then, and the absence counts from the ping. pickup-rs reads its requests
+//! all the time, so a long task is no reason for silence. A Mail Agent that was stopped itself
+//! takes all replies that wait before it looks at the clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use handoff::protocol::{Handoff, Reply, Request};
 use sansio::{Backoff, Policy};
-use spool::NodeId;
+use spool::{NodeId, Unfit};
 
 /// Events of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +41,8 @@ pub enum LinkOrder {
 #[derive(Debug)]
 pub(super) enum Change {
     None,
-    Up(NodeId),
+    /// pickup-rs is up, as this node, and its probes found this cause against the node.
+    Up(NodeId, Option<Unfit>),
     Down,
     Refused,
     Heard(Reply),
@@ -49,13 +56,34 @@ enum State {
     Up { cleanups: usize, handoff: Handoff },
 }
 
+/// Longest pause between a reply and the next ping.
+const PING_PAUSE: Duration = Duration::from_secs(2);
+/// Least time without a reply that counts as silence.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// State of the ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ping {
+    /// No connection.
+    No,
+    /// The next ping is due at this time.
+    Due(Instant),
+    /// A ping was sent at this time, and nothing came since.
+    Sent(Instant),
+}
+
 /// Pauses between two attempts to reach pickup-rs.
 const PICKUP: Policy = Policy::from_millis(20, 1_000);
 
 /// The connection; see the module.
 #[derive(Debug)]
 pub(super) struct Link {
+    /// Term of the node's lease.
+    term: Duration,
     state: State,
+    ping: Ping,
+    /// Whether pickup-rs was there at the last look, and did not answer.
+    is_silent: bool,
     away_since: Option<Instant>,
     /// Whether an absence of pickup-rs for too long was noticed.
     is_away: bool,
@@ -66,9 +94,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, term: Duration) -> Self {
         Self {
+            term,
             state: State::Down,
+            ping: Ping::No,
+            is_silent: false,
             away_since: Some(now),
             is_away: false,
             has_answered: false,
@@ -78,10 +109,20 @@ impl Link {
     }
 
     pub(super) fn handle(&mut self, now: Instant, event: LinkEvent) -> Change {
+        match event {
+            LinkEvent::Reply(_) if self.ping != Ping::No => {
+                self.ping = Ping::Due(now + PING_PAUSE.min(self.term / 3));
+            }
+            LinkEvent::Reply(_) | LinkEvent::Connected => (),
+            LinkEvent::Disconnected | LinkEvent::Unserving | LinkEvent::Refused => {
+                self.is_silent = false;
+            }
+        }
         match (event, self.state) {
             (LinkEvent::Connected, State::Connecting) => {
                 self.state = State::Greeting;
                 self.requests.push_back(Request::Ping);
+                self.ping = Ping::Sent(now);
                 Change::None
             }
             (LinkEvent::Disconnected, State::Connecting | State::Greeting | State::Up { .. }) => {
@@ -95,22 +136,24 @@ impl Link {
                 self.down(now);
                 Change::Refused
             }
-            (LinkEvent::Reply(Reply::Pong { node, handoff, cleanups, .. }), State::Greeting) => {
-                self.greeted(&node, handoff, cleanups)
-            }
+            (LinkEvent::Reply(pong @ Reply::Pong { .. }), State::Greeting) => self.greeted(pong),
             (LinkEvent::Reply(reply), State::Up { .. }) => Change::Heard(reply),
             (_, _) => Change::None,
         }
     }
 
-    fn greeted(&mut self, node: &str, handoff: Handoff, cleanups: usize) -> Change {
+    fn greeted(&mut self, pong: Reply) -> Change {
+        let Reply::Pong { node, handoff, cleanups, unfit, .. } = pong else {
+            debug_assert!(false, "a pong greets");
+            return Change::None;
+        };
         match node.parse::<NodeId>() {
             Ok(node) => {
                 tracing::info!(%node, ?handoff, cleanups, "pickup-rs connected");
                 self.state = State::Up { cleanups: cleanups.max(1), handoff };
-                (self.away_since, self.is_away) = (None, false);
+                (self.away_since, self.is_away, self.is_silent) = (None, false, false);
                 self.backoff.succeeded();
-                Change::Up(node)
+                Change::Up(node, unfit)
             }
             Err(error) => {
                 tracing::error!(%error, "pickup-rs named no valid node");
@@ -131,7 +174,7 @@ impl Link {
 
     fn down(&mut self, now: Instant) -> Change {
         let was_up = self.is_up();
-        self.state = State::Down;
+        (self.state, self.ping) = (State::Down, Ping::No);
         self.away_since.get_or_insert(now);
         self.backoff.failed(now);
         self.requests.clear();
@@ -151,6 +194,10 @@ impl Link {
             self.state = State::Connecting;
             return Some(LinkOrder::Connect);
         }
+        if self.ping_due().is_some_and(|due| due <= now) {
+            self.ping = Ping::Sent(now);
+            self.requests.push_back(Request::Ping);
+        }
         self.requests.pop_front().map(LinkOrder::Send)
     }
 
@@ -165,11 +212,47 @@ impl Link {
         }
     }
 
-    /// Returns, once for each absence, that pickup-rs has been away for longer than `patience`.
-    pub(super) fn notices_absence(&mut self, now: Instant, patience: Duration) -> bool {
-        let has_passed = self.away_at(patience).is_some_and(|when| when <= now);
+    /// Gives up a connection on which pickup-rs doesn't answer. Returns whether it did.
+    pub(super) fn notices_silence(&mut self, now: Instant) -> bool {
+        let Some(due) = self.silent_at().filter(|due| *due <= now) else { return false };
+        tracing::warn!("pickup-rs did not answer, and the connection was given up");
+        _ = self.down(now);
+        self.away_since = Some(due - self.patience());
+        self.is_silent = true;
+        true
+    }
+
+    /// Returns, once for each absence, that pickup-rs has been away for longer than a lease.
+    pub(super) fn notices_absence(&mut self, now: Instant) -> bool {
+        let has_passed = self.away_at().is_some_and(|when| when <= now);
         self.is_away |= has_passed;
+        self.is_silent |= has_passed && self.state == State::Greeting;
         has_passed
+    }
+
+    /// Returns the cause of a long absence.
+    pub(super) fn cause(&self) -> Unfit {
+        if self.is_silent { Unfit::Silent } else { Unfit::Away }
+    }
+
+    fn patience(&self) -> Duration {
+        self.term.max(SILENCE_MIN)
+    }
+
+    /// Returns the time at which the ping has been without a reply for too long.
+    pub(super) fn silent_at(&self) -> Option<Instant> {
+        match self.ping {
+            Ping::Sent(at) if self.is_up() => Some(at + self.patience()),
+            Ping::Sent(_) | Ping::Due(_) | Ping::No => None,
+        }
+    }
+
+    /// Returns the time of the next ping.
+    pub(super) fn ping_due(&self) -> Option<Instant> {
+        match self.ping {
+            Ping::Due(at) => Some(at),
+            Ping::Sent(_) | Ping::No => None,
+        }
     }
 
     /// Returns, once for such answers, that pickup-rs has answered that it serves nothing.
@@ -183,8 +266,8 @@ impl Link {
     }
 
     /// Returns the time at which the absence is too long, if that was not noticed yet.
-    pub(super) fn away_at(&self, patience: Duration) -> Option<Instant> {
-        self.away_since.filter(|_| !self.is_away).map(|since| since + patience)
+    pub(super) fn away_at(&self) -> Option<Instant> {
+        self.away_since.filter(|_| !self.is_away).map(|since| since + self.term)
     }
 
     pub(super) fn retry_at(&self) -> Option<Instant> {

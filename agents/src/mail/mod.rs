@@ -30,6 +30,8 @@
 //!   others, and declares a capacity of 0. It keeps its lease. Committed mail stays with the node
 //!   until the grace has passed without an attendance of pickup-rs. A pickup-rs that can't attend,
 //!   and answers its Mail Agent, is vouched for: the node's Postfix lives.
+//! - *The node is unfit* ([`fitness`]): while Serving, the agent hands its lots back, and goes on
+//!   with what is committed. It declares a capacity of 0 and the cause.
 //! - *Redis can't be reached*: nothing is decided; files stay prepared. A commit whose answer is
 //!   missing is committed again.
 //! - *Drain*: the agent finishes work under way for some seconds, hands back the rest, and gives up
@@ -43,14 +45,17 @@
 //! the phase where the agent stops. For example, while pickup-rs is connected, a lease that begins
 //! leads through Uncompared to Asking. "Any" is every phase between Nameless and Ended.
 //!
-//! - Phases. *Ending*: the agent was asked to end, and finishes the phase first. *Fenced*: Redis
-//!   has refused this process's start. *Handed back*: Redis has confirmed the return of all lots.
+//! - Phases. *Unfit*: the node takes no mail, and has handed its lots back. *Ending*: the agent was
+//!   asked to end, and finishes the phase first. *Fenced*: Redis has refused this process's start.
+//!   *Handed back*: Redis has confirmed the return of all lots.
 //! - Inputs. *Redis fences*: it refuses a call, because a later agent has arrived. *Questions
 //!   fail*: Redis gave no answer, except about the lease. *pickup-rs stays away*: for the term of a
 //!   lease. *Gap*: a commit's number is higher than the next one, so another process has committed
 //!   for this node. *Doubt lasts*: ten seconds have passed since the end of a file that this
 //!   process doesn't know. *Time is over*: the limit of the phase or of the drain has passed.
-//!   *Redis is another server*: it has failed over, or was started again.
+//!   *Redis is another server*: it has failed over, or was started again. *Postfix is fit*,
+//!   *unfit*: pickup-rs says so by its probes, and the probation is over. *pickup-rs is silent*: a
+//!   ping has no reply for the term of a lease.
 //! - Actions. *Register*: ask for the lease. *Arrive*: take the node over, and read what is
 //!   committed. *List*: have pickup-rs list the queue. *Fetch*, *orders*, *look*: read the node's
 //!   lots, operators' orders, and parked mail with the live nodes. *Report*: commit and settle.
@@ -65,7 +70,7 @@
 //! | CutOff | pickup-rs comes | CutOff, pickup-rs back |  |
 //! | Outside | pickup-rs goes | Outside, no pickup-rs |  |
 //! | Outside, ending; Deciding, ending | pickup-rs goes | Leaving |  |
-//! | Asking; Listing; Deciding; Serving | pickup-rs goes | Uncompared |  |
+//! | Asking; Listing; Deciding; Serving; Serving, unfit | pickup-rs goes | Uncompared |  |
 //! | Asking, ending; Listing, ending | pickup-rs goes | Leaving | hand back |
 //! | CutOff, pickup-rs back | pickup-rs goes | CutOff |  |
 //! | Outside, no pickup-rs | pickup-rs stays away | Outside, pickup-rs away |  |
@@ -73,7 +78,7 @@
 //! | any | pickup-rs refuses | Ended | end |
 //! | Nameless | pickup-rs of another node comes | Outside | register |
 //! | any | pickup-rs of another node comes | Ended | end |
-//! | Outside; Asking; Serving | lease begins | Asking | arrive |
+//! | Outside; Asking; Serving; Serving, unfit | lease begins | Asking | arrive |
 //! | Outside, no pickup-rs; Listing; Deciding | lease begins | Uncompared |  |
 //! | Outside, pickup-rs away | lease begins | CutOff | register, hand back, vouch |
 //! | Outside, ending; Asking, ending | lease begins | Asking, ending | arrive |
@@ -83,7 +88,9 @@
 //! | Outside, fenced | lease begins | Ended | end |
 //! | CutOff, handed back | lease goes on | CutOff | hand back |
 //! | Serving | lease goes on | same | fetch, orders, look |
-//! | Asking; CutOff, pickup-rs back; Deciding; Serving | lease lapses | Outside | register |
+//! | Serving, unfit | lease goes on | same | hand back, orders, look |
+//! | Asking; CutOff, pickup-rs back; Deciding | lease lapses | Outside | register |
+//! | Serving; Serving, unfit | lease lapses | Outside | register |
 //! | Asking, ending; Deciding, ending | lease lapses | Outside, ending | register |
 //! | Uncompared; Listing | lease lapses | Outside, no pickup-rs | register |
 //! | CutOff; CutOff, handed back | lease lapses | Outside, pickup-rs away | register |
@@ -91,7 +98,7 @@
 //! | Leaving | lease lapses | same | register |
 //! | any but Leaving, handed back | lease is superseded | Ended | end |
 //! | Leaving, handed back | lease is left | Ended | end |
-//! | Asking; Asking, ending; Serving | Redis fences | Outside, fenced | register |
+//! | Asking; Asking, ending; Serving; Serving, unfit | Redis fences | Outside, fenced | register |
 //! | Deciding; Deciding, ending | Redis fences | Outside, fenced | register |
 //! | CutOff; CutOff, pickup-rs back | Redis fences | Outside, fenced | register |
 //! | Leaving; Leaving, handed back | Redis fences | Ended | end |
@@ -107,18 +114,20 @@
 //! | Deciding, ending | all is decided | Leaving | hand back |
 //! | Deciding | commit shows a gap | Asking | arrive |
 //! | Deciding, ending | commit shows a gap | Asking, ending | arrive |
-//! | Serving | commit shows a gap | Asking | report, arrive |
+//! | Serving; Serving, unfit | commit shows a gap | Asking | report, arrive |
 //! | Leaving | commit shows a gap | same | report |
 //! | Deciding | doubt lasts | Uncompared |  |
 //! | Deciding, ending | doubt lasts | Leaving |  |
-//! | Serving | doubt lasts | Asking | arrive |
+//! | Serving; Serving, unfit | doubt lasts | Asking | arrive |
 //! | CutOff | lots are handed back | CutOff, handed back |  |
 //! | CutOff, pickup-rs back | lots are handed back | Asking | arrive |
 //! | Leaving | lots are handed back | Leaving, handed back | leave |
 //! | CutOff, handed back | lot is assigned | CutOff | hand back |
 //! | Serving | lot is assigned | same | fetch |
+//! | Serving, unfit | lot is assigned | same | hand back |
 //! | CutOff, handed back | small lot is cut for this node | CutOff | hand back |
 //! | Serving | small lot is cut for this node | same | feed |
+//! | Serving, unfit | small lot is cut for this node | same | hand back |
 //! | Outside, ending; Deciding, ending | time is over | Leaving |  |
 //! | Asking | time is over | same | arrive |
 //! | Asking, ending; Listing, ending | time is over | Leaving | hand back |
@@ -129,16 +138,26 @@
 //! | Listing; Deciding | Redis is another server | Uncompared |  |
 //! | Listing, ending | Redis is another server | Leaving | hand back |
 //! | Deciding, ending | Redis is another server | Uncompared, ending |  |
-//! | Serving | Redis is another server | Asking | arrive |
+//! | Serving; Serving, unfit | Redis is another server | Asking | arrive |
 //! | Leaving, handed back | Redis is another server | Leaving | hand back |
 //! | Nameless | drain | Ended | end |
 //! | Outside | drain | Outside, ending |  |
 //! | Outside, no pickup-rs; Outside, pickup-rs away | drain | Leaving |  |
 //! | Asking | drain | Asking, ending |  |
-//! | Uncompared; Serving | drain | Leaving | hand back |
+//! | Uncompared; Serving; Serving, unfit | drain | Leaving | hand back |
 //! | CutOff; CutOff, pickup-rs back; CutOff, handed back | drain | Leaving | hand back |
 //! | Listing | drain | Listing, ending |  |
 //! | Deciding | drain | Deciding, ending |  |
+//! | Asking; Asking, ending; Listing; Listing, ending | Postfix is unfit | same | register |
+//! | Deciding; Deciding, ending; Leaving | Postfix is unfit | same | register |
+//! | Serving | Postfix is unfit | Serving, unfit | register, hand back |
+//! | Serving, unfit | Postfix is fit | Serving | register, fetch |
+//! | Outside | pickup-rs is silent | Outside, pickup-rs away |  |
+//! | Outside, ending; Deciding, ending | pickup-rs is silent | Leaving |  |
+//! | Asking; Listing; Serving; Serving, unfit | pickup-rs is silent | CutOff | hand back, vouch |
+//! | Deciding | pickup-rs is silent | CutOff | vouch |
+//! | Asking, ending; Listing, ending | pickup-rs is silent | Leaving | hand back |
+//! | CutOff, pickup-rs back | pickup-rs is silent | CutOff |  |
 
 mod calls;
 mod comparison;
@@ -147,6 +166,7 @@ mod credit;
 mod draining;
 mod errand;
 pub mod feeding;
+mod fitness;
 mod invariants;
 mod lanes;
 mod leasing;
@@ -179,6 +199,7 @@ use spool::{
 
 use self::credit::Credit;
 use self::feeding::{FeedKey, Feeding, OwnLot};
+use self::fitness::Fitness;
 use self::lanes::Lanes;
 use self::ledger::Ledger;
 use self::link::Link;
@@ -210,8 +231,8 @@ pub enum Question {
     Orders(FencingToken),
     /// Commits to decide about, and news of files to note.
     Report(FencingToken, Report),
-    /// The question for parked mail and live nodes.
-    Look,
+    /// The question for parked mail, live nodes, and whether this node is drained.
+    Look(NodeId),
     /// A request to assign these parked lots to this node, as far as no other node has them.
     Pull(FencingToken, Vec<LotNumber>),
 }
@@ -249,6 +270,8 @@ pub enum Answer {
         window: u32,
         /// Lanes in which messages are parked.
         lanes: Vec<Lane>,
+        /// Whether an operator lets this node take no mail.
+        is_drained: bool,
     },
     /// Answer to `Pull`.
     Pulled,
@@ -299,6 +322,7 @@ pub struct Mail {
     shares: Shares,
     lanes: Lanes,
     vanishing: Vanishing,
+    fitness: Fitness,
     credit: Credit,
     report: Ask,
     /// Time of the next comparison of disk and Redis, after a reply that doesn't fit.
@@ -309,8 +333,9 @@ pub struct Mail {
 impl Mail {
     /// Returns a new Mail Agent, which learns from pickup-rs which node it speaks for.
     pub fn new(config: Config, now: Instant) -> Self {
+        let term = config.term;
         Self {
-            link: Link::new(now),
+            link: Link::new(now, term),
             shares: Shares::new(config.window),
             config,
             membership: None,
@@ -321,6 +346,7 @@ impl Mail {
             orders: Orders::default(),
             lanes: Lanes::default(),
             vanishing: Vanishing::default(),
+            fitness: Fitness::new(term),
             credit: Credit::new(),
             report: Ask::default(),
             compare_at: None,
@@ -339,12 +365,16 @@ impl Mail {
 
     fn look_at_the_clock(&mut self, now: Instant) {
         self.lanes.look_at_the_clock(now);
-        if self.link.notices_absence(now, self.config.term) {
+        if self.link.notices_silence(now) {
+            self.pickup_went(now);
+        }
+        if self.link.notices_absence(now) {
             self.pickup_stays_away();
         }
         self.look_for_stuck_recovery(now);
         self.orders.look_at_the_clock(now);
         self.vanishing.look_at_the_clock(now);
+        self.fitness_changes(|fitness| fitness.look_at_the_clock(now));
         self.look_for_decisions(now);
         self.look_for_end(now);
     }
@@ -371,8 +401,12 @@ impl Mail {
     /// late or false notice costs a file that Redis refuses to commit. Under direct hand-off such a
     /// file would be sent, so Redis is asked first.
     fn assigned(&mut self, lot: &SmallLot) {
-        let is_up_to_date =
-            matches!(&self.phase, Phase::Serving(Serving { fetch, .. }) if fetch.is_done());
+        let is_up_to_date = match &self.phase {
+            Phase::Serving(Serving { fetch, hand_back, .. }) => {
+                self.fitness.is_fit() && fetch.is_done() && hand_back.is_done()
+            }
+            _ => false,
+        };
         if is_up_to_date && self.link.is_two_phase() && self.feeding.assigned(lot) {
             self.credit.fetched(self.feeding.is_idle());
         } else {
@@ -497,11 +531,14 @@ impl Machine for Mail {
             refused,
             redis,
             self.phase.deadline(),
-            self.link.away_at(self.config.term),
+            self.link.away_at(),
+            self.link.silent_at(),
+            self.link.ping_due(),
             self.link.retry_at(),
             self.compare_due(),
             self.orders.due(),
             self.vanishing.due(),
+            self.fitness.due(),
         ])
     }
 }

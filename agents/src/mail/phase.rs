@@ -83,12 +83,15 @@ pub(super) struct Serving {
     /// The question for parked mail and live nodes.
     pub(super) look: Errand,
     pub(super) pull: Ask,
+    /// The return of all lots while the node takes no mail.
+    pub(super) hand_back: Errand,
 }
 
 impl Serving {
     /// Begins with questions for all lots and lanes.
     pub(super) fn begin() -> Self {
-        Self { fetch: Errand::due(), look: Errand::due(), pull: Ask::default() }
+        let (pull, hand_back) = (Ask::default(), Errand::default());
+        Self { fetch: Errand::due(), look: Errand::due(), pull, hand_back }
     }
 
     /// Asks for lots and lanes anew.
@@ -104,7 +107,21 @@ impl Serving {
             // Redis may have assigned some of the lots.
             self.look_at_all();
         }
-        has_pull_failed || self.fetch.failed(ticket) || self.look.failed(ticket)
+        let has_failed = self.fetch.failed(ticket) || self.look.failed(ticket);
+        has_pull_failed || has_failed || self.hand_back.failed(ticket)
+    }
+
+    /// Lets the answer to the open question for lots count as late.
+    pub(super) fn forget_fetch(&mut self) {
+        self.fetch = Errand::default();
+    }
+
+    /// Has lots handed back in place of fetching them, since the node takes no mail.
+    pub(super) fn hand_back_what_comes(&mut self) {
+        if self.fetch.is_due() {
+            self.fetch = Errand::default();
+            self.hand_back.want();
+        }
     }
 }
 
@@ -170,6 +187,17 @@ impl Phase {
             Self::Deciding { .. } | Self::Serving(_) => true,
             // An agent that was asked to end doesn't wait for pickup-rs to come back.
             _ => self.leave_by().is_some(),
+        }
+    }
+
+    /// Returns the errand of handing lots back, in phases that have one.
+    pub(super) fn hand_back(&mut self) -> Option<&mut Errand> {
+        match self {
+            Self::CutOff { hand_back, .. } | Self::Leaving { hand_back, .. } => Some(hand_back),
+            Self::Serving(Serving { hand_back, .. }) => Some(hand_back),
+            Self::Nameless | Self::Outside { .. } | Self::Uncompared { .. } => None,
+            Self::Asking { .. } | Self::Listing { .. } | Self::Deciding { .. } => None,
+            Self::Ended(_) => None,
         }
     }
 

@@ -38,9 +38,10 @@ impl Mail {
             Phase::Serving(_) => {
                 let report = self.report_question(now, &token);
                 report
+                    .or_else(|| self.hand_back_question(&token))
                     .or_else(|| self.fetch_question(&token))
                     .or_else(|| self.orders_question(&token))
-                    .or_else(|| self.look_question())
+                    .or_else(|| self.look_question(&token))
                     .or_else(|| self.pull_question(token))
             }
         }
@@ -89,9 +90,11 @@ impl Mail {
     /// Returns the question that hands lots back. Reports come first, so that no committed message
     /// is handed back.
     fn hand_back_question(&mut self, token: &FencingToken) -> Asked {
-        let (Phase::CutOff { hand_back, .. } | Phase::Leaving { hand_back, .. }) = &mut self.phase
-        else {
-            debug_assert!(false, "lots are handed back in two phases only");
+        if let (Phase::Serving(serving), false) = (&mut self.phase, self.fitness.is_fit()) {
+            serving.hand_back_what_comes();
+        }
+        let Some(hand_back) = self.phase.hand_back() else {
+            debug_assert!(false, "lots are handed back in three phases only");
             return None;
         };
         if !hand_back.is_due() || self.report.is_open() {
@@ -113,11 +116,11 @@ impl Mail {
     }
 
     fn fetch_question(&mut self, token: &FencingToken) -> Asked {
-        let Phase::Serving(Serving { fetch, .. }) = &mut self.phase else {
+        let Phase::Serving(Serving { fetch, hand_back, .. }) = &mut self.phase else {
             debug_assert!(false, "a node fetches lots while it serves");
             return None;
         };
-        if !fetch.is_due() {
+        if !fetch.is_due() || !hand_back.is_done() {
             return None;
         }
         self.feeding.asked();
@@ -125,7 +128,7 @@ impl Mail {
         Some((Question::Fetch(token.clone()), membership.ask(fetch.put())))
     }
 
-    fn look_question(&mut self) -> Asked {
+    fn look_question(&mut self, token: &FencingToken) -> Asked {
         let Phase::Serving(Serving { look, pull, .. }) = &mut self.phase else {
             debug_assert!(false, "a node looks at lanes while it serves");
             return None;
@@ -134,17 +137,18 @@ impl Mail {
             return None;
         }
         let (_, membership) = self.membership.as_mut()?;
-        Some((Question::Look, membership.ask(look.put())))
+        Some((Question::Look(token.node.clone()), membership.ask(look.put())))
     }
 
     /// Returns the question that pulls parked lots. The messages of the last pull must be in flight
     /// before the next one.
     fn pull_question(&mut self, token: FencingToken) -> Asked {
-        let Phase::Serving(Serving { fetch, look, pull }) = &mut self.phase else {
+        let Phase::Serving(Serving { fetch, look, pull, hand_back }) = &mut self.phase else {
             debug_assert!(false, "a node pulls lots while it serves");
             return None;
         };
-        if !fetch.is_done() || !look.is_done() || pull.is_open() {
+        let is_asking = !fetch.is_done() || !look.is_done() || pull.is_open();
+        if is_asking || !hand_back.is_done() || !self.fitness.is_fit() {
             return None;
         }
         self.lanes.retain(|lot| self.feeding.is_open(lot));
@@ -189,9 +193,10 @@ impl Mail {
             (Answer::Vouched, Phase::CutOff { vouch, .. }) => _ = vouch.close(ticket),
             (answer, Phase::Serving(serving)) => match answer {
                 Answer::Fetched(own) if serving.fetch.close(ticket) => self.fetched(&own),
-                Answer::Looked { window, lanes } if serving.look.close(ticket) => {
+                Answer::Looked { window, lanes, is_drained } if serving.look.close(ticket) => {
                     self.shares.resize(window.min(self.config.window));
                     self.lanes.learn(lanes);
+                    self.fitness_changes(|fitness| fitness.drain(is_drained));
                 }
                 // The next fetch shows which of the lots Redis gave to this node.
                 Answer::Pulled if serving.pull.close(ticket) => serving.look_at_all(),
@@ -202,8 +207,7 @@ impl Mail {
     }
 
     fn handed_back(&mut self, ticket: Ticket) {
-        let (Phase::CutOff { hand_back, .. } | Phase::Leaving { hand_back, .. }) = &mut self.phase
-        else {
+        let Some(hand_back) = self.phase.hand_back() else {
             return tracing::trace!(phase = self.phase.name(), "hand-back answered too late");
         };
         if !hand_back.close(ticket) {

@@ -3,14 +3,14 @@
 //! The tests reach each phase by real inputs, and try each input in each phase. A pair that has a
 //! row must lead to the phase and the actions of that row. Every other pair must change no phase
 //! and cause no action. Renewals of the lease and attempts to connect don't count, since they
-//! happen in every phase.
+//! happen in every phase. One file, because phases, inputs and rows are read together.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use handoff::protocol::{Handoff, Place, Proof, QueuedFile, Reply, Request, Served};
 use postfix_wire::QueueId;
-use spool::{CommitNumber, Epoch, Generation, LotNumber, MessageId, Start};
+use spool::{CommitNumber, Epoch, Generation, LotNumber, MessageId, Start, Unfit};
 
 use super::phase::Phase;
 use super::report::{Committed, Report};
@@ -82,6 +82,11 @@ impl Rig {
 
     fn pass(&mut self, until: Option<Instant>) {
         self.now = until.map_or(self.now, |until| until.max(self.now));
+        // pickup-rs answers pings all the time.
+        if self.mail.link.is_up() {
+            let unfit = self.mail.fitness.why();
+            self.mail.handle(self.now, Input::Link(LinkEvent::Reply(pong_of(unfit))));
+        }
         self.act();
     }
 
@@ -152,6 +157,7 @@ impl Rig {
             Phase::CutOff { .. } if is_up => ", pickup-rs back",
             Phase::CutOff { hand_back, .. } if hand_back.is_done() => ", handed back",
             Phase::Leaving { hand_back, .. } if hand_back.is_done() => ", handed back",
+            Phase::Serving(_) if !self.mail.fitness.is_fit() => ", unfit",
             phase if phase.leave_by().is_some() => ", ending",
             _ => "",
         };
@@ -165,8 +171,20 @@ fn queue_id(n: u64) -> QueueId {
 
 fn pong(node: &str, handoff: Handoff) -> Reply {
     let node = node.to_owned();
-    let (spool, trouble, waits, pause, served) = (None, None, None, None, Served::Here);
-    Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, pause, served }
+    let (spool, trouble, waits, pause, unfit) = (None, None, None, None, None);
+    let (cleanups, served) = (1, Served::Here);
+    Reply::Pong { node, handoff, cleanups, spool, trouble, waits, pause, unfit, served }
+}
+
+fn pong_of(cause: Option<Unfit>) -> Reply {
+    let mut pong = pong(NODE, Handoff::Hold);
+    let Reply::Pong { unfit, .. } = &mut pong else { unreachable!("a pong") };
+    *unfit = cause;
+    pong
+}
+
+fn looked(is_drained: bool) -> Answer {
+    Answer::Looked { window: 8, lanes: Vec::new(), is_drained }
 }
 
 fn question_name(question: &Question) -> Option<&'static str> {
@@ -180,7 +198,7 @@ fn question_name(question: &Question) -> Option<&'static str> {
         Question::Fetch(_) => Some("fetch"),
         Question::Orders(_) => Some("orders"),
         Question::Report(..) => Some("report"),
-        Question::Look => Some("look"),
+        Question::Look(_) => Some("look"),
         Question::Pull(..) => Some("pull"),
     }
 }
@@ -199,7 +217,7 @@ fn request_name(request: &Request) -> Option<&'static str> {
 type Step = fn(&mut Rig);
 
 /// Step to each phase, from an earlier phase of this list.
-const PHASES: [(&str, &str, Step); 20] = [
+const PHASES: [(&str, &str, Step); 21] = [
     ("Nameless", "", |_| ()),
     ("Outside", "Nameless", |rig| rig.come(NODE)),
     ("Outside, no pickup-rs", "Outside", |rig| rig.link(LinkEvent::Disconnected)),
@@ -225,7 +243,15 @@ const PHASES: [(&str, &str, Step); 20] = [
     ("Serving", "Listing", |rig| {
         list(rig);
         rig.answer("fetch", Answer::Fetched(Vec::new()));
-        rig.answer("look", Answer::Looked { window: 8, lanes: Vec::new() });
+        rig.answer("look", looked(false));
+        rig.answer("orders", Answer::Orders(BTreeMap::new()));
+    }),
+    ("Serving, unfit", "Serving", |rig| {
+        rig.reply(pong_of(Some(Unfit::Room)));
+        rig.lease(LeaseAnswer::Taken(Start(rig.starts)));
+        rig.answer("hand back", Answer::HandedBack);
+        rig.answer("hand back", Answer::HandedBack);
+        rig.answer("look", looked(false));
         rig.answer("orders", Answer::Orders(BTreeMap::new()));
     }),
     ("Outside, fenced", "Deciding", fence),
@@ -234,7 +260,7 @@ const PHASES: [(&str, &str, Step); 20] = [
     ("Ended", "Leaving, handed back", leave),
 ];
 
-const INPUTS: [(&str, Step); 25] = [
+const INPUTS: [(&str, Step); 28] = [
     ("pickup-rs comes", |rig| rig.come(NODE)),
     ("pickup-rs goes", |rig| rig.link(LinkEvent::Disconnected)),
     ("pickup-rs stays away", stay_away),
@@ -298,6 +324,21 @@ const INPUTS: [(&str, Step); 25] = [
     }),
     ("Redis is another server", |rig| rig.input(Input::OtherServer)),
     ("drain", |rig| rig.input(Input::Drain)),
+    ("Postfix is unfit", |rig| rig.reply(pong_of(Some(Unfit::Room)))),
+    ("Postfix is fit", |rig| {
+        rig.reply(pong_of(None));
+        let due = rig.mail.fitness.due();
+        rig.now = due.map_or(rig.now, |due| due.max(rig.now));
+        rig.reply(pong_of(None));
+    }),
+    ("pickup-rs is silent", |rig| {
+        let ping = rig.mail.link.ping_due();
+        rig.now = ping.map_or(rig.now, |due| due.max(rig.now));
+        rig.act();
+        let silent = rig.mail.link.silent_at();
+        rig.now = silent.map_or(rig.now, |due| due.max(rig.now));
+        rig.act();
+    }),
 ];
 
 fn leave(rig: &mut Rig) {
@@ -316,7 +357,7 @@ fn fence(rig: &mut Rig) {
 }
 
 fn stay_away(rig: &mut Rig) {
-    let until = rig.mail.link.away_at(rig.mail.config.term);
+    let until = rig.mail.link.away_at();
     rig.pass(until);
 }
 

@@ -174,6 +174,11 @@ impl Platform {
         (0..count).for_each(|_| self.submit_of(0));
     }
 
+    /// Returns the number of messages submitted so far.
+    pub(crate) fn submitted(&self) -> usize {
+        self.submitted.len()
+    }
+
     /// Submits a message of `bytes` bytes or a few more.
     pub(crate) fn submit_of(&mut self, bytes: usize) {
         let id = format!("m{}", self.submitted.len());

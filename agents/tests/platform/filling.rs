@@ -66,7 +66,7 @@ fn submissions_take_the_maildrop_while_the_embedded_redis_is_full() {
 }
 
 /// Fills the disk with a file.
-fn fill(ballast: &Path) {
+pub(crate) fn fill(ballast: &Path) {
     let mut file = File::create(ballast).unwrap();
     while file.write_all(&[0; 1024]).is_ok() {}
 }

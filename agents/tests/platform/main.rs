@@ -24,6 +24,7 @@ mod redis;
 mod releasing;
 mod resting;
 mod settling;
+mod sick;
 mod silence;
 mod sizes;
 mod trace;
@@ -189,7 +190,8 @@ fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
     platform.submit(5);
     // An Info Agent with an older view may still assign a lot, which the node hands back.
     let waits = |status: &serde_json::Value| {
-        status["waiting"].to_string().contains("pickup-rs")
+        status["waiting"].to_string().contains("suspect")
+            && status["nodes"][0]["cause"] == "away"
             && (&status["backlog"], &status["lots"]["assigned_total"]) == (&5.into(), &0.into())
     };
     platform.until_status("mail waits", waits);

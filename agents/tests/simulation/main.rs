@@ -13,6 +13,7 @@ mod figures;
 mod machines;
 mod postfix;
 mod redis;
+mod sickness;
 mod world;
 
 use std::collections::BTreeSet;
@@ -72,6 +73,9 @@ fn something_happens(world: &mut World, crew: &mut Crew) {
     }
     let victim = crew.any(world);
     let place = world.random.between(0, world.postfixes.len() as u64) as usize;
+    if world.has_sickness {
+        world.sicken(place);
+    }
     match world.random.between(0, 10) {
         0..=2 => world.kill(victim),
         3 => world.drain(victim),
@@ -193,6 +197,7 @@ fn chaos(seed: u64, world: &mut World) {
     }
     world.redis_is_up = true;
     world.postfixes.iter_mut().for_each(|it| it.is_up = true);
+    (0..world.postfixes.len()).for_each(|place| world.heal(place));
     let settled = world.now_ms() + 20_000;
     world.run_until(settled, |world| !world.somebody_is_ending());
     crew.revive(world);

@@ -7,7 +7,7 @@ use handoff::protocol::{
     Handoff, NewName, Ordered, Place, Proof, QueuedFile, Reply, Request, Served,
 };
 use postfix_wire::QueueId;
-use spool::{Act, CommitNumber, Domain, MessageId, NodeId};
+use spool::{Act, CommitNumber, Domain, MessageId, NodeId, Unfit};
 
 /// Domains that a message may go to.
 pub(crate) const DESTINATIONS: u64 = 4;
@@ -57,6 +57,16 @@ pub(crate) struct Postfix {
     pub connection: u64,
     pub is_connected: bool,
     fed: VecDeque<(FeedKey, Vec<Domain>)>,
+    /// Whether all of the node but its Mail Agent is stopped, as by SIGSTOP, and the requests that
+    /// wait meanwhile.
+    is_frozen: bool,
+    waiting: Vec<Request>,
+    /// Whether cleanup can write no file.
+    pub is_full: bool,
+    /// Whether the queue manager is stopped.
+    pub is_manager_frozen: bool,
+    /// Cause that the Mail Agent was last told.
+    told: Option<Unfit>,
     /// Destination that accepts no mail.
     pub stuck: Option<Domain>,
     /// Messages in cleanup processes, which outlive pickup-rs.
@@ -100,6 +110,11 @@ impl Postfix {
             connection: 0,
             is_connected: false,
             fed: VecDeque::new(),
+            is_frozen: false,
+            waiting: Vec::new(),
+            is_full: false,
+            is_manager_frozen: false,
+            told: None,
             stuck: None,
             in_cleanup: Vec::new(),
             cleanups,
@@ -136,6 +151,7 @@ impl Postfix {
     pub(crate) fn disconnect(&mut self) {
         self.is_connected = false;
         self.fed.clear();
+        self.waiting.clear();
         self.replies.clear();
     }
 
@@ -143,6 +159,34 @@ impl Postfix {
         self.is_up = false;
         self.disconnect();
         self.files.values_mut().for_each(|file| file.watched = false);
+    }
+
+    pub(crate) fn freeze(&mut self) {
+        self.is_frozen = true;
+    }
+
+    /// Lets the node go on. All that waited happens now.
+    pub(crate) fn thaw(&mut self) {
+        self.is_frozen = false;
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().for_each(|request| self.request(request));
+    }
+
+    /// Returns the cause that probes find.
+    fn unfit(&self) -> Option<Unfit> {
+        let has_mail = self.files.values().any(|file| file.place == Place::Queued);
+        match () {
+            () if self.is_full => Some(Unfit::Room),
+            () if self.is_manager_frozen && has_mail => Some(Unfit::Manager),
+            () => None,
+        }
+    }
+
+    /// Tells the Mail Agent of another cause.
+    fn tell_cause(&mut self) {
+        if self.is_connected && self.unfit() != self.told {
+            self.request(Request::Ping);
+        }
     }
 
     /// Keeps a copy of the disk.
@@ -160,17 +204,11 @@ impl Postfix {
     }
 
     pub(crate) fn request(&mut self, request: Request) {
+        if self.is_frozen {
+            return self.waiting.push(request);
+        }
         match request {
-            Request::Ping => self.say(Reply::Pong {
-                node: self.node.to_string(),
-                handoff: self.handoff,
-                cleanups: self.cleanups,
-                spool: None,
-                trouble: None,
-                waits: None,
-                pause: None,
-                served: Served::Here,
-            }),
+            Request::Ping => self.pong(),
             Request::Feed { lot, epoch, ids, full } => {
                 self.fed
                     .extend(ids.into_iter().map(|id| (FeedKey { lot, epoch, id }, full.clone())));
@@ -191,6 +229,21 @@ impl Postfix {
             Request::Inventory => self.inventory(),
             Request::NewNode { .. } => unreachable!("only operators ask for that"),
         }
+    }
+
+    fn pong(&mut self) {
+        self.told = self.unfit();
+        self.say(Reply::Pong {
+            node: self.node.to_string(),
+            handoff: self.handoff,
+            cleanups: self.cleanups,
+            spool: None,
+            trouble: None,
+            waits: None,
+            pause: None,
+            unfit: self.told,
+            served: Served::Here,
+        });
     }
 
     fn release(&mut self, queue_ids: Vec<QueueId>) {
@@ -311,9 +364,10 @@ impl Postfix {
 
     /// Takes one step: pickup-rs feeds a message to cleanup, or a cleanup process ends one.
     pub(crate) fn step(&mut self, choice: u64, can_read: bool) {
-        if self.is_lost {
+        if self.is_lost || self.is_frozen {
             return;
         }
+        self.tell_cause();
         if self.is_up && can_read && self.in_cleanup.len() < self.cleanups {
             if let Some((key, full)) = self.fed.pop_front() {
                 return self.take_up(key, &full);
@@ -338,6 +392,7 @@ impl Postfix {
     fn finish(&mut self, key: FeedKey, choice: u64) {
         let FeedKey { lot, epoch, id } = key;
         let again = self.may_refuse && choice % 16 == 0;
+        let again = again || self.is_full;
         if self.damaged.contains(&id) || again {
             let reason = if again { "disk full" } else { "checksum" }.to_owned();
             return self.say(Reply::Refused { id, lot, epoch, reason, retry: again });
@@ -363,7 +418,7 @@ impl Postfix {
 
     /// Has the queue manager deliver or defer one of its files.
     pub(crate) fn manage(&mut self, choice: u64) {
-        if self.is_lost {
+        if self.is_lost || self.is_frozen || self.is_manager_frozen {
             return;
         }
         let queued: Vec<QueueId> = self

@@ -147,11 +147,11 @@ impl Redis {
     pub(crate) fn lease(&mut self, question: LeaseQuestion) -> LeaseAnswer {
         let lease = Duration::from_millis(self.lease_ms);
         match question {
-            LeaseQuestion::Take { member, capacity } => {
+            LeaseQuestion::Take { member, capacity, unfit } => {
                 let Member { agent, kind, generation, name } = member;
                 let address = Some(([127, 0, 0, 1], 1).into());
                 let registration =
-                    Registration { agent, kind, generation, lease, name, capacity, address };
+                    Registration { agent, kind, generation, lease, name, capacity, address, unfit };
                 self.spool.register(&registration).into()
             }
             LeaseQuestion::Renew(Member { agent, generation, .. }) => {
@@ -172,6 +172,11 @@ impl Redis {
 
     pub(crate) fn see(&self) -> View {
         View::of(&self.spool.directory(), &self.spool.overview(), WINDOW_SHARED)
+    }
+
+    /// Whether an operator lets the node take no mail.
+    pub(crate) fn is_drained(&self, node: &NodeId) -> bool {
+        self.spool.directory().drained.contains_key(node)
     }
 
     /// Returns the most messages that a node may have in flight, if that is less than its window.

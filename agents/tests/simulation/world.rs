@@ -89,6 +89,10 @@ pub(crate) struct World {
     pub moved: usize,
     /// Number of leases that Schedulers ended because the agent didn't answer.
     pub suspected: usize,
+    /// Whether nodes fall sick, and operators drain them.
+    pub has_sickness: bool,
+    /// Number of questions that reached Redis.
+    pub questions: usize,
     /// Number of times an agent or a pickup was killed, ended or displaced, or Redis cut off.
     pub troubles: usize,
     pub trace: Vec<String>,
@@ -126,6 +130,8 @@ impl World {
             has_operators: false,
             moved: 0,
             suspected: 0,
+            has_sickness: false,
+            questions: 0,
             troubles: 0,
             trace: Vec::new(),
             is_loud: std::env::var_os("OPTIMUS_TRACE").is_some(),
@@ -199,6 +205,30 @@ impl World {
             self.redis.operate(act, id);
             self.publish();
         }
+    }
+
+    /// Has a node fall sick or recover, or an operator drain it or take that back.
+    pub(crate) fn sicken(&mut self, place: usize) {
+        let what = self.random.between(0, 6);
+        self.note(&format!("sickness {what} at {place}"));
+        let postfix = &mut self.postfixes[place];
+        match what {
+            0 => postfix.freeze(),
+            1 => postfix.is_full = true,
+            2 => postfix.is_manager_frozen = true,
+            3 => _ = self.redis.spool.drain(&postfix.node),
+            4 => _ = self.redis.spool.undrain(&postfix.node),
+            _ => self.heal(place),
+        }
+    }
+
+    /// Ends all sickness of a node.
+    pub(crate) fn heal(&mut self, place: usize) {
+        let postfix = &mut self.postfixes[place];
+        (postfix.is_full, postfix.is_manager_frozen) = (false, false);
+        postfix.thaw();
+        self.redis.spool.undrain(&postfix.node);
+        self.carry_replies(place);
     }
 
     /// Has an operator release all mail that is on hold.

@@ -28,7 +28,7 @@
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
-use spool::{Act, CommitNumber, Domain, Epoch, LotNumber, MessageId, SpoolId};
+use spool::{Act, CommitNumber, Domain, Epoch, LotNumber, MessageId, SpoolId, Unfit};
 
 /// Length in bytes of the longest request that pickup-rs reads: some thirty thousand ids. A longer
 /// line is answered with `error`.
@@ -175,6 +175,10 @@ pub enum Reply {
         /// Pause of feeding, if there is one.
         #[serde(default)]
         pause: Option<Pause>,
+        /// Cause for which this node should get no mail, by probes of its Postfix. A pong also
+        /// comes without a ping, when this changes.
+        #[serde(default)]
+        unfit: Option<Unfit>,
         /// Whether Redis says that this queue directory serves the node.
         #[serde(default)]
         served: Served,

@@ -28,12 +28,15 @@ pub const WAKE_UP: u8 = b'W';
 /// `trigger_timeout`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends a request. A failure is logged.
-pub async fn wake(socket: &Path, request: u8) {
+/// Sends a request. Returns whether the service has read the request, or may have, through a FIFO.
+/// A failure is logged.
+pub async fn wake(socket: &Path, request: u8) -> bool {
     let outcome = timeout(PATIENCE, send(socket, request)).await;
-    if let Err(error) = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+    let outcome = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    if let Err(error) = &outcome {
         warn!("{}: not woken: {error}; mail waits for the service's next run", socket.display());
     }
+    outcome.is_ok()
 }
 
 async fn send(path: &Path, request: u8) -> io::Result<()> {
@@ -84,7 +87,7 @@ mod tests {
         assert_eq!(&request, b"I\0");
         assert!(!waking.is_finished());
         drop(stream);
-        waking.await.unwrap();
+        assert!(waking.await.unwrap());
     }
 
     #[tokio::test]
@@ -93,7 +96,7 @@ mod tests {
         let path = directory.path().join("pickup");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let mut reader = pipe::OpenOptions::new().open_receiver(&path).unwrap();
-        wake(&path, WAKE_UP).await;
+        assert!(wake(&path, WAKE_UP).await);
         assert_eq!(reader.read_u8().await.unwrap(), b'W');
     }
 
@@ -115,6 +118,6 @@ mod tests {
 
     #[tokio::test]
     async fn waking_a_missing_service_only_warns() {
-        wake(Path::new("/nonexistent/qmgr"), SCAN_INCOMING).await;
+        assert!(!wake(Path::new("/nonexistent/qmgr"), SCAN_INCOMING).await);
     }
 }

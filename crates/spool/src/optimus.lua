@@ -1368,7 +1368,10 @@ end
    agent:<agent>  hash    kind info|scheduler|mail, generation, start, name, capacity (messages at
                           once; Mail Agents), address at which the agent answers rpc ('' if
                           nowhere), taken, the number of times that this agent took a lease that
-                          it did not hold, and scheduler, which looks after the Mail Agent
+                          it did not hold, and scheduler, which looks after the Mail Agent. While
+                          a Mail Agent's node takes no mail: unfit, the cause in one word, and
+                          unfit_since (ms)
+   drained        hash    node -> time (ms) since which an operator lets the node take no mail
    leases         zset    agent -> end of its lease (ms); until then the agent is alive
    gone           zset    agent -> end of its lease (ms), for Mail Agents, whose nodes may have
                           mail. A Scheduler gives none up before it has watched for the grace:
@@ -1405,11 +1408,19 @@ local function next_start(p, now)
   return start
 end
 
--- register(now, agent, kind, generation, ttl ms, name, capacity, address) -> {new | replaced |
---    already | superseded, start}
+-- Notes why a Mail Agent's node takes no mail, and since when for this reason.
+local function note_unfit(p, now, agent, unfit)
+  local key = agent_key(p, agent)
+  if unfit == (call('HGET', key, 'unfit') or '') then return end
+  if unfit == '' then return call('HDEL', key, 'unfit', 'unfit_since') end
+  call('HSET', key, 'unfit', unfit, 'unfit_since', now)
+end
+
+-- register(now, agent, kind, generation, ttl ms, name, capacity, address, unfit or '') -> {new |
+--    replaced | already | superseded, start}
 local function register(keys, args)
   local p, now = keys[1], time_ms(args[1])
-  local agent, kind, generation, ttl, name, capacity, address = unpack(args, 2)
+  local agent, kind, generation, ttl, name, capacity, address, unfit = unpack(args, 2)
   local at = call('HMGET', agent_key(p, agent), 'generation', 'start')
   local outcome, start, held = 'already', at[2], alive(p, agent, now)
   if at[1] ~= generation then
@@ -1419,6 +1430,7 @@ local function register(keys, args)
   call('HSET', agent_key(p, agent),
     'kind', kind, 'generation', generation, 'start', start, 'name', name,
     'capacity', capacity, 'address', address or '')
+  note_unfit(p, now, agent, unfit or '')
   if not held or outcome ~= 'already' then call('HINCRBY', agent_key(p, agent), 'taken', 1) end
   call('ZADD', p .. 'leases', now + ttl, agent)
   call('ZREM', p .. 'gone', agent)
@@ -1504,27 +1516,44 @@ local function reap(keys, args)
   return agents
 end
 
+-- drain(now, node, 1|0) -> done | already: lets a node take no mail, or take mail again. The node's
+-- Mail Agent hands its lots back.
+local function drain(keys, args)
+  local p, now, node, is_on = keys[1], time_ms(args[1]), args[2], args[3] == '1'
+  local was_on = call('HEXISTS', p .. 'drained', node) == 1
+  if is_on == was_on then return 'already' end
+  if is_on then
+    call('HSET', p .. 'drained', node, now)
+  else
+    call('HDEL', p .. 'drained', node)
+  end
+  return 'done'
+end
+
 local function describe_agents(p, index)
   local found = {}
   local list = call('ZRANGE', p .. index, 0, AGENTS_PER_CALL - 1, 'WITHSCORES')
   for i = 1, #list, 2 do
     local key = agent_key(p, list[i])
-    local at = call('HMGET', key,
-      'kind', 'generation', 'start', 'name', 'capacity', 'address', 'taken', 'scheduler')
-    -- Earlier versions wrote neither.
-    at[6], at[7] = at[6] or '', at[7] or 0
-    if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 8) } end
+    local at = call('HMGET', key, 'kind', 'generation', 'start', 'name', 'capacity', 'address',
+      'taken', 'scheduler', 'unfit', 'unfit_since')
+    -- Earlier versions wrote none of these.
+    at[6], at[7], at[9], at[10] = at[6] or '', at[7] or 0, at[9] or '', at[10] or 0
+    if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 10) } end
   end
   return found
 end
 
--- directory(now) -> {now, watching, leases, gone}, each of the last two {agent, end of lease, kind,
---    generation, start, name, capacity, address, taken, scheduler or nil}...
+-- directory(now) -> {now, watching since (ms), leases, gone, drained}: leases and gone of {agent,
+--    end of lease, kind, generation, start, name, capacity, address, taken, scheduler or nil, unfit
+--    or '', since (ms) or 0}..., drained of {node, since (ms)}...
 -- `leases` includes ended ones that are not yet reaped; compare with now.
 local function directory(keys, args)
-  local p = keys[1]
+  local p, drained = keys[1], {}
+  local list = call('HGETALL', p .. 'drained')
+  for i = 1, #list, 2 do drained[#drained + 1] = { list[i], list[i + 1] } end
   return { time_ms(args[1]), tonumber(call('GET', p .. 'watching') or 0),
-    describe_agents(p, 'leases'), describe_agents(p, 'gone') }
+    describe_agents(p, 'leases'), describe_agents(p, 'gone'), drained }
 end
 
 -- The spool's identity ----------------------------------------------------------------------------
@@ -1603,6 +1632,7 @@ changes('leave', leave)
 changes('suspect', suspect)
 changes('supervise', supervise)
 changes('reap', reap)
+changes('drain', drain)
 reads('fetch', fetch)
 reads('overview', overview)
 reads('standing', standing)

@@ -30,7 +30,7 @@ enum Guard {
 use Guard::{ByGeneration, ByNonce, ByStart, Others, Reads};
 
 /// All functions of `optimus.lua`. A new function needs a line here.
-const FUNCTIONS: [(&str, Guard); 38] = [
+const FUNCTIONS: [(&str, Guard); 39] = [
     ("absent", ByStart),
     ("arrive", ByStart),
     ("assign", Others),
@@ -41,6 +41,7 @@ const FUNCTIONS: [(&str, Guard); 38] = [
     ("defer", ByStart),
     ("directory", Reads),
     ("disown", Others),
+    ("drain", Others),
     ("drop", Others),
     ("fetch", ByStart),
     ("identify", Others),
@@ -160,6 +161,7 @@ fn registration(node: &NodeId, n: u128) -> Registration {
         name: "host".to_owned(),
         capacity: 1,
         address: None,
+        unfit: None,
     }
 }
 

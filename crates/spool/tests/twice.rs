@@ -470,6 +470,7 @@ async fn a_node_is_not_away_while_nobody_watches() {
             name: name.to_owned(),
             capacity: 1,
             address: None,
+            unfit: None,
         };
         at(100).register(&registration).await.unwrap();
     };
@@ -489,6 +490,38 @@ async fn a_node_is_not_away_while_nobody_watches() {
 }
 
 #[tokio::test]
+async fn a_node_is_drained_and_unfit_since_the_first_of_equal_calls() {
+    let redis = Redis::start().unwrap();
+    let (at, n) = (|now_ms| spool(&redis).at(now_ms), node("n"));
+    let register = async |ms, unfit| {
+        let registration = Registration {
+            agent: n.clone().into(),
+            kind: AgentKind::Mail,
+            generation: Generation::from_parts(1, 1),
+            lease: Duration::from_secs(10),
+            name: String::new(),
+            capacity: 1,
+            unfit,
+            address: None,
+        };
+        at(ms).register(&registration).await.unwrap();
+        at(ms).directory().await.unwrap().leases[0].unfit
+    };
+    assert_eq!(register(1_000, None).await, None);
+    assert_eq!(register(1_001, Some(Unfit::Room)).await, Some((Unfit::Room, 1_001)));
+    assert_eq!(register(1_002, Some(Unfit::Room)).await, Some((Unfit::Room, 1_001)));
+    assert_eq!(register(1_003, Some(Unfit::Cleanup)).await, Some((Unfit::Cleanup, 1_003)));
+    assert_eq!(register(1_004, None).await, None);
+    let drained = async || at(0).directory().await.unwrap().drained.get(&n).copied();
+    assert_eq!(at(2_000).drain(&n).await.unwrap(), Drained::Done);
+    assert_eq!(at(2_001).drain(&n).await.unwrap(), Drained::Already);
+    assert_eq!(drained().await, Some(2_000));
+    assert_eq!(at(2_002).undrain(&n).await.unwrap(), Drained::Done);
+    assert_eq!(at(2_003).undrain(&n).await.unwrap(), Drained::Already);
+    assert_eq!(drained().await, None);
+}
+
+#[tokio::test]
 async fn an_agent_registers_renews_leaves_and_is_reaped() {
     let redis = Redis::start().unwrap();
     let at = |now_ms| spool(&redis).at(now_ms);
@@ -503,6 +536,7 @@ async fn an_agent_registers_renews_leaves_and_is_reaped() {
         name: "mx one".to_owned(),
         capacity: 2000,
         address: Some("127.0.0.1:7".parse().unwrap()),
+        unfit: None,
     };
     assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(Start(1000)));
     assert_eq!(at(1099).reap().await.unwrap(), []);
@@ -551,6 +585,7 @@ async fn a_suspicion_ends_the_lease_that_was_seen_and_no_later_one() {
         name: String::new(),
         capacity: 1,
         address: Some("127.0.0.1:7".parse().unwrap()),
+        unfit: None,
     };
     let register = async |now_ms| at(now_ms).register(&registration).await.unwrap();
     let start = Start(1000);

@@ -3,8 +3,7 @@
 //!
 //! - OK, 0: none of the following.
 //! - WARNING, 1: mail waits or is quarantined beyond the first threshold; a node is gone with mail;
-//!   fewer Mail Agents live than `status.mail_agents`; a submission is in doubt; a Mail Agent can't
-//!   reach its pickup-rs.
+//!   fewer Mail Agents live than `status.mail_agents`; a submission is in doubt; a node is suspect.
 //! - CRITICAL, 2: Redis can't be used; no agent of a kind lives; no node can take mail; a second
 //!   threshold is passed.
 //! - UNKNOWN, 3: the configuration can't be read, or Redis has functions of a version that can't be
@@ -20,9 +19,9 @@ use std::fmt;
 use handoff::protocol::Pause;
 use serde::{Deserialize, Serialize};
 use settings::Thresholds;
-use spool::AgentKind;
+use spool::{AgentKind, Unfit};
 
-use crate::{NodeCopy, Queue, Status};
+use crate::{NodeCopy, NodeState, Queue, Status};
 
 /// Age from which a pause of feeding is critical, in seconds. A disk that is full for a moment, or
 /// a Redis that is started again, takes less.
@@ -119,6 +118,19 @@ impl Health {
 
 type Judgements = Vec<(PluginState, String)>;
 
+/// Returns words for a cause for which a node takes no mail, and the remedy.
+pub fn remedy(cause: Unfit) -> &'static str {
+    match cause {
+        Unfit::Drained => "drained by an operator; `optimus undrain` ends that",
+        Unfit::Away => "pickup-rs can't be reached, or serves nothing; check that Postfix runs",
+        Unfit::Silent => "pickup-rs does not answer; see whether its Postfix is stopped or hangs",
+        Unfit::Room => "cleanup can't write; make room on the disk of its queue",
+        Unfit::Cleanup => "cleanup does not answer; see to that Postfix and its log",
+        Unfit::Manager => "the queue manager does not answer; see to that Postfix and its log",
+        Unfit::Other => "its Mail Agent, of a later version, says so; see that Mail Agent's log",
+    }
+}
+
 /// Judges a pause of feeding on this host, unless another finding gives the same reason.
 fn pause(queue: &Queue) -> Option<(PluginState, String)> {
     let Pause { reason, for_s, .. } = queue.pause.as_ref()?;
@@ -148,15 +160,19 @@ fn agents(status: &Status, thresholds: &Thresholds) -> Judgements {
 }
 
 fn nodes(status: &Status) -> Judgements {
-    let living: Vec<_> = status.nodes.iter().filter(|it| it.window.is_some()).collect();
-    let unable = living.iter().filter(|it| it.window == Some(0)).count();
-    let state = if unable == living.len() { PluginState::Critical } else { PluginState::Warning };
-    let mut found = Judgements::new();
-    if unable > 0 {
-        found.push((
-            state,
-            format!("{unable} of {} mail agents can't reach pickup-rs", living.len()),
-        ));
+    let living = || status.nodes.iter().filter(|it| it.window.is_some());
+    let is_stuck = living().next().is_some() && living().all(|it| it.window == Some(0));
+    let state = if is_stuck { PluginState::Critical } else { PluginState::Warning };
+    let suspect = status.nodes.iter().filter(|it| it.state == NodeState::Suspect);
+    let mut found: Judgements = suspect
+        .map(|it| {
+            let cause = it.cause.unwrap_or(Unfit::Other);
+            let age_s = it.since_ms.map_or(0, |ms| status.now_ms.saturating_sub(ms) / 1000);
+            (state, format!("node {} is suspect: {} (for {age_s} s)", it.node, remedy(cause)))
+        })
+        .collect();
+    if is_stuck && living().any(|it| it.state == NodeState::Draining) {
+        found.push((PluginState::Critical, "no node takes mail, and nodes are drained".to_owned()));
     }
     let gone =
         status.nodes.iter().filter(|it| it.window.is_none() && it.pending + it.committed > 0);

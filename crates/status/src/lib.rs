@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use handoff::protocol::{Handoff, Pause};
 use serde::{Deserialize, Serialize};
 use spool::{
-    AgentKind, Domain, Inbox, LibraryState, NodeId, Quarantined, ReadyLot, SpoolId, Standing,
+    AgentKind, Domain, Inbox, LibraryState, NodeId, Quarantined, ReadyLot, SpoolId, Standing, Unfit,
 };
 
-pub use health::{Health, PluginState, performance};
+pub use health::{Health, PluginState, performance, remedy};
 
 /// The object that `optimus status --json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,11 +167,31 @@ pub struct AgentStatus {
     pub scheduler: Option<String>,
 }
 
-/// State of a node.
+/// State of a node, as the table in `docs/architecture.md` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// The node takes mail.
+    Up,
+    /// The node takes no mail, for the cause that is given.
+    Suspect,
+    /// An operator lets the node take no mail.
+    Draining,
+    /// The node's Mail Agent has no lease.
+    Gone,
+}
+
+/// Facts about a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Name of the node.
     pub node: NodeId,
+    /// State of the node.
+    pub state: NodeState,
+    /// Cause for which the node takes no mail.
+    pub cause: Option<Unfit>,
+    /// Time since which the node is in this state for this cause, in Unix milliseconds.
+    pub since_ms: Option<u64>,
     /// Most messages that the node takes at once; none without a live Mail Agent.
     pub window: Option<u32>,
     /// Number of messages that count against the window.
@@ -274,8 +294,8 @@ mod tests {
             "address": "",
         });
         let node = json!({
-            "node": "n", "window": 9, "load": 1, "credit": 8, "lots": 1, "pending": 1,
-            "committed": 2, "deferred": 1, "on_hold": 1,
+            "node": "n", "state": "suspect", "cause": "room", "since_ms": 6, "window": 9, "load": 1,
+            "credit": 8, "lots": 1, "pending": 1, "committed": 2, "deferred": 1, "on_hold": 1,
         });
         let inbox = json!({ "entries": 1, "oldest_ms": 5, "malformed": 0, "next_lot": 7 });
         let standing = json!({

@@ -85,6 +85,7 @@ impl Service {
                 let _ = events.send(Event::Fed(number, fed));
             };
             tokio::spawn(fed.instrument(span));
+            self.watch_feedings();
         }
     }
 
@@ -97,6 +98,7 @@ impl Service {
     }
 
     pub(super) fn fed(&mut self, number: FeedNumber, fed: Fed) {
+        self.note_feeding_ended();
         // The kernel has reported all that cleanup did before its answer.
         self.catch_up();
         match self.feeding.remove(&number) {
@@ -109,11 +111,11 @@ impl Service {
     fn ended(&mut self, feeding: &Feeding, fed: Fed) {
         match fed {
             Fed::Prepared(queue_id) => {
-                self.note_room();
+                self.note_success();
                 self.prepared(feeding, &queue_id);
             }
             Fed::Taken(queue_id) => {
-                self.note_room();
+                self.note_success();
                 self.taken(feeding, &queue_id);
             }
             Fed::Dropped(queue_id) => self.consumed(feeding, &queue_id),
@@ -265,9 +267,15 @@ impl Service {
     fn refused(&mut self, feeding: &Feeding, reason: String, fault: Fault) {
         let Job { id, lot, epoch } = feeding.job;
         match fault {
-            Fault::Disk => self.note_no_room(&reason),
+            Fault::Disk => {
+                self.note_no_room(&reason);
+                self.probe_soon();
+            }
             Fault::Message => warn!("message refused for good: {reason}"),
-            Fault::Passing => warn!("message refused for now: {reason}"),
+            Fault::Passing => {
+                warn!("message refused for now: {reason}");
+                self.probe_soon();
+            }
         }
         let retry = fault != Fault::Message;
         if self.sessions.contains_key(&feeding.session) {
@@ -291,7 +299,13 @@ impl Service {
         });
     }
 
-    fn note_room(&mut self) {
+    fn note_success(&mut self) {
+        self.note_room();
+        self.note_feeding_works();
+    }
+
+    /// Notes that there is room again.
+    pub(super) fn note_room(&mut self) {
         if let Some(Relief { refused, lasted }) = self.disk.succeeded(Instant::now()) {
             info!("cleanup wrote again, after {refused} failures in {} seconds", lasted.as_secs());
         }

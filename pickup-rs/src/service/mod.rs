@@ -28,11 +28,13 @@ mod feeding;
 mod moving;
 mod operating;
 mod pause;
+mod probing;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use handoff::protocol::{Handoff, Reply, Request};
 use postfix_wire::{QueueId, QueueName};
@@ -54,6 +56,7 @@ use counting::Counting;
 use disk::Disk;
 use feeding::{FeedNumber, Feeding, Waiting};
 use moving::Waking;
+use probing::{Failure, Probing};
 
 pub(crate) use driver::run;
 
@@ -73,8 +76,16 @@ pub(crate) enum Event {
     Fed(FeedNumber, Fed),
     /// The pause after a full disk has ended.
     TryAgain,
-    /// The attempt to wake the queue manager has ended.
-    Woken,
+    /// The attempt to wake the queue manager has ended. Whether the queue manager has read it.
+    Woken(bool),
+    /// The patience with this wake-up has ended.
+    WakingLasts(u64),
+    /// The time has come to look whether feedings end. So many had ended before.
+    Stalled(u64),
+    /// The pause before the next probe has ended.
+    Probe,
+    /// A probe has ended.
+    Probed(Result<(), Failure>),
     /// Queue files have changed.
     Changed(Vec<Change>),
     /// The standing of this queue directory has changed, or an answer to a ring has come.
@@ -114,6 +125,9 @@ pub(crate) struct Service {
     counting: Counting,
     waking: Waking,
     disk: Disk,
+    probing: Probing,
+    /// File that a probe of the disk writes.
+    probe_file: PathBuf,
     retiring: bool,
 }
 
@@ -140,6 +154,8 @@ impl Service {
         requests: Sender<(SessionId, Said)>,
     ) -> io::Result<Self> {
         let queue = Queue::new(&configuration.places.queue_directory, configuration.layout);
+        let probe_file = configuration.places.node_directory().join("probe");
+        let lease = Duration::from_millis(configuration.settings.agents.lease_ms);
         Ok(Self {
             node,
             handoff: configuration.handoff,
@@ -163,6 +179,8 @@ impl Service {
             counting: Counting::default(),
             waking: Waking::default(),
             disk: Disk::default(),
+            probing: Probing::new(lease),
+            probe_file,
             retiring: false,
         })
     }
@@ -177,7 +195,11 @@ impl Service {
             Event::Named(number, queue_id, to) => self.named(number, &queue_id, to),
             Event::Fed(number, fed) => self.fed(number, fed),
             Event::TryAgain => self.try_again(),
-            Event::Woken => self.woken(),
+            Event::Woken(has_read) => self.woken(has_read),
+            Event::WakingLasts(wake_up) => self.look_at_waking(wake_up),
+            Event::Stalled(ended) => self.look_at_feedings(ended),
+            Event::Probe => self.probe(),
+            Event::Probed(outcome) => self.probed(outcome),
             Event::Changed(changes) => self.changed(changes),
             Event::Attended(standing) => self.attended(standing),
             Event::Counted(scan) => self.counted(scan),
@@ -270,6 +292,7 @@ impl Service {
                 .or_else(|| self.attendance.trouble().filter(|_| !self.standing.is_here())),
             waits: self.standing.waits(&self.node),
             pause: self.pause(),
+            unfit: self.probing.unfit(),
             served: self.standing.served(),
         }
     }

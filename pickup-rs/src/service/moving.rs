@@ -1,17 +1,22 @@
 //! Release and discard of prepared files, after Redis has decided.
 
 use std::io;
+use std::time::Duration;
 
 use handoff::protocol::Reply;
 use maildrop::trigger::{SCAN_INCOMING, wake};
 use postfix_wire::QueueId;
 use queue::{Discard, Examined, Folder, Release};
 use spool::CommitNumber;
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::{Event, Service};
 use crate::session::SessionId;
 use crate::tracker::{FileEvent, State};
+
+/// Pause before a wake-up that failed is repeated.
+const WAKE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reason for which a file was left alone.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +92,11 @@ impl Waking {
         start
     }
 
+    /// Whether a wake-up is under way.
+    pub(super) fn is_under_way(self) -> bool {
+        self != Self::No
+    }
+
     /// Notes the end of a wake-up. Returns whether to start another one now.
     fn done(&mut self) -> bool {
         let start = *self == Self::AndAgain;
@@ -96,18 +106,26 @@ impl Waking {
 }
 
 impl Service {
-    pub(super) fn woken(&mut self) {
+    /// Takes the end of a wake-up. While the queue manager is silent, it is repeated.
+    pub(super) fn woken(&mut self, has_read: bool) {
+        if self.note_manager(has_read) {
+            self.waking.want();
+        }
         if self.waking.done() {
             self.wake();
         }
     }
 
-    fn wake(&self) {
+    fn wake(&mut self) {
+        self.watch_wake_up();
         let (qmgr, events) = (self.qmgr_socket.clone(), self.events.clone());
         tokio::spawn(async move {
-            wake(&qmgr, SCAN_INCOMING).await;
+            let has_read = wake(&qmgr, SCAN_INCOMING).await;
+            if !has_read {
+                sleep(WAKE_PAUSE).await;
+            }
             // A failure to send means that the service has ended.
-            let _ = events.send(Event::Woken);
+            let _ = events.send(Event::Woken(has_read));
         });
     }
 

@@ -118,6 +118,7 @@ fn registration(instance: &Instance, node: &NodeId) -> Result<Registration> {
         name: instance.host(),
         capacity: 0,
         address: None,
+        unfit: None,
     })
 }
 

@@ -15,8 +15,8 @@ use settings::{Quarantine, Thresholds};
 use spool::{AgentKind, Inbox, LibraryState, OrdersAt, Spool, SpoolError, Standing};
 pub(crate) use status::PluginState;
 use status::{
-    AgentStatus, Health, Host, NodeStatus, Output, Part, Queue, RedisStatus, Seen, Status,
-    performance,
+    AgentStatus, Health, Host, NodeState, NodeStatus, Output, Part, Queue, RedisStatus, Seen,
+    Status, performance, remedy,
 };
 
 use crate::say;
@@ -246,6 +246,7 @@ fn text(server: &str, status: &Status, limits: &Quarantine) -> Vec<String> {
     lines.extend(
         copies.map(|it| format!("copy       of node {}, refused, at {}", it.node, it.host)),
     );
+    lines.extend(unfit(status));
     let waiting = status.waiting.iter().map(|reason| format!("waiting    {reason}"));
     lines.extend(waiting);
     lines.push(counts(&status.counts));
@@ -362,6 +363,20 @@ fn queue(queue: &Queue) -> Vec<String> {
         lines.push(format!("in flight  {}", shown.collect::<Vec<_>>().join(", ")));
     }
     lines
+}
+
+/// Returns a line for each node that takes no mail, with the cause.
+fn unfit(status: &Status) -> Vec<String> {
+    let line = |it: &NodeStatus| {
+        let cause = it.cause?;
+        let age = it.since_ms.map_or_else(String::new, |ms| format!(" for {}", since(status, ms)));
+        let state = match it.state {
+            NodeState::Draining => "draining",
+            NodeState::Up | NodeState::Suspect | NodeState::Gone => "suspect",
+        };
+        Some(format!("node       {} {state}{age}: {}", it.node, remedy(cause)))
+    };
+    status.nodes.iter().filter_map(line).collect()
 }
 
 fn table(status: &Status) -> Table {

@@ -16,9 +16,9 @@ use maildrop::in_doubt;
 use maildrop::stranded;
 use spool::{
     AgentId, AgentKind, Directory, Domain, Lane, LastAttendance, MessageId, NodeId, Overview,
-    Spool, SpoolError,
+    Spool, SpoolError, Unfit,
 };
-use status::{AgentStatus, Deferred, Lots, NodeCopy, NodeStatus, Parked, Queue, Status};
+use status::{AgentStatus, Deferred, Lots, NodeCopy, NodeState, NodeStatus, Parked, Queue, Status};
 
 const READY_SHOWN: u32 = 1_000;
 /// Most lots counted of each lane; Redis lists fewer.
@@ -58,7 +58,7 @@ pub(crate) async fn platform(spool: &Spool, instance: &Instance) -> Result<Statu
         spool: identity,
         mismatch: mismatch(identity, queue.spool, queue.trouble.as_deref()),
         agents: agents(&directory),
-        nodes: view.nodes.iter().map(node).collect(),
+        nodes: view.nodes.iter().map(|it| node(it, &directory)).collect(),
         copies,
         backlog: overview.backlog(),
         oldest_waiting_s: oldest_ms.map(|ms| overview.now_ms.saturating_sub(ms) / 1000),
@@ -141,13 +141,41 @@ fn agent(it: &spool::Agent, number: Option<usize>, directory: &Directory) -> Age
     }
 }
 
-fn node(it: &Node) -> NodeStatus {
+/// Returns the state of a node, its cause, and the time since which it holds, in Unix milliseconds.
+fn state(it: &Node, directory: &Directory) -> (NodeState, Option<Unfit>, Option<u64>) {
+    let agents = directory.leases.iter().chain(&directory.gone);
+    let agent = agents.clone().find(|agent| agent.agent == it.node.clone().into());
+    let unfit = agent.and_then(|agent| agent.unfit).filter(|_| it.is_alive());
+    let drained_ms = directory.drained.get(&it.node).copied();
+    match (it.agent, drained_ms, unfit) {
+        (Agent::Alive { .. }, Some(since_ms), None | Some((Unfit::Drained, _))) => {
+            (NodeState::Draining, Some(Unfit::Drained), Some(since_ms))
+        }
+        (Agent::Alive { .. }, _, Some((cause, since_ms))) => {
+            (NodeState::Suspect, Some(cause), Some(since_ms))
+        }
+        // Mail Agents of earlier versions tell no cause.
+        (Agent::Alive { capacity: 0, .. }, None, None) => {
+            (NodeState::Suspect, Some(Unfit::Away), None)
+        }
+        (Agent::Alive { .. }, None, None) => (NodeState::Up, None, None),
+        (Agent::Ended(_) | Agent::Unknown, ..) => {
+            (NodeState::Gone, None, agent.map(|agent| agent.lease_ends_ms))
+        }
+    }
+}
+
+fn node(it: &Node, directory: &Directory) -> NodeStatus {
     let window = match it.agent {
         Agent::Alive { capacity, .. } => Some(capacity),
         Agent::Ended(_) | Agent::Unknown => None,
     };
+    let (state, cause, since_ms) = state(it, directory);
     NodeStatus {
         node: it.node.clone(),
+        state,
+        cause,
+        since_ms,
         window,
         load: it.load(),
         credit: it.credit(),
@@ -183,13 +211,6 @@ pub(crate) fn waiting(view: &View, backlog: u64) -> Vec<String> {
             reasons.push(format!("{} {what} {}, whose mail agent is gone", it.committed, it.node));
         }
     }
-    let unable = |it: &&Node| matches!(it.agent, Agent::Alive { capacity: 0, .. });
-    let unable = view
-        .nodes
-        .iter()
-        .filter(unable)
-        .map(|it| format!("node {}: pickup-rs can't be reached", it.node));
-    reasons.extend(unable);
     reasons
 }
 
@@ -201,7 +222,7 @@ fn nobody(view: &View) -> Option<&'static str> {
         () if view.infos.is_empty() => Some("no info agent is alive"),
         () if view.schedulers.is_empty() => Some("no scheduler agent is alive"),
         () if alive().next().is_none() => Some("no mail agent is alive"),
-        () if !alive().any(can_work) => Some("no mail agent can reach its pickup-rs"),
+        () if !alive().any(can_work) => Some("all nodes are suspect or drained"),
         () if alive().all(|it| it.credit() == 0) => Some("all windows are full"),
         () => None,
     }
@@ -322,9 +343,7 @@ mod tests {
         assert!(why(&view(0, 0, vec![])).ends_with("no info agent is alive"));
         assert!(why(&view(1, 0, vec![])).ends_with("no scheduler agent is alive"));
         assert!(why(&view(1, 1, vec![])).ends_with("no mail agent is alive"));
-        assert!(
-            why(&view(1, 1, vec![alive(0, 0)])).ends_with("no mail agent can reach its pickup-rs")
-        );
+        assert!(why(&view(1, 1, vec![alive(0, 0)])).ends_with("all nodes are suspect or drained"));
         assert!(why(&view(1, 1, vec![alive(5, 5)])).ends_with("all windows are full"));
         assert_eq!(why(&view(1, 1, vec![alive(5, 4)])), "");
     }

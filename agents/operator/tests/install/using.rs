@@ -221,6 +221,7 @@ fn with_one_committed(redis: &testbed::Redis) -> Registration {
         name: "host".to_owned(),
         capacity: 1,
         address: None,
+        unfit: None,
     };
     in_redis(redis, async |spool| {
         let Registered::New(start) = spool.register(&agent).await.unwrap() else { panic!() };

@@ -17,6 +17,7 @@ impl World {
         if !self.redis_is_up {
             return self.later(1, 20, Event::Input(number, Input::Failed(ticket)));
         }
+        self.questions += 1;
         let answer = match question {
             Question::Info(question) => Answer::Info(self.answer_info(question)),
             Question::Scheduler(question) => Answer::Scheduler(self.answer_scheduler(question)),
@@ -100,7 +101,11 @@ impl World {
             Question::Fetch(token) => Answer::Fetched(redis.fetch(&token)?),
             Question::Orders(token) => Answer::Orders(redis.spool.orders_of(&token.node)),
             Question::Report(token, report) => redis.report(&token, report)?,
-            Question::Look => Answer::Looked { window: redis.window(), lanes: redis.spool.lanes() },
+            Question::Look(node) => Answer::Looked {
+                window: redis.window(),
+                lanes: redis.spool.lanes(),
+                is_drained: redis.is_drained(&node),
+            },
             Question::Pull(token, lots) => {
                 redis.spool.pull(&token, &lots)?;
                 Answer::Pulled

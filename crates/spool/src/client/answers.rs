@@ -440,7 +440,6 @@ macro_rules! from_array {
         }
     };
 }
-pub(super) use from_array;
 
 from_array!(AssignedLot { lot, epoch, ids });
 from_array!(Overview { now_ms, inbox, ready_lots, ready, quarantine, nodes });

@@ -1,15 +1,16 @@
 //! The directory of agents with their leases. Leases are compared with Redis's clock only.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 
-use super::answers::{from_array, words};
+use super::answers::words;
 use super::{Spool, SpoolError};
 use crate::keys::DIRECTORY;
-use crate::{AgentId, Generation, Start};
+use crate::{AgentId, Generation, NodeId, Start};
 
 words! {
     /// Task of an agent.
@@ -20,6 +21,27 @@ words! {
         Scheduler = "scheduler",
         /// Has a node's lots fed to its Postfix.
         Mail = "mail",
+    }
+}
+
+words! {
+    /// Cause for which a node takes no mail.
+    Unfit {
+        /// An operator has drained the node.
+        Drained = "drained",
+        /// The node's pickup-rs can't be reached, or serves nothing.
+        Away = "away",
+        /// The node's pickup-rs does not answer.
+        Silent = "silent",
+        /// Cleanup can't write: the disk is full or broken.
+        Room = "room",
+        /// Cleanup does not answer.
+        Cleanup = "cleanup",
+        /// The queue manager does not answer.
+        Manager = "manager",
+        /// A cause that only a later version of OPTIMUS knows.
+        #[serde(other)]
+        Other = "other",
     }
 }
 
@@ -40,6 +62,8 @@ pub struct Registration {
     pub capacity: u32,
     /// UDP address at which the agent answers rpc.
     pub address: Option<SocketAddr>,
+    /// Cause for which a Mail Agent's node takes no mail.
+    pub unfit: Option<Unfit>,
 }
 
 /// Outcome of a registration. The number ranks the agents of a kind by the order of their start.
@@ -153,6 +177,9 @@ pub struct Agent {
     pub taken: u64,
     /// Scheduler that looks after the Mail Agent, or did before its own death.
     pub scheduler: Option<AgentId>,
+    /// Cause for which a Mail Agent's node takes no mail, and the time since which it holds, Unix
+    /// milliseconds.
+    pub unfit: Option<(Unfit, u64)>,
 }
 
 /// Living agents, and Mail Agents that were alive.
@@ -167,6 +194,18 @@ pub struct Directory {
     pub leases: Vec<Agent>,
     /// Mail Agents whose leases have ended.
     pub gone: Vec<Agent>,
+    /// Nodes that operators have drained, each with the time of the order, Unix milliseconds.
+    pub drained: BTreeMap<NodeId, u64>,
+}
+
+words! {
+    /// Outcome of an order to drain a node, or to take that back.
+    Drained {
+        /// The order is noted.
+        Done = "done",
+        /// The call changed nothing: the order was noted before.
+        Already = "already",
+    }
 }
 
 impl Directory {
@@ -179,24 +218,59 @@ impl Directory {
     }
 }
 
-from_array!(Agent {
-    agent,
-    lease_ends_ms,
-    kind,
-    generation,
-    start,
-    name,
-    capacity,
-    address,
-    taken,
-    scheduler
-});
-from_array!(Directory { now_ms, watching_since_ms, leases, gone });
+impl FromRedisValue for Agent {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let (
+            agent,
+            lease_ends_ms,
+            kind,
+            generation,
+            start,
+            name,
+            capacity,
+            address,
+            taken,
+            scheduler,
+            unfit,
+            since_ms,
+        ) = from_redis_value(value)?;
+        let unfit: String = unfit;
+        let unfit = (!unfit.is_empty()).then(|| (cause(unfit), since_ms));
+        Ok(Self {
+            agent,
+            lease_ends_ms,
+            kind,
+            generation,
+            start,
+            name,
+            capacity,
+            address,
+            taken,
+            scheduler,
+            unfit,
+        })
+    }
+}
+
+/// Reads a cause. A later version may have more of them.
+fn cause(word: String) -> Unfit {
+    from_redis_value(Value::SimpleString(word)).unwrap_or(Unfit::Other)
+}
+
+impl FromRedisValue for Directory {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let (now_ms, watching_since_ms, leases, gone, drained) = from_redis_value(value)?;
+        let drained: Vec<(NodeId, u64)> = drained;
+        let drained = drained.into_iter().collect();
+        Ok(Self { now_ms, watching_since_ms, leases, gone, drained })
+    }
+}
 
 impl Spool {
     /// Announces an agent, or renews its lease. A second call returns [`Registered::Already`].
     pub async fn register(&self, registration: &Registration) -> Result<Registered, SpoolError> {
-        let Registration { agent, kind, generation, lease, name, capacity, address } = registration;
+        let Registration { agent, kind, generation, lease, name, capacity, address, unfit } =
+            registration;
         let address = address.map_or_else(String::new, |it| it.to_string());
         let mut command = self.function_on(DIRECTORY, "register");
         command
@@ -206,7 +280,8 @@ impl Spool {
             .arg(milliseconds(*lease))
             .arg(name)
             .arg(capacity)
-            .arg(address);
+            .arg(address)
+            .arg(unfit.map_or("", Unfit::as_str));
         self.connection.run(&command).await
     }
 
@@ -259,6 +334,17 @@ impl Spool {
     /// Returns the directory. Changes nothing.
     pub async fn directory(&self) -> Result<Directory, SpoolError> {
         self.connection.run(&self.function_on(DIRECTORY, "directory")).await
+    }
+
+    /// Lets a node take no mail. The order holds until [`Self::undrain`], also while the node is
+    /// away. A second call returns [`Drained::Already`].
+    pub async fn drain(&self, node: &NodeId) -> Result<Drained, SpoolError> {
+        self.connection.run(self.function_on(DIRECTORY, "drain").arg(node).arg(1)).await
+    }
+
+    /// Lets a drained node take mail again. A second call returns [`Drained::Already`].
+    pub async fn undrain(&self, node: &NodeId) -> Result<Drained, SpoolError> {
+        self.connection.run(self.function_on(DIRECTORY, "drain").arg(node).arg(0)).await
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Model;
 use crate::{
-    Agent, AgentId, AgentKind, Directory, Generation, Left, Registered, Registration, Renewed,
-    Start, Supervised, Supervision, Suspected,
+    Agent, AgentId, AgentKind, Directory, Drained, Generation, Left, NodeId, Registered,
+    Registration, Renewed, Start, Supervised, Supervision, Suspected, Unfit,
 };
 
 /// Time without a reap after which the Schedulers count as away, milliseconds.
@@ -25,12 +25,14 @@ pub(super) struct Entry {
     address: String,
     taken: u64,
     scheduler: Option<AgentId>,
+    unfit: Option<(Unfit, u64)>,
 }
 
 impl Model {
     /// Models `Spool::register`.
     pub fn register(&mut self, registration: &Registration) -> Registered {
-        let Registration { agent, kind, generation, lease, name, capacity, address } = registration;
+        let Registration { agent, kind, generation, lease, name, capacity, address, unfit } =
+            registration;
         let before = self.agents.get(agent).map(|it| (it.generation, it.start));
         let outcome = match before {
             Some((same, start)) if same == *generation => Registered::Already(start),
@@ -50,7 +52,13 @@ impl Model {
         let (kind, generation, name, capacity) = (*kind, *generation, name.clone(), *capacity);
         let address = address.map_or_else(String::new, |it| it.to_string());
         let scheduler = self.agents.get(agent).and_then(|it| it.scheduler.clone());
-        let entry = Entry { kind, generation, start, name, capacity, address, taken, scheduler };
+        let before = self.agents.get(agent).and_then(|it| it.unfit);
+        let unfit = unfit.map(|cause| match before {
+            Some((same, since_ms)) if same == cause => (cause, since_ms),
+            Some(_) | None => (cause, self.now_ms),
+        });
+        let entry =
+            Entry { kind, generation, start, name, capacity, address, taken, scheduler, unfit };
         self.agents.insert(agent.clone(), entry);
         self.leases.insert(agent.clone(), self.now_ms + milliseconds(*lease));
         self.gone.remove(agent);
@@ -161,11 +169,29 @@ impl Model {
             watching_since_ms: self.watching_since_ms,
             leases: describe(&self.leases),
             gone: describe(&self.gone),
+            drained: self.drained.clone(),
+        }
+    }
+
+    /// Models `Spool::drain`.
+    pub fn drain(&mut self, node: &NodeId) -> Drained {
+        if self.drained.contains_key(node) {
+            return Drained::Already;
+        }
+        self.drained.insert(node.clone(), self.now_ms);
+        Drained::Done
+    }
+
+    /// Models `Spool::undrain`.
+    pub fn undrain(&mut self, node: &NodeId) -> Drained {
+        match self.drained.remove(node) {
+            Some(_) => Drained::Done,
+            None => Drained::Already,
         }
     }
 
     fn describe(&self, agent: AgentId, lease_ends_ms: u64) -> Option<Agent> {
-        let Entry { kind, generation, start, name, capacity, address, taken, scheduler } =
+        let Entry { kind, generation, start, name, capacity, address, taken, scheduler, unfit } =
             self.agents.get(&agent)?.clone();
         Some(Agent {
             agent,
@@ -178,6 +204,7 @@ impl Model {
             address,
             taken,
             scheduler,
+            unfit,
         })
     }
 }

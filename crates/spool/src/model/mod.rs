@@ -115,6 +115,8 @@ pub struct Model {
     /// Ends of leases (ms): of agents that may be alive, and of Mail Agents that were.
     leases: BTreeMap<AgentId, u64>,
     gone: BTreeMap<AgentId, u64>,
+    /// Drained nodes, each with the time (ms) of the order.
+    drained: BTreeMap<NodeId, u64>,
     /// Time of the last reap by a Scheduler, Unix milliseconds.
     watched_ms: u64,
     /// Time (ms) since which Schedulers have looked without a long pause.

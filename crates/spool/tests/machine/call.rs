@@ -8,7 +8,7 @@ use spool::model::Model;
 use spool::{
     Act, AgentId, AgentKind, Commit, CommitNumber, Damage, Deferral, Domain, Epoch, FencingToken,
     Generation, LotNumber, MessageId, NodeId, Place, Placed, Registration, Rename, Rest, Start,
-    Supervision, Tenured,
+    Supervision, Tenured, Unfit,
 };
 
 use crate::common::{NOW_MS, id, node, queue_id};
@@ -78,6 +78,8 @@ pub(crate) enum Call {
     Register(u32, u64, AgentKind, u64),
     Renew(u32, u64, u64),
     Leave(u32, u64),
+    /// Node, and whether it is drained or no longer so.
+    Drain(u32, bool),
     /// Agent, start, taken.
     Suspect(u32, u64, u64),
     /// Agent, start, the Scheduler seen, the next Scheduler.
@@ -192,6 +194,7 @@ fn of_the_directory() -> impl Strategy<Value = Call> {
         2 => (agent.clone(), off(), off()).prop_map(|(agent, a, b)| Call::Suspect(agent, a, b)),
         3 => (agent.clone(), off(), 0..=3_u32, agent)
             .prop_map(|(agent, off, from, to)| Call::Supervise(agent, off, from, to)),
+        2 => (1..=NODES, any::<bool>()).prop_map(|(node, is_on)| Call::Drain(node, is_on)),
         2 => Just(Call::Reap),
     ]
 }
@@ -291,6 +294,8 @@ pub(crate) fn resolve(model: &Model, caller: Caller, call: &Call) -> Step {
                 to: agent(to),
             }])
         }
+        Call::Drain(n, true) => Step::Drain(named(n)),
+        Call::Drain(n, false) => Step::Undrain(named(n)),
         Call::Reap => Step::Reap,
         Call::FlushFunctions => Step::FlushFunctions,
     }
@@ -453,5 +458,6 @@ fn registration(n: u32, generation: u64, kind: AgentKind, term_ms: u64) -> Regis
         name: format!("host {n}"),
         capacity: n,
         address: (n > 1).then(|| ([127, 0, 0, 1], n as u16).into()),
+        unfit: (generation == 2).then_some(Unfit::Room),
     }
 }

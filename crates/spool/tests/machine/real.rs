@@ -161,6 +161,8 @@ impl<'a> Real<'a> {
                 text(&spool.suspect(agent, *start, *taken).await?)
             }
             Step::Supervise(changes) => text(&spool.supervise(changes).await?),
+            Step::Drain(node) => text(&spool.drain(node).await?),
+            Step::Undrain(node) => text(&spool.undrain(node).await?),
             Step::Reap => text(&spool.reap().await?),
         })
     }

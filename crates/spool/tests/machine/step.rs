@@ -40,6 +40,8 @@ pub(crate) enum Step {
     Register(Registration),
     Renew(AgentId, Generation, Duration),
     Leave(AgentId, Generation),
+    Drain(NodeId),
+    Undrain(NodeId),
     Suspect(AgentId, Start, u64),
     Supervise(Vec<Supervision>),
     Reap,
@@ -98,6 +100,8 @@ impl Step {
             Self::Leave(agent, generation) => text(&model.leave(agent, *generation)),
             Self::Suspect(agent, start, taken) => text(&model.suspect(agent, *start, *taken)),
             Self::Supervise(changes) => text(&model.supervise(changes)),
+            Self::Drain(node) => text(&model.drain(node)),
+            Self::Undrain(node) => text(&model.undrain(node)),
             Self::Reap => text(&model.reap()),
         })
     }
