@@ -35,6 +35,8 @@ pub(crate) use target::Mood;
 
 /// Port of Redis, at the centre's address.
 const REDIS_PORT: u16 = 6379;
+/// Secret that the agents share, without which they don't answer other hosts.
+const RPC_KEY: &str = "a secret of all agents of the fleet";
 /// Names of the Info Agents.
 pub(crate) const INFO_AGENTS: [&str; 2] = ["info-1", "info-2"];
 /// Names of the Schedulers.
@@ -116,7 +118,8 @@ impl Plan {
         format!(
             "[redis]\nurl = {url:?}\n{LOGINS}timeout_ms = 60000\n[lots]\nsize = {lot}\n\
              [mail]\nwindow_shared = {window}\n\
-             [agents]\nlease_ms = {lease_ms}\nnode_loss_grace_s = {grace_s}\n"
+             [agents]\nlease_ms = {lease_ms}\nnode_loss_grace_s = {grace_s}\n\
+             rpc_key = \"rpc-key\"\n"
         )
     }
 }
@@ -273,11 +276,13 @@ fn host_name(host: &str) -> String {
     format!("myhostname = {host}")
 }
 
-/// Writes `optimus.toml`, and the password that it names.
+/// Writes `optimus.toml`, with the password and the key that it names.
 fn configure(postfix: &Postfix, settings: &str) -> Result<()> {
-    let secret = postfix.config_dir().join("secret");
-    std::fs::write(&secret, SECRET)?;
-    std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600))?;
+    for (name, content) in [("secret", SECRET), ("rpc-key", RPC_KEY)] {
+        let file = postfix.config_dir().join(name);
+        std::fs::write(&file, content)?;
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
+    }
     Ok(std::fs::write(postfix.config_dir().join("optimus.toml"), settings)?)
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::scene::Scene;
 use super::{Measured, NodesCase, time};
-use crate::fleet::Plan;
+use crate::fleet::{Node, Plan};
 
 /// Time between two messages of a steady flow, and their numbers before and after the strike.
 const PACE: Duration = Duration::from_millis(50);
@@ -22,6 +22,7 @@ const MOVED: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 
+const LOTS_MOVE: &str = "its lots move within 1 s";
 const NO_WAIT: &str = "new mail waits less than 100 ms longer";
 
 pub(super) const CASES: &[NodesCase] = &[
@@ -44,8 +45,19 @@ pub(super) const CASES: &[NodesCase] = &[
     })
     .with(default_lease)
     .met(),
-    NodesCase::new("Mail Agent killed", "its lots move within 1 s", agent_killed)
-        .with(default_lease),
+    NodesCase::new("Mail Agent killed", LOTS_MOVE, |scene| {
+        lots_move(scene, |node| {
+            node.kill_agent();
+            Ok(())
+        })
+    })
+    .with(default_lease)
+    .met(),
+    NodesCase::new("Mail Agent frozen", LOTS_MOVE, |scene| {
+        lots_move(scene, |node| node.freeze_agent())
+    })
+    .with(default_lease)
+    .met(),
     NodesCase::new(
         "the paper's test: of two Mail Agents one killed half way",
         "0 lost, 0 sent twice",
@@ -75,17 +87,22 @@ fn steady(scene: &mut Scene, strike: fn(&mut Scene) -> Result<()>) -> Result<Mea
     Ok(measured.or_near(after < before + NEAR))
 }
 
-/// Kills the Mail Agent of a node that can't feed its lots, since its pickup-rs is frozen.
-fn agent_killed(scene: &mut Scene) -> Result<Measured> {
+/// Strikes the Mail Agent of a node that can't feed its lots, since its pickup-rs is frozen.
+fn lots_move(scene: &mut Scene, strike: fn(&mut Node) -> Result<()>) -> Result<Measured> {
+    // Each Mail Agent has worked, so its Scheduler knows it.
+    scene.submit_backlog(scene.messages / 2)?;
+    scene.wait_for("mail to arrive", Scene::has_arrived)?;
     scene.struck().freeze(&["pickup-rs"])?;
     scene.submit_backlog(scene.messages / 2)?;
     scene.wait_for_status(LIMIT, |it| it.pending > 0)?.context("struck node: no lots")?;
     let before = scene.fleet.counted("reassigned")?;
-    scene.struck().kill_agent();
+    let began = Instant::now();
+    strike(scene.struck())?;
     let moves = |scene: &Scene| scene.fleet.counted("reassigned").is_ok_and(|it| it > before);
     let moved = scene.wait_at_most(LIMIT, LOOK, moves)?;
-    let sent = scene.wait_for_arrival(LIMIT)?;
+    let sent = scene.wait_for_arrival(LIMIT)?.map(|_| began.elapsed());
     scene.struck().thaw();
+    scene.struck().kill_agent();
     scene.struck().start_agent()?;
     let words = format!("moved {}, all sent {}", time(moved), time(sent));
     let within = |limit| moved.is_some_and(|it| it < limit);

@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Only the cases whose name contains this; may be repeated.
     #[arg(long)]
     case: Vec<String>,
+    /// Number of times that each case runs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    times: u16,
     /// Only the cases that take a few seconds.
     #[arg(long)]
     quick: bool,
@@ -105,6 +108,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if wanted.is_empty() {
         bail!("no case is called so");
     }
+    let wanted = vec![wanted; options.times.into()].concat();
     require_namespaces()?;
     let cases = run_all(&wanted, options.jobs, |case| announced(case, options))?;
     let clean = cases.iter().all(Row::is_clean);
