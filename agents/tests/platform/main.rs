@@ -27,6 +27,7 @@ mod settling;
 mod sick;
 mod silence;
 mod sizes;
+mod supervision;
 mod trace;
 mod trying;
 
