@@ -13,6 +13,7 @@
 //! ```
 //!
 //! - *An idle agent* is not probed, so an idle platform sends nothing.
+//! - *A lone agent* is not probed: nobody could take its lots.
 //! - *An agent that was never reached* is not suspect: a firewall, a wrong address or another key
 //!   would look the same. Its lease alone counts, and the log says so once.
 //! - *An agent that comes back* was alive, and slow or out of reach. Its lease alone is trusted for

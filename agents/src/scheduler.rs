@@ -206,7 +206,8 @@ impl Scheduler {
         self.look_at = Some(now + next_look(view));
         let alive = || view.nodes.iter().filter(|it| it.is_alive());
         self.alive = alive().map(|it| it.node.clone()).collect();
-        let is_ward = |node: &&Node| !self.others.contains(&node.node);
+        let is_alone = self.alive.len() == 1;
+        let is_ward = |node: &&Node| !is_alone && !self.others.contains(&node.node);
         let ward = |node: &Node| node.peer.clone().map(|peer| (peer, node.lots > 0));
         self.probing.seen(now, alive().filter(is_ward).filter_map(ward));
         let rescue = plan(view, self.grace);

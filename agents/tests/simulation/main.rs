@@ -414,3 +414,20 @@ fn a_frozen_scheduler_suspects_nobody() {
         assert!(world.deliveries().values().all(|times| *times == 1));
     });
 }
+
+/// Checks that nobody ends the lease of an agent whose lots no other could take.
+#[test]
+fn a_lone_frozen_mail_agent_keeps_its_lease() {
+    for_each_seed(30, |seed| {
+        let mut world = World::with_lease(seed, 1, FOREVER, 60_000);
+        let crew = Crew::of(&mut world, 1, 1);
+        world.run_until(1_000, |_| false);
+        submit(&mut world, 10);
+        let has_lots = |world: &World| world.redis.lots_of(&world.postfixes[0].node) > 0;
+        assert!(world.run_until(1_000 + CHAOS_MS, has_lots), "no lots\n{}", world.describe());
+        world.freeze(crew.0.last().expect("the Mail Agent").2, 5_000);
+        expect_rest(&mut world);
+        assert_eq!(world.suspected, 0, "{}", world.describe());
+        assert!(world.deliveries().values().all(|times| *times == 1));
+    });
+}
