@@ -4,13 +4,9 @@
 //! each for a node that could work on it. And it *assigns* lots that have become ready again. Each
 //! lot goes to the node with most credit.
 //!
-//! Info Agents are ranked by the time of their start, and only live ones count. Of k agents, lot n
-//! belongs to the one of rank n mod k. So one agent assigns each ready lot, and a dead agent's lots
-//! fall to the others as soon as its lease is over.
-//!
-//! At the inbox the agents take turns. The agent to which the next lot belongs cuts that lot and,
-//! of a backlog, those behind it in one go. When the agents disagree for a moment, the spool
-//! decides: it cuts the next lot and no other.
+//! Info Agents take turns, lot by lot, and stand in for one that does not act; see [`turns`]. The
+//! agent whose turn the next lot is cuts that lot and, of a backlog, those behind it in one go.
+//! When the agents disagree for a moment, the spool decides: it cuts the next lot and no other.
 //!
 //! ```text
 //!  notice, renewal ──▶ see (one look: directory and overview)
@@ -36,9 +32,9 @@
 //! ```text
 //!          see                         something to do                     asked
 //!   no view ──▶ view, nothing to do ────────────────▶ view, deal decided ───▶ view, deal asked
-//!    ▲            ▲  │ │ event of a message: counted    ▲                         │
-//!    │            │  │ └────────── decide again ───────┘                         │
-//!    │            │  └ other notices, a lease's renewal: see                       │
+//!    ▲            ▲  │ │ a message, another's cut: noted ▲                        │
+//!    │            │  │ └────────── decide again ────────┘                        │
+//!    │            │  └ other notices, a lease's renewal, a lot overdue: see        │
 //!    │            └──────── outcome as expected: it is noted, decide again ──────┤
 //!    └────── another agent has acted: see; the lease has lapsed: see once it is held again
 //! ```
@@ -48,14 +44,21 @@
 //! Nodes whose lease may have ended since are left out of it. The spool checks each decision again,
 //! and the next look corrects the view.
 
+mod plan;
+pub mod turns;
+
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use notices::Notice;
-use spool::{AgentId, Cut, LotNumber, NodeId};
+use spool::{Cut, LotNumber, NodeId};
+
+use plan::{ASSIGN_LIMIT, Plan, plan};
+pub use plan::{Deal, Terms};
+use turns::Turns;
 
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
-use crate::machine::{Action, Ask, Input, Machine, Ticket};
+use crate::machine::{Action, Ask, Input, Machine, Ticket, earliest};
 use crate::membership::Membership;
 use crate::view::{Agent, Inbox, View};
 
@@ -90,126 +93,6 @@ pub struct Dealt {
     pub cut: Vec<Cut>,
 }
 
-/// Limits by which lots are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// Messages in a full lot.
-    pub lot_size: u64,
-    /// Longest time for which fewer messages wait while every node is busy.
-    pub linger: Duration,
-}
-
-/// Lots to assign and to cut.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Deal {
-    /// Ready lots, each with the node that gets it.
-    pub assign: Vec<(LotNumber, NodeId)>,
-    /// Lots to cut from the inbox, each with the node that gets it.
-    pub cut: Vec<(LotNumber, NodeId)>,
-}
-
-/// Consequences of a view.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Lots to assign and to cut now.
-    pub deal: Deal,
-    /// Time until the inbox has lingered, if it waits for that.
-    pub look_again: Option<Duration>,
-}
-
-/// Most ready lots in one deal: some milliseconds of Redis's one thread.
-const ASSIGN_LIMIT: usize = 64;
-/// Most cuts in one deal, and so in one turn: each moves up to some megabytes.
-const CUT_LIMIT: usize = 16;
-
-/// Plans what `me` should do about the lots of a view.
-pub fn plan(view: &View, me: &AgentId, terms: Terms) -> Plan {
-    if view.schedulers.is_empty() {
-        return Plan::default();
-    }
-    let is_mine = |lot| is_mine(view, me, lot);
-    let mut candidates = Candidates::of(view);
-    let mut assign = Vec::new();
-    for ready in view.ready.iter().filter(|ready| is_mine(ready.lot)).take(ASSIGN_LIMIT) {
-        let Some(node) = candidates.assign(ready.count) else { break };
-        assign.push((ready.lot, node));
-    }
-    let (cut, look_again) = cuts(view.inbox, terms, &mut candidates, is_mine);
-    Plan { deal: Deal { assign, cut }, look_again }
-}
-
-/// Whether the lot belongs to `me`, who may assign it or begin a turn at the inbox with it.
-fn is_mine(view: &View, me: &AgentId, lot: LotNumber) -> bool {
-    let rank = view.infos.iter().position(|info| info == me);
-    rank.is_some_and(|rank| lot.0 % view.infos.len() as u64 == rank as u64)
-}
-
-/// Plans as many cuts as are due and nodes have credit for, if it is this agent's turn. Also
-/// returns the time until the rest is due. Only the first lot must be this agent's. The others are
-/// safe in any case, since the spool cuts only the next lot.
-fn cuts(
-    inbox: Inbox,
-    terms: Terms,
-    candidates: &mut Candidates,
-    is_mine: impl Fn(LotNumber) -> bool,
-) -> (Vec<(LotNumber, NodeId)>, Option<Duration>) {
-    let Inbox { count: mut left, mut age, next_lot: mut lot } = inbox;
-    let mut cut = Vec::new();
-    if !is_mine(lot) {
-        return (cut, None);
-    }
-    while left > 0 && cut.len() < CUT_LIMIT {
-        if left < terms.lot_size && age < terms.linger && !candidates.somebody_is_idle() {
-            return (cut, candidates.somebody_has_credit().then(|| terms.linger - age));
-        }
-        let Some(node) = candidates.assign(left.min(terms.lot_size)) else { break };
-        cut.push((lot, node));
-        // Mail behind a whole lot may be young.
-        (left, age, lot) =
-            (left.saturating_sub(terms.lot_size), Duration::ZERO, LotNumber(lot.0 + 1));
-    }
-    (cut, None)
-}
-
-/// The live nodes, each with its credit.
-struct Candidates(Vec<Candidate>);
-
-struct Candidate {
-    node: NodeId,
-    credit: u64,
-    lots: usize,
-}
-
-impl Candidates {
-    fn of(view: &View) -> Self {
-        let alive = view.nodes.iter().filter(|node| node.is_alive());
-        Self(
-            alive
-                .map(|it| Candidate { node: it.node.clone(), credit: it.credit(), lots: it.lots })
-                .collect(),
-        )
-    }
-
-    /// Gives a lot to the node with most credit; of equals, to the one with fewest lots.
-    fn assign(&mut self, count: u64) -> Option<NodeId> {
-        let best =
-            |candidate: &&mut Candidate| (candidate.credit, std::cmp::Reverse(candidate.lots));
-        let candidate =
-            self.0.iter_mut().filter(|candidate| candidate.credit > 0).max_by_key(best)?;
-        candidate.credit = candidate.credit.saturating_sub(count);
-        candidate.lots += 1;
-        Some(candidate.node.clone())
-    }
-
-    fn somebody_is_idle(&self) -> bool {
-        self.0.iter().any(|candidate| candidate.credit > 0 && candidate.lots == 0)
-    }
-
-    fn somebody_has_credit(&self) -> bool {
-        self.0.iter().any(|candidate| candidate.credit > 0)
-    }
-}
-
 /// The machine of an Info Agent; see the module.
 #[derive(Debug)]
 pub struct Info {
@@ -221,6 +104,9 @@ pub struct Info {
     /// Time at which this agent first saw mail in the inbox, since it was last empty.
     waiting_since: Option<Instant>,
     deal: Dealing,
+    turns: Turns,
+    /// The last assignment by any agent: the node, and the number of messages if the lot is small.
+    assigned: Option<(NodeId, Option<u64>)>,
 }
 
 /// The last view, with the deals since.
@@ -247,6 +133,22 @@ impl Seen {
             |agent: &Agent| matches!(agent, Agent::Alive { lease_left, .. } if *lease_left > age);
         self.view.nodes.retain(|node| may_live(&node.agent));
         self.view.inbox.count += 1;
+    }
+
+    /// Notes another agent's cut, which has taken all mail that fits into a lot, unless the lot is
+    /// known to be smaller.
+    fn note_cut(&mut self, lot: LotNumber, of: Option<(NodeId, Option<u64>)>, lot_size: u64) {
+        let inbox = &mut self.view.inbox;
+        let (node, count) = of.map_or((None, None), |(node, count)| (Some(node), count));
+        let count = count.unwrap_or(lot_size).min(inbox.count);
+        *inbox = Inbox {
+            count: inbox.count - count,
+            age: Duration::ZERO,
+            next_lot: LotNumber(lot.0 + 1),
+        };
+        if let Some(node) = node {
+            self.view.assign(&node, count);
+        }
     }
 
     /// Notes a deal in the view. Returns whether its outcome was as expected.
@@ -280,6 +182,15 @@ impl View {
     }
 }
 
+/// The view on which a decision rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    /// A view that has just come.
+    Fresh,
+    /// An older view, with what has been noted since.
+    Noted,
+}
+
 /// Whether and when to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
@@ -299,11 +210,9 @@ impl Info {
             seen: None,
             waiting_since: None,
             deal: Dealing::No,
+            turns: Turns::default(),
+            assigned: None,
         }
-    }
-
-    fn me(&self) -> &AgentId {
-        &self.membership.lease.member().agent
     }
 
     fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
@@ -313,29 +222,40 @@ impl Info {
                 Some(Change::Began | Change::Continues) => self.look = Look::Now,
                 Some(Change::Lapsed | Change::Waits) => {
                     (self.seen, self.waiting_since) = (None, None);
+                    self.turns.forget();
                 }
                 Some(Change::Superseded | Change::Left) | None => (),
             },
             Answer::Seen(view) if self.work.close(ticket) => {
+                self.turns.seen(&view);
                 self.seen = Some(Seen { view, at: now });
-                self.decide(now);
+                self.decide(now, Basis::Fresh);
             }
             Answer::Dealt(dealt) if self.work.close(ticket) => self.dealt(now, &dealt),
             Answer::Seen(_) | Answer::Dealt(_) => (),
         }
     }
 
-    /// Decides by the last view.
-    fn decide(&mut self, now: Instant) {
+    /// Decides by the last view. For another agent this one acts only by a fresh view.
+    fn decide(&mut self, now: Instant, basis: Basis) {
         let Some(mut seen) = self.seen.take() else {
             return debug_assert!(false, "a decision follows a view");
         };
         seen.view.inbox.age = self.waited(now, seen.view.inbox);
-        let Plan { deal, look_again } = plan(&seen.view, self.me(), self.terms);
+        let (view, me) = (&seen.view, &self.membership.lease.member().agent);
+        let Plan { deal: all, look_again } = plan(view, self.terms, |_| true);
+        let lingers = look_again.map(|wait| (view.inbox.next_lot, now + wait));
+        self.turns.note(now, view, me, all.turns(), lingers);
+        let turns = &self.turns;
+        let is_mine = |lot| {
+            turns.is_mine(view, me, lot)
+                || (basis == Basis::Fresh && turns.is_overdue(now, view, me, lot))
+        };
+        let Plan { deal, look_again } = plan(view, self.terms, is_mine);
         if let (Look::No | Look::At(_), Some(wait)) = (self.look, look_again) {
             self.look = Look::At(now + wait);
         }
-        self.deal = if deal == Deal::default() { Dealing::No } else { Dealing::Decided(deal) };
+        self.deal = if deal.is_empty() { Dealing::No } else { Dealing::Decided(deal) };
         self.seen = Some(seen);
     }
 
@@ -362,6 +282,8 @@ impl Info {
         if !deal.cut.is_empty() {
             self.waiting_since = None;
         }
+        self.note_silence(&deal, dealt);
+        self.turns.done(deal.turns());
         if deal.assign.len() >= ASSIGN_LIMIT {
             self.look = Look::Now;
         }
@@ -370,7 +292,7 @@ impl Info {
                 if let Some(seen) = &mut self.seen {
                     seen.view.inbox.age = Duration::ZERO;
                 }
-                self.decide(now);
+                self.decide(now, Basis::Noted);
             }
             Some(true) => (),
             Some(false) | None => {
@@ -382,37 +304,64 @@ impl Info {
         }
     }
 
+    /// Notes the agents for which this one has acted.
+    fn note_silence(&mut self, deal: &Deal, dealt: &Dealt) {
+        let Some(Seen { view, .. }) = &self.seen else { return };
+        let me = &self.membership.lease.member().agent;
+        let is_cut = matches!(dealt.cut.first(), Some(Cut::Cut { .. }));
+        let cut = deal.cut.first().filter(|_| is_cut);
+        let assigned = deal.assign.iter().filter(|_| dealt.assigned == deal.assign.len());
+        for (lot, _) in assigned.chain(cut) {
+            self.turns.acted(view, me, *lot);
+        }
+    }
+
+    /// Whether the last view may serve for a decision now.
+    fn is_free(&self) -> bool {
+        !self.work.is_open() && matches!(self.deal, Dealing::No) && self.look != Look::Now
+    }
+
     /// Takes a notice of a message. The last view, with that message, may suffice to decide.
     fn arrived(&mut self, now: Instant) {
-        let is_free =
-            !self.work.is_open() && matches!(self.deal, Dealing::No) && self.look != Look::Now;
+        let is_free = self.is_free();
         match self.seen.as_mut().filter(|_| is_free) {
             Some(seen) => {
                 seen.note_arrival(now);
-                self.decide(now);
+                self.decide(now, Basis::Noted);
             }
             None => self.look = Look::Now,
         }
     }
 
     /// Takes a notice of a cut, perhaps by another agent: the next turn may be this agent's.
-    fn cut(&mut self, lot: LotNumber) {
-        let next_lot = LotNumber(lot.0 + 1);
+    fn cut(&mut self, now: Instant, lot: LotNumber) {
+        let (next_lot, assigned) = (LotNumber(lot.0 + 1), self.assigned.take());
         let asked = match &self.deal {
             Dealing::Asked(deal) => deal.cut.as_slice(),
             Dealing::No | Dealing::Decided(_) => &[],
         };
         let is_ours = asked.iter().any(|(it, _)| *it == lot);
+        let is_free = self.is_free();
         match &mut self.seen {
             Some(seen) if is_ours || seen.view.inbox.next_lot >= next_lot => (),
             Some(seen) => {
-                seen.view.inbox.next_lot = next_lot;
-                if is_mine(&seen.view, &self.membership.lease.member().agent, next_lot) {
+                seen.note_cut(lot, assigned, self.terms.lot_size);
+                self.waiting_since = None;
+                let me = &self.membership.lease.member().agent;
+                if self.turns.is_mine(&seen.view, me, next_lot) {
                     self.look = Look::Now;
+                } else if is_free {
+                    self.decide(now, Basis::Noted);
                 }
             }
             None => self.look = Look::Now,
         }
+    }
+
+    /// Returns the time at which another agent's lot is overdue.
+    fn overdue(&self) -> Option<Instant> {
+        let seen = self.seen.as_ref().filter(|_| self.is_free())?;
+        self.turns.due(&seen.view, &self.membership.lease.member().agent)
     }
 
     fn failed(&mut self, now: Instant, ticket: Ticket) {
@@ -431,11 +380,15 @@ impl Info {
             self.deal = Dealing::Asked(deal.clone());
             return Some(Question::Deal(deal));
         }
-        match self.look {
-            Look::At(when) if when > now => return None,
-            Look::No => return None,
-            Look::Now | Look::At(_) => self.look = Look::No,
+        let is_time = match self.look {
+            Look::Now => true,
+            Look::At(when) => when <= now,
+            Look::No => false,
+        };
+        if !is_time && self.overdue().is_none_or(|when| when > now) {
+            return None;
         }
+        self.look = Look::No;
         Some(Question::See)
     }
 }
@@ -450,9 +403,13 @@ impl Machine for Info {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
-            Input::Notice(Notice::Fetch(_) | Notice::Assigned(..) | Notice::Ordered(_)) => (),
+            Input::Notice(Notice::Fetch(_) | Notice::Ordered(_)) => (),
+            // The notice of a cut follows.
+            Input::Notice(Notice::Assigned(node, lot)) => {
+                self.assigned = Some((node, lot.map(|lot| lot.ids.len() as u64)));
+            }
             Input::Notice(Notice::Inbox) => self.arrived(now),
-            Input::Notice(Notice::Cut(lot)) => self.cut(lot),
+            Input::Notice(Notice::Cut(lot)) => self.cut(now, lot),
             Input::Notice(
                 Notice::Ready(_) | Notice::Credit(_) | Notice::Born(..) | Notice::Left(..),
             )
@@ -481,7 +438,8 @@ impl Machine for Info {
             Look::At(when) if !self.work.is_open() => Some(when),
             Look::At(_) | Look::Now | Look::No => None,
         };
-        self.membership.timeout(look)
+        let overdue = self.overdue().filter(|_| !self.work.is_open());
+        self.membership.timeout(earliest([look, overdue]))
     }
 }
 

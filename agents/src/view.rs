@@ -13,7 +13,7 @@ use spool::{AgentId, AgentKind, Directory, LotNumber, NodeId, NodeLoad, Overview
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// Live Info Agents, in the order of their start.
-    pub infos: Vec<AgentId>,
+    pub infos: Vec<Fellow>,
     /// Live Schedulers, in the order of their start.
     pub schedulers: Vec<AgentId>,
     /// Nodes that have a Mail Agent, a lot, or committed mail.
@@ -24,6 +24,16 @@ pub struct View {
     pub inbox: Inbox,
     /// Lots that wait for a node, lowest number first; not always all of them.
     pub ready: Vec<ReadyLot>,
+}
+
+/// A live Info Agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fellow {
+    /// Name in the directory.
+    pub agent: AgentId,
+    /// End of the agent's lease, in Unix milliseconds. Another time means that the lease has been
+    /// renewed.
+    pub lease_ends_ms: u64,
 }
 
 /// State of a node.
@@ -134,12 +144,14 @@ impl View {
     /// Makes a view of a directory and an overview. While several nodes are alive, each takes at
     /// most `window_shared` messages at once.
     pub fn of(directory: &Directory, overview: &Overview, window_shared: u32) -> Self {
-        let named = |kind| directory.alive(kind).into_iter().map(|it| it.agent.clone()).collect();
+        let alive = |kind| directory.alive(kind).into_iter();
+        let fellow =
+            |it: &spool::Agent| Fellow { agent: it.agent.clone(), lease_ends_ms: it.lease_ends_ms };
         let watched_ms = directory.now_ms.saturating_sub(directory.watching_since_ms);
         Self {
             watched: Duration::from_millis(watched_ms),
-            infos: named(AgentKind::Info),
-            schedulers: named(AgentKind::Scheduler),
+            infos: alive(AgentKind::Info).map(fellow).collect(),
+            schedulers: alive(AgentKind::Scheduler).map(|it| it.agent.clone()).collect(),
             nodes: shared(nodes(directory, &overview.nodes), window_shared),
             inbox: inbox(overview),
             ready: overview

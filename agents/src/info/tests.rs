@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use spool::AgentId;
+
+use super::plan::CUT_LIMIT;
+use super::turns::STAND_IN_AFTER;
 use super::*;
-use crate::view::{Node, ReadyLot};
+use crate::view::{Agent, Fellow, Node, ReadyLot};
 
 const LINGER: Duration = Duration::from_millis(200);
 const TERMS: Terms = Terms { lot_size: 100, linger: LINGER };
@@ -28,9 +32,18 @@ fn agents(names: &[&str]) -> Vec<AgentId> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
+fn fellows(names: &[&str]) -> Vec<Fellow> {
+    agents(names).into_iter().map(|agent| Fellow { agent, lease_ends_ms: 1 }).collect()
+}
+
+fn plan_of(view: &View, me: &str) -> Plan {
+    let me: AgentId = me.parse().unwrap();
+    plan(view, TERMS, |lot| Turns::default().is_mine(view, &me, lot))
+}
+
 fn view(infos: &[&str], nodes: Vec<Node>, ready: &[u64]) -> View {
     let ready = ready.iter().map(|&n| ReadyLot { lot: LotNumber(n), count: 100 }).collect();
-    View { infos: agents(infos), schedulers: agents(&["s"]), nodes, ready, ..View::default() }
+    View { infos: fellows(infos), schedulers: agents(&["s"]), nodes, ready, ..View::default() }
 }
 
 /// Makes an inbox whose next lot is number 9.
@@ -39,12 +52,12 @@ fn inbox(count: u64, age_ms: u64) -> Inbox {
 }
 
 fn cut(view: &View, me: &str) -> Vec<(u64, String)> {
-    let deal = plan(view, &me.parse().unwrap(), TERMS).deal;
+    let deal = plan_of(view, me).deal;
     deal.cut.into_iter().map(|(lot, node)| (lot.0, node.to_string())).collect()
 }
 
 fn deal(view: &View, me: &str) -> Vec<(u64, String)> {
-    let deal = plan(view, &me.parse().unwrap(), TERMS).deal;
+    let deal = plan_of(view, me).deal;
     deal.assign.into_iter().map(|(lot, node)| (lot.0, node.to_string())).collect()
 }
 
@@ -100,19 +113,19 @@ fn while_all_nodes_are_busy_the_inbox_gathers_a_lot_or_lingers() {
         inbox: inbox(count, age_ms),
         ..view(&["a"], vec![node("n", 1_000, 5, 1)], &[])
     };
-    let young = plan(&busy(99, 150), &"a".parse().unwrap(), TERMS);
+    let young = plan_of(&busy(99, 150), "a");
     assert_eq!((young.deal, young.look_again), (Deal::default(), Some(Duration::from_millis(50))));
     assert_eq!(cut(&busy(1, 200), "a"), to(&[(9, "n")]));
     assert_eq!(cut(&busy(100, 0), "a"), to(&[(9, "n")]));
     // Mail behind a whole lot has not lingered.
-    let rest = plan(&busy(150, 200), &"a".parse().unwrap(), TERMS);
+    let rest = plan_of(&busy(150, 200), "a");
     assert_eq!((rest.deal.cut.len(), rest.look_again), (1, Some(LINGER)));
 }
 
 #[test]
 fn while_no_node_has_credit_the_inbox_just_fills() {
     let view = View { inbox: inbox(999, 999), ..view(&["a"], vec![node("n", 10, 10, 0)], &[]) };
-    assert_eq!(plan(&view, &"a".parse().unwrap(), TERMS), Plan::default());
+    assert_eq!(plan_of(&view, "a"), Plan::default());
 }
 
 #[test]
@@ -136,7 +149,7 @@ fn info_agents_take_turns_at_the_inbox() {
     assert_eq!(cut(&all, "a"), to(&[]));
     // One turn cuts as much as there is, not one lot for each look.
     assert_eq!(cut(&all, "b"), to(&[(9, "n"), (10, "n"), (11, "n"), (12, "n"), (13, "n")]));
-    let left = View { infos: agents(&["a"]), ..all };
+    let left = View { infos: fellows(&["a"]), ..all };
     assert_eq!(cut(&left, "a").len(), 5);
 }
 
@@ -157,19 +170,74 @@ fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, Question)> {
     }
 }
 
-#[test]
-fn an_info_agent_cuts_for_an_idle_node_without_a_look() {
-    let agent: AgentId = "a".parse().unwrap();
+/// Makes an Info Agent of this name with this view.
+fn looking(name: &str, now: Instant, view: View) -> Info {
+    let agent: AgentId = name.parse().unwrap();
     let generation = spool::Generation::from_parts(1, 1);
     let member = Member { agent, kind: spool::AgentKind::Info, generation, name: String::new() };
-    let (mut info, now) = (Info::new(member, Duration::from_secs(60), TERMS), Instant::now());
+    let mut info = Info::new(member, Duration::from_secs(60), TERMS);
     let (ticket, _) = asks(&mut info, now).unwrap();
     info.handle(now, Input::Answer(ticket, Answer::Lease(LeaseAnswer::Taken(spool::Start(1)))));
     let (ticket, question) = asks(&mut info, now).unwrap();
     assert_eq!(question, Question::See);
-    let idle = || view(&["a"], vec![node("n", 100, 0, 0), node("m", 90, 0, 0)], &[]);
-    info.handle(now, Input::Answer(ticket, Answer::Seen(idle())));
+    info.handle(now, Input::Answer(ticket, Answer::Seen(view)));
     assert_eq!(asks(&mut info, now), None);
+    info
+}
+
+#[test]
+fn while_owners_act_another_agent_neither_asks_nor_wakes_up() {
+    let (now, renewal) = (Instant::now(), Duration::from_secs(20));
+    let mut idle = view(&["a", "b", "c"], vec![node("n", 100, 0, 0)], &[]);
+    idle.inbox.next_lot = LotNumber(3);
+    let mut info = looking("c", now, idle);
+    let cut = |info: &mut Info, lot| {
+        let node: NodeId = "n".parse().unwrap();
+        info.handle(now, Input::Notice(Notice::Assigned(node, None)));
+        info.handle(now, Input::Notice(Notice::Cut(LotNumber(lot))));
+    };
+    info.handle(now, Input::Notice(Notice::Inbox));
+    assert_eq!(asks(&mut info, now), None);
+    assert_eq!(info.poll_timeout(), Some(now + STAND_IN_AFTER * 2), "two agents come before it");
+    cut(&mut info, 3);
+    assert_eq!((asks(&mut info, now), info.poll_timeout()), (None, Some(now + renewal)));
+    // The node is busy, so the next owner waits for more mail first.
+    info.handle(now, Input::Notice(Notice::Inbox));
+    assert_eq!(asks(&mut info, now), None);
+    assert_eq!(info.poll_timeout(), Some(now + LINGER + STAND_IN_AFTER));
+    cut(&mut info, 4);
+    // The next lot is its own.
+    assert_eq!(asks(&mut info, now).unwrap().1, Question::See);
+}
+
+#[test]
+fn an_agent_looks_and_stands_in_for_owners_that_do_not_act() {
+    let now = Instant::now();
+    let idle = |count| View {
+        inbox: Inbox { count, age: Duration::ZERO, next_lot: LotNumber(3) },
+        ..view(&["a", "b", "c"], vec![node("n", 100, 0, 0), node("m", 90, 0, 0)], &[])
+    };
+    let mut info = looking("c", now, idle(0));
+    info.handle(now, Input::Notice(Notice::Inbox));
+    let then = now + STAND_IN_AFTER * 2;
+    let (ticket, question) = asks(&mut info, then).unwrap();
+    assert_eq!(question, Question::See);
+    info.handle(then, Input::Answer(ticket, Answer::Seen(idle(1))));
+    let (ticket, question) = asks(&mut info, then).unwrap();
+    let Question::Deal(deal) = question else { panic!("{question:?}") };
+    assert_eq!(deal.cut[0].0, LotNumber(3));
+    let dealt = Dealt { assigned: 0, cut: vec![Cut::Cut { messages: 1, left: 0 }] };
+    info.handle(then, Input::Answer(ticket, Answer::Dealt(dealt)));
+    // The next lot is the turn of an agent that was silent.
+    info.handle(then, Input::Notice(Notice::Inbox));
+    assert!(matches!(asks(&mut info, then), Some((_, Question::Deal(_)))));
+}
+
+#[test]
+fn an_info_agent_cuts_for_an_idle_node_without_a_look() {
+    let now = Instant::now();
+    let nodes = vec![node("n", 100, 0, 0), node("m", 90, 0, 0)];
+    let mut info = looking("a", now, view(&["a"], nodes, &[]));
     for (lot, name) in [(1, "n"), (2, "m")] {
         info.handle(now, Input::Notice(Notice::Inbox));
         let (ticket, question) = asks(&mut info, now).unwrap();

@@ -34,6 +34,8 @@ mod trying;
 use std::os::unix::net::UnixStream;
 
 use common::{LONG, Plan, errors};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use spool::keys;
 use testbed::until;
 
@@ -177,6 +179,34 @@ fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
     second.wait().unwrap();
     platform.start("mail-agent");
     platform.expect_all_once();
+}
+
+/// Checks that mail doesn't wait until the lease of a frozen or killed Info Agent ends. That takes
+/// longer here than any wait of the test.
+#[test]
+fn another_info_agent_stands_in_for_one_that_is_frozen_or_killed() {
+    let mut platform =
+        Plan { redis: true, settings: "[agents]\nlease_ms = 600000\n", ..Plan::default() }.start();
+    DAEMONS.iter().for_each(|name| platform.start(name));
+    let mut second = platform.command("info-agent").args(["--name", "second"]).spawn().unwrap();
+    platform.until_status("two info agents", |status| {
+        let agents = status["agents"].as_array();
+        agents.is_some_and(|all| all.iter().filter(|it| it["kind"] == "info").count() == 2)
+    });
+    // Of any two lots in a row, one is the second agent's turn.
+    let send = |platform: &mut common::Platform| {
+        for _ in 0..4 {
+            platform.submit(1);
+            platform.expect_all_once();
+        }
+    };
+    send(&mut platform);
+    kill(Pid::from_raw(second.id().cast_signed()), Signal::SIGSTOP).unwrap();
+    send(&mut platform);
+    second.kill().unwrap();
+    second.wait().unwrap();
+    send(&mut platform);
+    assert!(platform.log("info-agent").contains("another stood in"));
 }
 
 /// Checks that a Mail Agent hands its lots back while Postfix is down, and serves again later.

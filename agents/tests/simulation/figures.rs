@@ -2,7 +2,7 @@
 //! supervision are in `agents/src/supervision.rs`, whose tests have figures 6, 7 and 11 as plans.
 
 use agents::view::View;
-use spool::AgentKind;
+use spool::{AgentId, AgentKind};
 
 use crate::world::World;
 use crate::{FOREVER, REST_MS, for_each_seed, submit};
@@ -103,7 +103,9 @@ fn figure_9_info_agents_renumber_and_take_the_dead_one_s_lots() {
         let mut world = World::new(seed, 2, FOREVER);
         let infos: Vec<usize> = (0..3).map(|place| world.start(AgentKind::Info, place)).collect();
         start(&mut world, 1, 2);
-        let order = |world: &World| world.redis.see().infos;
+        let order = |world: &World| -> Vec<AgentId> {
+            world.redis.see().infos.into_iter().map(|it| it.agent).collect()
+        };
         let before = order(&world);
         assert_eq!(before.len(), 3);
         let first = before[0].as_str().rsplit('-').next().and_then(|it| it.parse::<usize>().ok());

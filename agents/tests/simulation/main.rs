@@ -21,6 +21,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use agents::info::turns::STAND_IN_AFTER;
 use agents::machine::End;
 use handoff::protocol::Handoff;
 use spool::AgentKind;
@@ -429,5 +430,32 @@ fn a_lone_frozen_mail_agent_keeps_its_lease() {
         expect_rest(&mut world);
         assert_eq!(world.suspected, 0, "{}", world.describe());
         assert!(world.deliveries().values().all(|times| *times == 1));
+    });
+}
+
+/// Checks that mail waits neither for the leases of dead Info Agents, nor again and again for the
+/// time after which another stands in.
+#[test]
+fn mail_waits_only_a_moment_for_a_dead_info_agent() {
+    const LEASE_MS: u64 = 60_000;
+    for_each_seed(50, |seed| {
+        let mut world = World::with_lease(seed, 1, FOREVER, LEASE_MS);
+        let crew = Crew::of(&mut world, 3, 1);
+        world.postfixes[0].may_refuse = false;
+        world.run_until(1_000, |_| false);
+        let (first, dead) = (seed as usize % 2, 1 + seed as usize / 2 % 2);
+        crew.0[first..first + dead].iter().for_each(|it| world.kill(it.2));
+        for n in 0..10 {
+            world.submit_within(1);
+            // As for a single message; then the agents' patience and a look.
+            let stand_in_ms = (STAND_IN_AFTER.as_millis() as u64 + 12) * dead as u64;
+            let limit = world.now_ms() + 110 + if n < 3 { stand_in_ms } else { 0 };
+            let released = |world: &World| world.postfixes[0].all_released.len() > n;
+            assert!(world.run_until(limit, released), "{n} still waits\n{}", world.describe());
+            expect_rest(&mut world);
+            let noticed = world.now_ms() + 50;
+            world.run_until(noticed, |_| false);
+        }
+        assert!(world.now_ms() < LEASE_MS / 3);
     });
 }

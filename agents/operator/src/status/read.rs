@@ -315,6 +315,7 @@ fn most(in_flight: BTreeMap<Domain, usize>) -> Vec<(Domain, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agents::view::Fellow;
 
     fn alive(capacity: u32, load: u64) -> Node {
         let agent = Agent::Alive { capacity, lease_left: Duration::from_secs(1) };
@@ -333,8 +334,9 @@ mod tests {
     }
 
     fn view(infos: usize, schedulers: usize, nodes: Vec<Node>) -> View {
-        let some = |count| (0..count).map(|n| format!("a{n}").parse().unwrap()).collect();
-        View { infos: some(infos), schedulers: some(schedulers), nodes, ..View::default() }
+        let some = |count| (0..count).map(|n| format!("a{n}").parse().unwrap());
+        let infos = some(infos).map(|agent| Fellow { agent, lease_ends_ms: 0 }).collect();
+        View { infos, schedulers: some(schedulers).collect(), nodes, ..View::default() }
     }
 
     #[test]
