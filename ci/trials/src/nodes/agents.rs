@@ -92,13 +92,15 @@ fn lots_move(scene: &mut Scene, strike: fn(&mut Node) -> Result<()>) -> Result<M
     // Each Mail Agent has worked, so its Scheduler knows it.
     scene.submit_backlog(scene.messages / 2)?;
     scene.wait_for("mail to arrive", Scene::has_arrived)?;
-    scene.struck().freeze(&["pickup-rs"])?;
-    scene.submit_backlog(scene.messages / 2)?;
+    scene.submit_backlog_and(scene.messages / 2, |node| node.freeze(&["pickup-rs"]))?;
     scene.wait_for_status(LIMIT, |it| it.pending > 0)?.context("struck node: no lots")?;
     let before = scene.fleet.counted("reassigned")?;
     let began = Instant::now();
     strike(scene.struck())?;
-    let moves = |scene: &Scene| scene.fleet.counted("reassigned").is_ok_and(|it| it > before);
+    // The Mail Agent may have handed lots back just before.
+    let moves = |scene: &Scene| {
+        scene.fleet.counted("reassigned").is_ok_and(|it| it > before) || scene.has_arrived()
+    };
     let moved = scene.wait_at_most(LIMIT, LOOK, moves)?;
     let sent = scene.wait_for_arrival(LIMIT)?.map(|_| began.elapsed());
     scene.struck().thaw();

@@ -42,6 +42,8 @@ pub(super) const CASES: &[NodesCase] = &[
     .names_twice(),
     NodesCase::new("dead, and back after the grace", NOTHING_TWICE, dead_and_back).names_twice(),
     NodesCase::new("suspended, longer than the grace", NOTHING_TWICE, suspended).names_twice(),
+    NodesCase::new("pickup-rs frozen, longer than the grace", NOTHING_TWICE, pickup_frozen)
+        .names_twice(),
     NodesCase::new("Mail Agent frozen, longer than the grace", NOTHING_TWICE, agent_frozen).met(),
     NodesCase::new("dead, and back while Schedulers are frozen", NOTHING_TWICE, unwatched).met(),
     NodesCase::new("Redis away, longer than the grace", NOTHING_TWICE, redis_away).met(),
@@ -106,6 +108,18 @@ fn suspended(scene: &mut Scene) -> Result<Measured> {
     let sent = scene.wait_for_arrival(longer_than_grace(scene) + SENDING)?;
     scene.struck().heal_target()?;
     scene.struck().resume()?;
+    scene.finish()?;
+    told(scene, stays, &format!("sent by others {}", time(sent)))
+}
+
+/// Freezes pickup-rs for longer than the grace. Postfix runs, and sends what it has.
+fn pickup_frozen(scene: &mut Scene) -> Result<Measured> {
+    let stays = scene.fill_struck()?;
+    scene.struck().freeze(&["pickup-rs"])?;
+    let sent = scene.wait_for_arrival(longer_than_grace(scene) + SENDING)?;
+    scene.struck().heal_target()?;
+    scene.wait_at_most(EMPTYING, LOOK, |scene| scene.fleet.nodes[STRUCK].is_at_rest())?;
+    scene.struck().thaw();
     scene.finish()?;
     told(scene, stays, &format!("sent by others {}", time(sent)))
 }

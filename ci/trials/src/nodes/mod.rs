@@ -7,6 +7,7 @@
 
 mod agents;
 mod gone;
+mod operator;
 mod placement;
 mod scene;
 mod sick;
@@ -65,7 +66,7 @@ impl Measured {
 impl NodesCase {
     /// Returns all cases, in the order of a campaign.
     pub fn all() -> Vec<Self> {
-        [sick::CASES, gone::CASES, placement::CASES, agents::CASES].concat()
+        [sick::CASES, gone::CASES, placement::CASES, agents::CASES, operator::CASES].concat()
     }
 
     const fn new(

@@ -173,10 +173,20 @@ impl Scene {
     /// Submits messages while no Info Agent cuts lots, so that all lots are cut at once. Returns
     /// the time from which on they are cut.
     pub(crate) fn submit_backlog(&mut self, count: u64) -> Result<Instant> {
+        self.submit_backlog_and(count, |_| Ok(()))
+    }
+
+    /// Submits a backlog, and strikes the struck node just before lots are cut.
+    pub(crate) fn submit_backlog_and(
+        &mut self,
+        count: u64,
+        strike: impl FnOnce(&mut Node) -> Result<()>,
+    ) -> Result<Instant> {
         for name in INFO_AGENTS {
             self.fleet.agents.terminate(name)?;
         }
         self.submit_all(count)?;
+        strike(self.struck())?;
         let begun = Instant::now();
         INFO_AGENTS.into_iter().try_for_each(|name| self.fleet.start_central(name))?;
         Ok(begun)

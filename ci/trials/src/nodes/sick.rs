@@ -12,6 +12,8 @@ use crate::fleet::Plan;
 const LOOK: Duration = Duration::from_millis(50);
 /// Time limit for mail that can move to be sent by others.
 const MOVING: Duration = Duration::from_secs(30);
+/// Grace that no freeze reaches, however busy the machine.
+const LONG_GRACE_S: u64 = 600;
 /// Size of a disk with room for some hundred messages.
 const DISK_BYTES: usize = 8 << 20;
 /// Time within which a node without room has handed its mail back, and others have sent it.
@@ -22,8 +24,13 @@ const ROUNDS: usize = 5;
 const MOVES: &str = "lots move within 2 leases, nothing new goes there, status says why";
 
 pub(super) const CASES: &[NodesCase] = &[
-    NodesCase::new("pickup-rs frozen", MOVES, |scene| frozen(scene, &["pickup-rs"])).quick(),
-    NodesCase::new("Postfix frozen", MOVES, |scene| frozen(scene, &["master", "qmgr"])),
+    NodesCase::new("pickup-rs frozen", MOVES, |scene| frozen(scene, &["pickup-rs"]))
+        .with(long_grace)
+        .met()
+        .quick(),
+    NodesCase::new("Postfix frozen", MOVES, |scene| frozen(scene, &["master", "qmgr"]))
+        .with(long_grace)
+        .met(),
     NodesCase::new(
         "Postfix dead, Mail Agent alive",
         "others send its mail after the grace",
@@ -31,20 +38,25 @@ pub(super) const CASES: &[NodesCase] = &[
     )
     .met(),
     NodesCase::new("disk full", "handed back within 6 s, taken up again", disk_full)
-        .with(|plan| Plan { disk_bytes: Some(DISK_BYTES), ..plan }),
+        .with(|plan| Plan { disk_bytes: Some(DISK_BYTES), ..plan })
+        .met(),
 ];
 
-/// Freezes programs of a node and submits a lot for each node. When the struck node has had time to
-/// give its lot back, submits the rest, of which that node should get nothing.
+fn long_grace(plan: Plan) -> Plan {
+    Plan { grace_s: LONG_GRACE_S, ..plan }
+}
+
+/// Submits a lot for each node, and freezes programs of one before it can feed. When that node has
+/// had time to give its lot back, submits the rest, of which it should get nothing.
 fn frozen(scene: &mut Scene, programs: &[&str]) -> Result<Measured> {
     let allowed = 2 * scene.fleet.plan.lease();
     let first = u64::from(scene.fleet.plan.lot) * scene.fleet.nodes.len() as u64;
-    scene.struck().freeze(programs)?;
-    scene.submit_backlog(first)?;
+    let begun = scene.submit_backlog_and(first, |node| node.freeze(programs))?;
     let (moved, left) = scene.wait_for_move(2 * allowed)?;
+    let moved = moved.map(|_| begun.elapsed());
     let (stay, finding) = (scene.missing(), scene.fleet.finding_of(STRUCK)?);
     scene.submit_backlog(scene.messages.saturating_sub(first).max(first))?;
-    scene.wait_for_arrival(2 * allowed)?;
+    scene.wait_at_most(MOVING, LOOK, |scene| scene.missing() <= stay)?;
     let new = scene.missing().saturating_sub(stay);
     scene.struck().thaw();
     let is_well = new == 0 && finding.is_some();
