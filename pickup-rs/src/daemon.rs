@@ -134,9 +134,12 @@ async fn serve(
     let queue = Queue::new(&configuration.places.queue_directory, configuration.layout.clone());
     let node = node::find_identity(&configuration.places, &queue)?;
     let spool = Spool::serving(configuration.redis.clone(), configuration.places.spool_file());
+    let own_spool = Spool::serving(configuration.redis.clone(), configuration.places.spool_file());
     let attendance =
-        node::Attendance::new(node.clone(), spool.clone(), configuration.places.clone(), queue)?;
+        node::Attendance::new(node.clone(), own_spool, configuration.places.clone(), queue)?;
     let attendance = Arc::new(attendance);
+    let mut attending =
+        node::Attending::start(attendance.clone()).context("attendance: can't be started")?;
     let feeder = feeder(&configuration, node.clone(), spool.clone());
     let maildrop = Maildrop {
         queue_directory: configuration.places.queue_directory.clone(),
@@ -151,6 +154,8 @@ async fn serve(
         tokio::select! {
             biased;
             result = service => result,
+            // The node has another name now.
+            result = attending.ended() => result,
             () = in_doubt::run(maildrop, spool.clone(), || attendance.is_here()) => Ok(()),
             () = spool.stay_connected() => Ok(()),
             () = log::keep_flushing(log) => Ok(()),
@@ -165,9 +170,8 @@ async fn serve(
     let is_stopped = result.is_none() || timeout(SIGTERM_PATIENCE, terminate.recv()).await.is_ok();
     // A stopped node leaves, so that another place may serve the node at once. After any other end
     // of this process, the next one on this host goes on.
-    if is_stopped {
-        attendance.leave().await;
-    }
+    let farewell = if is_stopped { node::Farewell::Leave } else { node::Farewell::Stay };
+    attending.stop(farewell).await;
     Ok(result.unwrap_or(Ok(()))?)
 }
 

@@ -44,6 +44,17 @@ pub(crate) enum FileEvent {
     OnHold(QueueId),
 }
 
+impl FileEvent {
+    /// Returns the name of the file.
+    pub(crate) fn queue_id(&self) -> &QueueId {
+        match self {
+            Self::Settled(queue_id) | Self::Deferred(queue_id, _) | Self::OnHold(queue_id) => {
+                queue_id
+            }
+        }
+    }
+}
+
 /// States of all tracked files.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {

@@ -88,21 +88,15 @@ impl Queue {
     }
 
     /// Makes the names safe that acts gave to these files or took from them. Otherwise a power
-    /// failure might undo an act that was reported.
+    /// failure might undo an act that was reported. All folders are synced, also after one has
+    /// failed; the error is the first folder's.
     pub fn sync_names<'a>(&self, ids: impl IntoIterator<Item = &'a QueueId>) -> io::Result<()> {
         let queues = QUEUES.into_iter().chain([QueueName::Maildrop]);
         let paths =
             ids.into_iter().flat_map(|id| queues.clone().map(move |queue| self.path(queue, id)));
         let one_of_each: BTreeMap<_, _> =
             paths.map(|path| (path.parent().map(Path::to_owned), path)).collect();
-        for path in one_of_each.values() {
-            match durable::sync_folder_of(path) {
-                // A subdirectory of a hashed queue was never made.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result?,
-            }
-        }
-        Ok(())
+        sync_each(one_of_each.values(), durable::sync_folder_of)
     }
 
     fn operate_in(&self, act: Act, queue: QueueName, id: &QueueId) -> io::Result<Operation> {
@@ -207,5 +201,48 @@ impl Queue {
     fn delete(&self, queue: QueueName, id: &QueueId) -> io::Result<Operation> {
         LOGS.iter().try_for_each(|log| remove(&self.path(*log, id)))?;
         fs::remove_file(self.path(queue, id)).map(|()| Operation::Done)
+    }
+}
+
+/// Syncs the folder of each of these files. Returns the first failure.
+fn sync_each<'a>(
+    files: impl Iterator<Item = &'a std::path::PathBuf>,
+    sync: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut outcome = Ok(());
+    for file in files {
+        match sync(file) {
+            // A subdirectory of a hashed queue was never made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if outcome.is_ok() => {
+                let folder = file.parent().unwrap_or(file).display();
+                outcome = Err(io::Error::new(error.kind(), format!("{folder}: {error}")));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn all_folders_are_synced_though_one_fails() {
+        let files = ["hold/a", "deferred/a", "incoming/a"].map(PathBuf::from);
+        let synced = RefCell::new(Vec::new());
+        let outcome = sync_each(files.iter(), |file| {
+            synced.borrow_mut().push(file.to_owned());
+            match file.starts_with("incoming") {
+                true => Err(io::ErrorKind::NotFound.into()),
+                false => Err(io::Error::other("broken")),
+            }
+        });
+        assert_eq!(outcome.unwrap_err().to_string(), "hold: broken");
+        assert_eq!(*synced.borrow(), files);
     }
 }

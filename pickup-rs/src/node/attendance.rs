@@ -53,7 +53,7 @@ const CERTAIN: Duration = Duration::from_secs(12);
 /// Pause between two counts of the files that a copy carries.
 const COUNT_PAUSE: Duration = Duration::from_secs(30);
 /// Longest wait for the disk and Redis at the end of the process. `postfix stop` waits longer.
-const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 /// Pause between two attempts to take the lock of the process before.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -97,6 +97,10 @@ pub(crate) struct Attendance {
     end: Notify,
     generation: AtomicU64,
     is_here: AtomicBool,
+    /// The last standing that Redis has told.
+    standing: Mutex<Standing>,
+    /// Wakes the service for a new standing.
+    changed: Notify,
     /// Failure to write or sync the mark, while it lasts.
     trouble: Mutex<Option<String>>,
 }
@@ -144,6 +148,8 @@ impl Attendance {
             end: Notify::new(),
             generation: AtomicU64::new(0),
             is_here: AtomicBool::new(false),
+            standing: Mutex::new(Standing::Unknown),
+            changed: Notify::new(),
             trouble: Mutex::default(),
         })
     }
@@ -155,6 +161,21 @@ impl Attendance {
     /// Whether the node is served here, by the last answer of Redis.
     pub(crate) fn is_here(&self) -> bool {
         self.is_here.load(Ordering::Relaxed)
+    }
+
+    /// Returns the last standing that Redis has told.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for another standing than the last one that was waited for. Cancel-safe.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn tell(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+        self.changed.notify_one();
     }
 
     /// Returns the failure of the disk for which the node can't attend.
@@ -199,9 +220,8 @@ impl Attendance {
         }
     }
 
-    /// Attends until the future is dropped, and calls `tell` with each standing. Returns when the
-    /// node takes another name.
-    pub(crate) async fn attend(&self, tell: impl Fn(Standing)) {
+    /// Attends until the future is dropped. Returns when the node takes another name.
+    pub(crate) async fn attend(&self) {
         let lock = self.wait_for_the_lock().await;
         let mut round =
             Round { is_known: self.mark.line().nonce == Generation::NONE, ..Round::default() };
@@ -211,7 +231,7 @@ impl Attendance {
                 match self.attend_once(&mut round, rings).await {
                     Ok(None) => continue,
                     Ok(Some(_)) if self.takes_another_name(&round) => return,
-                    Ok(Some(standing)) => tell(standing),
+                    Ok(Some(standing)) => self.tell(standing),
                     Err(error) if error.is_retryable() => debug!(%error, "not attended"),
                     Err(error) => warn!("{error}"),
                 }

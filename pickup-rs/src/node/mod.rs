@@ -13,6 +13,7 @@
 //! See `docs/decisions/0023-*`.
 
 mod attendance;
+mod attending;
 pub(crate) mod folder;
 mod identity;
 mod place;
@@ -21,6 +22,7 @@ mod standing;
 pub(crate) use attendance::Attendance;
 #[cfg(test)]
 pub(crate) use attendance::unwritable;
+pub(crate) use attending::{Attending, Farewell};
 #[cfg(test)]
 pub(crate) use identity::Carried;
 pub(crate) use identity::find as find_identity;

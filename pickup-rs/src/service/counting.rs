@@ -106,6 +106,20 @@ impl Service {
         self.counting.waiting.push((self.attendance.ring(), session));
     }
 
+    /// Takes the latest standing, unless it has lapsed since.
+    pub(super) fn look_at_standing(&mut self) {
+        let latest = self.attendance.standing();
+        if !latest.is_lapsed() {
+            self.attended(latest);
+        }
+    }
+
+    /// Whether the standing with which the present event began still holds.
+    pub(super) fn is_still_here(&self) -> bool {
+        let latest = self.attendance.standing();
+        self.standing.is_here() && latest.continues(&self.standing) && !latest.is_lapsed()
+    }
+
     /// Takes a new standing of this queue directory. Disconnects Mail Agents that began with
     /// another standing, so that they begin anew.
     pub(super) fn attended(&mut self, standing: Standing) {

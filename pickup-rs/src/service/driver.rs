@@ -42,6 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Sources of events.
 struct Sources {
     events: UnboundedReceiver<Event>,
+    attendance: Arc<Attendance>,
     requests: Receiver<(SessionId, Said)>,
     listener: UnixListener,
     master: MasterLink,
@@ -51,7 +52,7 @@ struct Sources {
     parent: Pid,
 }
 
-/// Serves until master has ended or has a new configuration, or the node has another name.
+/// Serves until master has ended or has a new configuration.
 pub(crate) async fn run(
     configuration: Configuration,
     node: NodeId,
@@ -66,6 +67,7 @@ pub(crate) async fn run(
     rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sources = Sources {
         events,
+        attendance: Arc::clone(&attendance),
         requests,
         listener: UnixListener::from_std(listener)?,
         master_goes: readiness::of(&master, MASTER_GOES)?,
@@ -74,17 +76,9 @@ pub(crate) async fn run(
         line_is_cut: false,
         parent: getppid(),
     };
-    let attended = events_sender.clone();
-    // A failure to send means that the service has ended.
-    let tell = move |standing| _ = attended.send(Event::Attended(standing));
-    let attending = attendance.clone();
     let service =
         Service::new(configuration, node, feeder, attendance, events_sender, requests_sender)?;
-    tokio::select! {
-        result = serve(service, &mut sources) => result,
-        // The node has another name now.
-        () = attending.attend(tell) => Ok(()),
-    }
+    serve(service, &mut sources).await
 }
 
 async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
@@ -132,6 +126,7 @@ impl Sources {
     async fn next(&mut self, watch: &mut Watch) -> io::Result<Event> {
         tokio::select! {
             biased;
+            () = self.attendance.changed() => Ok(Event::Attended),
             Some(event) = self.events.recv() => Ok(event),
             changes = watch.changes() => changes.map(Event::Changed),
             gone = self.master_goes.ready(MASTER_GOES) => {

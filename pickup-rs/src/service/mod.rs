@@ -4,9 +4,14 @@
 //!  connections ─▶ reading tasks ──┐                      ┌──▶ writing tasks ─▶ connections
 //!  feeding tasks (cleanup) ───────┤                      ├──▶ feeding tasks
 //!  inotify ───────────────────────┼──▶ Event ─▶ apply ───┼──▶ hold, incoming
-//!  scan (a thread) ───────────────┤                      ├──▶ scan
+//!  scan, sync (threads) ──────────┤                      ├──▶ scan, sync
 //!  clock, master, signals ────────┘                      └──▶ queue manager (trigger)
 //! ```
+//!
+//! The service waits for the disk when it moves or looks up files. Only scans and syncs, which may
+//! take seconds, have threads of their own. Attendance has one, too ([`crate::node`]), so that a
+//! slow disk doesn't cost the node its standing. The service takes the latest standing at each
+//! event and before each file.
 //!
 //! Each connection gets the answers to its own requests. A connection that has sent a request other
 //! than a ping also gets all changes of files. The service keeps nothing for a lost connection. A
@@ -56,6 +61,7 @@ use counting::Counting;
 use disk::Disk;
 use feeding::{FeedNumber, Feeding, Waiting};
 use moving::Waking;
+use operating::Orders;
 use probing::{Failure, Probing};
 
 pub(crate) use driver::run;
@@ -89,7 +95,9 @@ pub(crate) enum Event {
     /// Queue files have changed.
     Changed(Vec<Change>),
     /// The standing of this queue directory has changed, or an answer to a ring has come.
-    Attended(Standing),
+    Attended,
+    /// Names that orders have changed are safe on disk, or could not be made so.
+    Synced(io::Result<()>),
     /// A scan has ended.
     Counted(io::Result<Scan>),
     /// A rescan is due.
@@ -123,6 +131,7 @@ pub(crate) struct Service {
     feeding: HashMap<FeedNumber, Feeding>,
     feedings_seen: u64,
     counting: Counting,
+    orders: Orders,
     waking: Waking,
     disk: Disk,
     probing: Probing,
@@ -177,6 +186,7 @@ impl Service {
             feeding: HashMap::new(),
             feedings_seen: 0,
             counting: Counting::default(),
+            orders: Orders::default(),
             waking: Waking::default(),
             disk: Disk::default(),
             probing: Probing::new(lease),
@@ -186,7 +196,7 @@ impl Service {
     }
 
     fn apply(&mut self, event: Event) {
-        if !matches!(event, Event::Attended(_)) {
+        if !matches!(event, Event::Attended) {
             self.see_whether_it_has_lapsed();
         }
         match event {
@@ -201,7 +211,8 @@ impl Service {
             Event::Probe => self.probe(),
             Event::Probed(outcome) => self.probed(outcome),
             Event::Changed(changes) => self.changed(changes),
-            Event::Attended(standing) => self.attended(standing),
+            Event::Attended => self.look_at_standing(),
+            Event::Synced(synced) => self.synced(synced),
             Event::Counted(scan) => self.counted(scan),
             Event::Rescan => self.rescan(),
             Event::Retire => self.retire(),
@@ -209,8 +220,12 @@ impl Service {
     }
 
     /// Stops serving if the standing has lapsed, since another place may serve the node by now.
-    /// Feedings under way go on to their end.
+    /// Feedings under way go on to their end. An event may have taken so long that a later standing
+    /// waits.
     fn see_whether_it_has_lapsed(&mut self) {
+        if self.standing.is_lapsed() && !self.retiring {
+            self.look_at_standing();
+        }
         if self.standing.is_lapsed() && !self.retiring {
             warn!(
                 "queue directory: feeding and releases stopped: node {} could not attend for 10 s, \
@@ -324,6 +339,7 @@ impl Service {
     }
 
     fn tell(&mut self, event: Option<FileEvent>) {
+        let event = event.and_then(|event| self.orders.hold_back(event));
         match event {
             None => {}
             Some(FileEvent::Settled(queue_id)) => {
@@ -398,6 +414,7 @@ impl Service {
 
     /// Whether all work before the end is done.
     fn is_finished(&self) -> bool {
-        self.retiring && self.feeding.is_empty() && self.waking == Waking::No
+        let is_done = self.feeding.is_empty() && self.orders.is_empty();
+        self.retiring && is_done && self.waking == Waking::No
     }
 }

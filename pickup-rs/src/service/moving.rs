@@ -31,6 +31,8 @@ pub(super) enum NotMoved {
     Unreleased,
     #[error("file not found")]
     Nothing,
+    #[error("this queue directory no longer serves its node")]
+    NotServed,
     #[error("in {0}, so left to Postfix; the message may be sent twice")]
     Out(Folder),
     #[error("{0}")]
@@ -189,6 +191,7 @@ impl Service {
     /// Releases one file. A prepared file that is gone without a release by this process was never
     /// sent.
     fn release_one(&mut self, queue_id: &QueueId) -> Result<Released, NotMoved> {
+        self.check_served()?;
         self.check_ours(queue_id)?;
         let before = self.tracker.state(queue_id);
         match (self.queue.release(queue_id)?, before) {
@@ -215,6 +218,12 @@ impl Service {
             // The file went away after the check.
             (Release::Gone, None) => Err(NotMoved::Nothing),
         }
+    }
+
+    /// Checks that the node is served here. On a slow disk the files before may have taken so long
+    /// that another place serves the node by now.
+    pub(super) fn check_served(&self) -> Result<(), NotMoved> {
+        if self.is_still_here() { Ok(()) } else { Err(NotMoved::NotServed) }
     }
 
     /// Checks that a file is one of OPTIMUS, so that no request moves any other.
@@ -245,6 +254,7 @@ impl Service {
     }
 
     fn discard_one(&mut self, queue_id: &QueueId) -> Result<(), NotMoved> {
+        self.check_served()?;
         if let Some(State::Feeding { .. }) = self.tracker.state(queue_id) {
             return Err(NotMoved::Feeding);
         }

@@ -7,6 +7,7 @@ mod agent;
 mod driving;
 mod message;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use handoff::protocol::{Reply, Request, Served};
@@ -41,6 +42,15 @@ pub(crate) struct Site {
     pub(crate) sink: Sink,
     pub(crate) redis: Redis,
     pub(crate) spool: Spool,
+}
+
+/// A stall of pickup-rs; see [`Site::stall`].
+pub(crate) struct Stall(PathBuf);
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
 }
 
 impl Site {
@@ -127,7 +137,7 @@ impl Site {
         agent
     }
 
-    pub(crate) fn socket(&self) -> std::path::PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.postfix.queue_dir().join("private/optimus")
     }
 
@@ -149,11 +159,25 @@ impl Site {
 
     /// Arms a failure point, which is then hit once.
     pub(crate) fn arm(&self, name: &str) {
+        self.set_failpoint(name, "");
+    }
+
+    /// Stalls pickup-rs at this failure point, as a disk that hangs would, until the result is
+    /// dropped.
+    pub(crate) fn stall(&self, name: &str) -> Stall {
+        Stall(self.set_failpoint(name, "stall"))
+    }
+
+    fn set_failpoint(&self, name: &str, text: &str) -> PathBuf {
         let folder = self.postfix.config_dir().join("failpoints");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))
             .unwrap();
-        std::fs::write(folder.join(name), "").unwrap();
+        // A text that is half written would kill.
+        let (draft, file) = (folder.join(format!("{name}.draft")), folder.join(name));
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(draft, &file).unwrap();
+        file
     }
 
     pub(crate) fn log_has(&self, text: &str) {
@@ -164,8 +188,7 @@ impl Site {
     }
 
     pub(crate) fn queue_names(&self, queue: &str) -> Vec<String> {
-        let name =
-            |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         self.postfix.queue_files(queue).iter().map(name).collect()
     }
 
@@ -178,7 +201,7 @@ impl Site {
     /// Postfix removes later.
     fn has_no_messages(&self) -> bool {
         let queues = ["maildrop", "incoming", "active", "deferred", "hold", PREPARED];
-        let is_finished = |path: std::path::PathBuf| {
+        let is_finished = |path: PathBuf| {
             path.metadata().is_ok_and(|it| {
                 std::os::unix::fs::PermissionsExt::mode(&it.permissions()) & 0o100 != 0
             })
