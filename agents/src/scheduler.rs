@@ -2,11 +2,12 @@
 //!
 //! A Scheduler passes notices of assignments on to the Mail Agents it looks after, and watches the
 //! leases of all Mail Agents. When a lease ends, that node's uncommitted lots are taken from it and
-//! go to others. Each lot gets a new epoch, so that later calls of the node are fenced. When the
-//! Mail Agent has been gone for `grace`, others send what was committed to the node again. The same
-//! holds for a node whose Mail Agent lives and can take no mail, since its Postfix may be dead: the
-//! spool knows whether the Postfix was there within the grace. Several Schedulers may order this at
-//! once, because the spool does it once.
+//! go to others, but not sooner than [`Patience`] after Redis was started or has failed over. Each
+//! lot gets a new epoch, so that later calls of the node are fenced. When the Mail Agent has been
+//! gone for `grace`, others send what was committed to the node again. The same holds for a node
+//! whose Mail Agent lives and can take no mail, since its Postfix may be dead: the spool knows
+//! whether the Postfix was there within the grace. Several Schedulers may order this at once,
+//! because the spool does it once.
 //!
 //! A Scheduler probes the Mail Agents that it looks after while they have lots (`probing.rs`). One
 //! that falls silent is *suspect*: the directory ends its lease, and its lots move at once.
@@ -87,23 +88,38 @@ pub struct Rescued {
     pub taken: Taken,
 }
 
-/// Plans the rescue that a view calls for. No node is lost before Schedulers have watched for the
-/// grace: servers that went down together come back together.
-pub fn plan(view: &View, grace: Duration) -> Rescue {
+/// Time for which Schedulers must have watched before a node may be taken mail from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Time before uncommitted lots are reassigned. Redis may be another server since, which lacks
+    /// commits of the old one. A living node makes them again, unless its lots are taken from it
+    /// first.
+    pub reassign: Duration,
+    /// Time before committed mail is sent again: servers that went down together come back
+    /// together.
+    pub lose: Duration,
+}
+
+/// Time in which living agents have found a Redis that is back, and hold their leases again. Their
+/// pauses between attempts are a second at most.
+const RETURN: Duration = Duration::from_secs(5);
+
+/// Plans the rescue that a view calls for.
+pub fn plan(view: &View, patience: Patience) -> Rescue {
     let mut rescue = Rescue::default();
     for node in &view.nodes {
         let has_agent = node.is_alive();
-        if node.lots > 0 && !has_agent {
+        if node.lots > 0 && !has_agent && view.watched >= patience.reassign {
             rescue.reassign.push(node.node.clone());
         }
         let may_be_lost = match node.agent {
-            Agent::Ended(ago) => ago >= grace,
+            Agent::Ended(ago) => ago >= patience.lose,
             // The directory forgets an agent after 30 days. The spool knows when the node was seen.
             Agent::Unknown => true,
             // The agent can't take mail. The spool knows when its Postfix was seen.
             Agent::Alive { capacity, .. } => capacity == 0,
         };
-        if node.committed > 0 && may_be_lost && view.watched >= grace {
+        if node.committed > 0 && may_be_lost && view.watched >= patience.lose {
             rescue.lose.push(Loss { node: node.node.clone(), has_agent });
         }
     }
@@ -114,7 +130,7 @@ pub fn plan(view: &View, grace: Duration) -> Rescue {
 #[derive(Debug)]
 pub struct Scheduler {
     membership: Membership,
-    grace: Duration,
+    patience: Patience,
     work: Ask,
     must_look: bool,
     look_at: Option<Instant>,
@@ -138,7 +154,7 @@ impl Scheduler {
     pub fn new(member: Member, term: Duration, grace: Duration) -> Self {
         Self {
             membership: Membership::new(member, term, 0),
-            grace,
+            patience: Patience { reassign: RETURN, lose: grace },
             work: Ask::default(),
             must_look: false,
             look_at: None,
@@ -210,7 +226,7 @@ impl Scheduler {
         let is_ward = |node: &&Node| !is_alone && !self.others.contains(&node.node);
         let ward = |node: &Node| node.peer.clone().map(|peer| (peer, node.lots > 0));
         self.probing.seen(now, alive().filter(is_ward).filter_map(ward));
-        let rescue = plan(view, self.grace);
+        let rescue = plan(view, self.patience);
         self.rescue = (rescue != Rescue::default()).then_some(rescue);
     }
 
@@ -384,7 +400,8 @@ mod tests {
     }
 
     fn rescue_watched(node: Node, watched: Duration) -> (usize, usize) {
-        let rescue = plan(&View { nodes: vec![node], watched, ..View::default() }, GRACE);
+        let patience = Patience { reassign: RETURN, lose: GRACE };
+        let rescue = plan(&View { nodes: vec![node], watched, ..View::default() }, patience);
         (rescue.reassign.len(), rescue.lose.len())
     }
 
@@ -411,6 +428,15 @@ mod tests {
         assert_eq!(rescue(node("n", ended(100), 0, 0)), (0, 0));
         let watched = GRACE - Duration::from_secs(1);
         assert_eq!(rescue_watched(node("n", ended(100), 1, 1), watched), (1, 0));
+    }
+
+    /// Redis may have failed over, and the agent had no time to come back.
+    #[test]
+    fn lots_are_reassigned_only_when_schedulers_have_watched_for_some_time() {
+        let watched = RETURN - Duration::from_millis(1);
+        assert_eq!(rescue_watched(node("n", ended(100), 1, 1), watched), (0, 0));
+        assert_eq!(rescue_watched(node("n", Agent::Unknown, 1, 1), watched), (0, 0));
+        assert_eq!(rescue_watched(node("n", ended(100), 1, 1), RETURN), (1, 0));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct View {
     pub schedulers: Vec<AgentId>,
     /// Nodes that have a Mail Agent, a lot, or committed mail.
     pub nodes: Vec<Node>,
-    /// Time for which Schedulers have watched without a long pause.
+    /// Time for which Schedulers have watched without a long pause, at one run of Redis.
     pub watched: Duration,
     /// Mail that is in no lot yet.
     pub inbox: Inbox,

@@ -97,13 +97,17 @@ struct Failover {
 impl Failover {
     /// Starts a platform that defers its mail, and a replica that is in step.
     fn prepare(settings: &str) -> Self {
+        Self::prepare_with(settings, &["optimus"])
+    }
+
+    fn prepare_with(settings: &str, programs: &[&'static str]) -> Self {
         let (old, new) = (server(), server());
         let name = MovingAddress::to(&old).unwrap();
         let mut platform = platform_at(name.at());
         write_settings(&platform, name.at(), settings);
         platform.postfix.set_main(&["defer_transports = smtp"]).unwrap();
         platform.postfix.reload().unwrap();
-        platform.start("optimus");
+        programs.iter().for_each(|name| platform.start(name));
         platform.submit(1);
         platform.until_status("the first to be deferred", deferred(1));
         new.follow(&old).unwrap();
@@ -161,8 +165,7 @@ fn after_a_failover_mail_that_only_the_old_master_has_as_settled_is_settled_agai
 
 /// Stops pickup-rs until all mail is assigned, so that the replica has the lots and lacks the
 /// commits.
-fn failover_without_commits(settings: &str) -> Failover {
-    let mut failover = Failover::prepare(settings);
+fn failover_without_commits(mut failover: Failover) -> Failover {
     let platform = &mut failover.platform;
     let pickup = platform.postfix.daemon_pids("pickup-rs")[0];
     let tell = |signal| kill(Pid::from_raw(pickup), signal).unwrap();
@@ -186,7 +189,36 @@ fn expect_all_committed_again(mut platform: Platform) {
 
 #[test]
 fn after_a_failover_mail_that_only_the_old_master_has_as_committed_is_committed_again() {
-    expect_all_committed_again(failover_without_commits(LONG_LEASE).fail_over());
+    let failover = failover_without_commits(Failover::prepare(LONG_LEASE));
+    expect_all_committed_again(failover.fail_over());
+}
+
+/// Lease that a failover outlasts, while a test's agents come back in time.
+const SHORT_LEASE: &str = "[agents]\nlease_ms = 3000\n";
+
+/// The Scheduler is at the new master first, and the Mail Agent's lease is over there.
+#[test]
+fn a_failover_that_outlasts_the_lease_leaves_its_lots_to_a_node_that_comes_back() {
+    let daemons = ["info-agent", "scheduler-agent", "mail-agent"];
+    let failover = failover_without_commits(Failover::prepare_with(SHORT_LEASE, &daemons));
+    let mail_agent = failover.platform.pid("mail-agent");
+    kill(mail_agent, Signal::SIGSTOP).unwrap();
+    let platform = failover.fail_over();
+    let of_directory = |words: [&str; 2], rest: &[&str]| {
+        let key = format!("{}{}", keys::DIRECTORY, words[1]);
+        platform.redis_cli(&[&[words[0], key.as_str()], rest].concat())
+    };
+    let has_ended = || of_directory(["ZCARD", "gone"], &[]).trim() == "1";
+    until(LONG, "the lease to be over", has_ended).unwrap();
+    // The rescue that the Scheduler plans by a look is done before its next look but one.
+    let mut looks = std::collections::BTreeSet::new();
+    let has_looked = || {
+        looks.insert(of_directory(["GET", "watched"], &[]));
+        looks.len() > 2
+    };
+    until(LONG, "the scheduler to look again", has_looked).unwrap();
+    kill(mail_agent, Signal::SIGCONT).unwrap();
+    expect_all_committed_again(platform);
 }
 
 /// Leads pickup-rs to a stale replica, which has the same spool but lacks later mail.

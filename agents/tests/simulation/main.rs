@@ -345,7 +345,8 @@ fn a_single_message_is_released_within_a_few_round_trips() {
 fn with_long_leases(seed: u64) -> (World, Crew) {
     let mut world = World::with_lease(seed, 2, FOREVER, 60_000);
     let crew = Crew::of(&mut world, 1 + seed as usize % 2, 1 + seed as usize / 2 % 2);
-    world.run_until(1_000, |_| false);
+    // Schedulers have watched for longer than they wait after a start of Redis.
+    world.run_until(7_000, |_| false);
     submit(&mut world, 40);
     (world, crew)
 }

@@ -1377,7 +1377,9 @@ end
                           mail. A Scheduler gives none up before it has watched for the grace:
                           servers that went down together come back together.
    watched        number  time (ms) of the last look by a Scheduler
-   watching       number  time (ms) since which Schedulers have looked without a long pause
+   watching       number  time (ms) since which Schedulers have looked without a long pause, at
+                          one run of Redis
+   run            string  the run id of Redis at the last look
    starts         number  the last start number given out, which ranks an agent among its kind. At
                           least the time (ms), so that numbers go on growing when Redis was emptied
                           or put back.
@@ -1493,11 +1495,15 @@ local function supervise(keys, args)
 end
 
 -- reap(now) -> {agent...}: takes agents whose leases have ended off the leases. A Scheduler must
--- call it at each look.
+-- call it at each look. After a failover or a restart of Redis, leases may have ended because no
+-- agent could renew them, so Schedulers have watched for no time.
 local function reap(keys, args)
   local p, now = keys[1], time_ms(args[1])
   local watched = tonumber(call('GET', p .. 'watched') or 0)
-  if now - watched > WATCH_MS then call('SET', p .. 'watching', now) end
+  local run = call('INFO', 'server'):match('run_id:(%x+)') or ''
+  local is_other = run ~= call('GET', p .. 'run')
+  if is_other or now - watched > WATCH_MS then call('SET', p .. 'watching', now) end
+  if is_other then call('SET', p .. 'run', run) end
   call('SET', p .. 'watched', now)
   local key = p .. 'leases'
   local ended =
