@@ -73,7 +73,7 @@ mod tests {
         fs::create_dir(queue.path().join("optimus")).unwrap();
         chown(queue.path().join("optimus"), Some(user.as_raw()), None).unwrap();
         let error = make(&path, user, group).unwrap_err().to_string();
-        assert!(error.contains("its folder belongs to user 65534"), "{error}");
+        assert!(error.contains("the folder belongs to user 65534"), "{error}");
         assert!(path.symlink_metadata().is_err());
         let secret = queue.path().join("secret");
         fs::create_dir(&secret).unwrap();
