@@ -17,6 +17,7 @@ use crate::lease::Member;
 use crate::machine::End;
 use crate::mail::{self, Mail};
 use crate::own_file;
+use crate::peer;
 use crate::quarantine;
 use crate::scheduler::Scheduler;
 use crate::showq;
@@ -100,7 +101,7 @@ fn executor(instance: &Instance, endpoint: &Endpoint) -> Rc<SpoolExecutor> {
         node_loss_grace: Duration::from_secs(instance.settings.agents.node_loss_grace_s),
         lot_size: instance.settings.lots.size,
         window_shared: instance.settings.mail.window_shared,
-        address: endpoint.address(),
+        address: endpoint.address().and_then(peer::written),
         config_directory: instance.places.config_directory.clone(),
     })
 }

@@ -1,6 +1,5 @@
 //! The machines' questions as calls of the spool, and its answers in the machines' terms.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -39,8 +38,8 @@ pub struct SpoolExecutor {
     pub window_shared: u32,
     /// Most messages in a lot.
     pub lot_size: u32,
-    /// Address at which the agent answers rpc.
-    pub address: Option<SocketAddr>,
+    /// Address at which the agent answers rpc, as the directory has it.
+    pub address: Option<String>,
     /// Configuration directory, where failpoints are looked for.
     pub config_directory: PathBuf,
 }
@@ -74,7 +73,7 @@ impl SpoolExecutor {
         unfit: Option<Unfit>,
     ) -> Result<LeaseAnswer, SpoolError> {
         let Member { agent, kind, generation, name } = member;
-        let (lease, address) = (self.term, self.address);
+        let (lease, address) = (self.term, self.address.clone());
         let registration =
             Registration { agent, kind, generation, lease, name, capacity, address, unfit };
         Ok(self.spool.register(&registration).await?.into())

@@ -149,7 +149,7 @@ impl Redis {
         match question {
             LeaseQuestion::Take { member, capacity, unfit } => {
                 let Member { agent, kind, generation, name } = member;
-                let address = Some(([127, 0, 0, 1], 1).into());
+                let address = Some("192.0.2.1:1".to_owned());
                 let registration =
                     Registration { agent, kind, generation, lease, name, capacity, address, unfit };
                 self.spool.register(&registration).into()

@@ -535,7 +535,7 @@ async fn an_agent_registers_renews_leaves_and_is_reaped() {
         lease,
         name: "mx one".to_owned(),
         capacity: 2000,
-        address: Some("127.0.0.1:7".parse().unwrap()),
+        address: Some("127.0.0.1:7".to_owned()),
         unfit: None,
     };
     assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(Start(1000)));
@@ -584,7 +584,7 @@ async fn a_suspicion_ends_the_lease_that_was_seen_and_no_later_one() {
         lease: Duration::from_secs(60),
         name: String::new(),
         capacity: 1,
-        address: Some("127.0.0.1:7".parse().unwrap()),
+        address: Some("127.0.0.1:7".to_owned()),
         unfit: None,
     };
     let register = async |now_ms| at(now_ms).register(&registration).await.unwrap();

@@ -136,7 +136,8 @@ fn agent(it: &spool::Agent, number: Option<usize>, directory: &Directory) -> Age
         host: it.name.clone(),
         number,
         lease_left_ms,
-        address: it.address.clone(),
+        // A loopback address has the host behind it, for agents alone.
+        address: it.address.split(' ').next().unwrap_or_default().to_owned(),
         scheduler: scheduler.map(AgentId::to_string),
     }
 }

@@ -1,7 +1,6 @@
 //! The directory of agents with their leases. Leases are compared with Redis's clock only.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
@@ -60,8 +59,8 @@ pub struct Registration {
     pub name: String,
     /// Number of messages that a Mail Agent may be given at once; 0 when the agent can't work now.
     pub capacity: u32,
-    /// UDP address at which the agent answers rpc.
-    pub address: Option<SocketAddr>,
+    /// Address at which the agent answers rpc, as agents write it.
+    pub address: Option<String>,
     /// Cause for which a Mail Agent's node takes no mail.
     pub unfit: Option<Unfit>,
 }
@@ -171,7 +170,7 @@ pub struct Agent {
     pub name: String,
     /// Number of messages that the agent may be given at once.
     pub capacity: u32,
-    /// UDP address at which the agent answers rpc; empty if nowhere.
+    /// Address at which the agent answers rpc, as agents write it; empty if nowhere.
     pub address: String,
     /// Number of times that the agent took a lease that it didn't hold.
     pub taken: u64,
@@ -271,7 +270,7 @@ impl Spool {
     pub async fn register(&self, registration: &Registration) -> Result<Registered, SpoolError> {
         let Registration { agent, kind, generation, lease, name, capacity, address, unfit } =
             registration;
-        let address = address.map_or_else(String::new, |it| it.to_string());
+        let address = address.as_deref().unwrap_or_default();
         let mut command = self.function_on(DIRECTORY, "register");
         command
             .arg(agent)

@@ -50,7 +50,7 @@ impl Model {
         let takes = !self.is_alive(agent) || !matches!(outcome, Registered::Already(_));
         let taken = self.agents.get(agent).map_or(0, |it| it.taken) + u64::from(takes);
         let (kind, generation, name, capacity) = (*kind, *generation, name.clone(), *capacity);
-        let address = address.map_or_else(String::new, |it| it.to_string());
+        let address = address.clone().unwrap_or_default();
         let scheduler = self.agents.get(agent).and_then(|it| it.scheduler.clone());
         let before = self.agents.get(agent).and_then(|it| it.unfit);
         let unfit = unfit.map(|cause| match before {

@@ -457,7 +457,7 @@ fn registration(n: u32, generation: u64, kind: AgentKind, term_ms: u64) -> Regis
         lease: Duration::from_millis(term_ms),
         name: format!("host {n}"),
         capacity: n,
-        address: (n > 1).then(|| ([127, 0, 0, 1], n as u16).into()),
+        address: (n > 1).then(|| format!("127.0.0.1:{n}")),
         unfit: (generation == 2).then_some(Unfit::Room),
     }
 }
