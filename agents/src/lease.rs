@@ -44,6 +44,8 @@ pub enum LeaseQuestion {
         capacity: u32,
         /// Cause for which a Mail Agent's node takes no mail.
         unfit: Option<Unfit>,
+        /// Whether others may call the agent.
+        is_callable: bool,
     },
     /// Renews the lease for another term.
     Renew(Member),
@@ -118,11 +120,13 @@ enum State {
 /// Renewals in a term.
 const RENEWALS: u32 = 3;
 
-/// Most messages that an agent takes at once, and the cause for which its node takes none.
+/// Most messages that an agent takes at once, the cause for which its node takes none, and whether
+/// others may call the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ability {
     capacity: u32,
     unfit: Option<Unfit>,
+    is_callable: bool,
 }
 
 /// The state of a lease; see the module.
@@ -144,7 +148,7 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn new(member: Member, term: Duration, capacity: u32) -> Self {
         let state = State::Out { take_at: None };
-        let ability = Ability { capacity, unfit: None };
+        let ability = Ability { capacity, unfit: None, is_callable: true };
         let (declared, wanted, is_doubted, start) = (Some(ability), true, false, None);
         Self { member, term, ability, declared, wanted, is_doubted, start, state }
     }
@@ -189,7 +193,12 @@ impl Lease {
     /// Declares in the directory how much the agent can take from now on, and why its node takes
     /// nothing.
     pub(crate) fn declare(&mut self, capacity: u32, unfit: Option<Unfit>) {
-        self.ability = Ability { capacity, unfit };
+        self.ability = Ability { capacity, unfit, ..self.ability };
+    }
+
+    /// Declares in the directory whether others may call the agent.
+    pub(crate) fn declare_callable(&mut self, is_callable: bool) {
+        self.ability.is_callable = is_callable;
     }
 
     /// Returns the question that is due, if one is.
@@ -212,8 +221,8 @@ impl Lease {
 
     fn take(&mut self, member: Member) -> LeaseQuestion {
         self.declared = Some(self.ability);
-        let Ability { capacity, unfit } = self.ability;
-        LeaseQuestion::Take { member, capacity, unfit }
+        let Ability { capacity, unfit, is_callable } = self.ability;
+        LeaseQuestion::Take { member, capacity, unfit, is_callable }
     }
 
     pub(crate) fn answer(&mut self, now: Instant, answer: LeaseAnswer) -> Change {

@@ -52,8 +52,9 @@ const LANE_LIMIT: u32 = 64;
 impl SpoolExecutor {
     async fn lease(&self, question: LeaseQuestion) -> Result<LeaseAnswer, SpoolError> {
         match question {
-            LeaseQuestion::Take { member, capacity, unfit } => {
-                self.take(member, capacity, unfit).await
+            LeaseQuestion::Take { member, capacity, unfit, is_callable } => {
+                let address = self.address.clone().filter(|_| is_callable);
+                self.take(member, capacity, unfit, address).await
             }
             LeaseQuestion::Renew(Member { agent, generation, .. }) => {
                 Ok(self.spool.renew(&agent, generation, self.term).await?.into())
@@ -71,9 +72,10 @@ impl SpoolExecutor {
         member: Member,
         capacity: u32,
         unfit: Option<Unfit>,
+        address: Option<String>,
     ) -> Result<LeaseAnswer, SpoolError> {
         let Member { agent, kind, generation, name } = member;
-        let (lease, address) = (self.term, self.address.clone());
+        let lease = self.term;
         let registration =
             Registration { agent, kind, generation, lease, name, capacity, address, unfit };
         Ok(self.spool.register(&registration).await?.into())

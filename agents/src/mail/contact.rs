@@ -38,16 +38,12 @@ impl Mail {
     }
 
     fn pickup_came(&mut self, node: NodeId) {
+        // The hand-off may be another one.
+        self.declare();
         match &self.membership {
             None => self.become_node(node),
             Some((known, _)) if *known != node => self.enter(Phase::Ended(End::OtherNode)),
-            Some(_) => match &self.phase {
-                Phase::Outside { .. } | Phase::Uncompared { .. } => {
-                    self.declare();
-                }
-                Phase::CutOff { .. } => self.look_for_return(),
-                _ => (),
-            },
+            Some(_) => self.look_for_return(),
         }
     }
 
@@ -225,6 +221,34 @@ mod tests {
         let (spool, trouble, waits, pause, unfit) = (None, None, None, None, None);
         let (cleanups, served) = (1, Served::Here);
         Reply::Pong { node, handoff, cleanups, spool, trouble, waits, pause, unfit, served }
+    }
+
+    /// Checks that a lot moves from a direct hand-off only when the lease has ended.
+    #[test]
+    fn an_agent_is_called_while_its_hand_off_has_two_phases() {
+        let now = Instant::now();
+        let mut mail = greeting(now);
+        for (given, callable) in
+            [(Handoff::Direct, false), (Handoff::Hold, true), (Handoff::Direct, false)]
+        {
+            let mut pong = pong();
+            let Reply::Pong { handoff, .. } = &mut pong else { unreachable!() };
+            *handoff = given;
+            mail.handle(now, Input::Link(LinkEvent::Reply(pong)));
+            let (ticket, is_callable) = loop {
+                let (ticket, question) = asked(&mut mail, now);
+                if let Question::Lease(LeaseQuestion::Take { is_callable, .. }) = question {
+                    break (ticket, is_callable);
+                }
+            };
+            assert_eq!(is_callable, callable);
+            mail.handle(now, Input::Answer(ticket, Answer::Lease(LeaseAnswer::Taken(Start(1)))));
+            mail.handle(now, Input::Link(LinkEvent::Disconnected));
+            let later = now + Duration::from_millis(100);
+            let is_connect = |it: &_| matches!(it, Action::Link(LinkOrder::Connect));
+            assert!(std::iter::from_fn(|| mail.poll(later)).any(|it| is_connect(&it)));
+            mail.handle(now, Input::Link(LinkEvent::Connected));
+        }
     }
 
     fn greeting(now: Instant) -> Mail {

@@ -144,6 +144,8 @@ impl Mail {
         let capacity = if unfit.is_some() { 0 } else { self.config.window };
         if let Some((_, membership)) = &mut self.membership {
             membership.lease.declare(capacity, unfit);
+            // A short stop must not end the lease.
+            membership.lease.declare_callable(!self.link.is_direct());
         }
     }
 

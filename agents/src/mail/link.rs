@@ -82,6 +82,8 @@ pub(super) struct Link {
     term: Duration,
     state: State,
     ping: Ping,
+    /// Whether pickup-rs, when it was last there, handed over directly.
+    was_direct: bool,
     /// Whether pickup-rs was there at the last look, and did not answer.
     is_silent: bool,
     away_since: Option<Instant>,
@@ -99,6 +101,7 @@ impl Link {
             term,
             state: State::Down,
             ping: Ping::No,
+            was_direct: false,
             is_silent: false,
             away_since: Some(now),
             is_away: false,
@@ -151,6 +154,7 @@ impl Link {
             Ok(node) => {
                 tracing::info!(%node, ?handoff, cleanups, "pickup-rs connected");
                 self.state = State::Up { cleanups: cleanups.max(1), handoff };
+                self.was_direct = handoff == Handoff::Direct;
                 (self.away_since, self.is_away, self.is_silent) = (None, false, false);
                 self.backoff.succeeded();
                 Change::Up(node, unfit)
@@ -165,6 +169,12 @@ impl Link {
     /// Returns whether the queue manager sees no file before Redis has decided about it.
     pub(super) fn is_two_phase(&self) -> bool {
         matches!(self.state, State::Up { handoff: Handoff::Hold, .. })
+    }
+
+    /// Whether lots may not move away from a live agent without need: a message that is fed now
+    /// would be sent twice.
+    pub(super) fn is_direct(&self) -> bool {
+        self.was_direct
     }
 
     /// Gives the connection up, so that a new one is made.

@@ -147,9 +147,9 @@ impl Redis {
     pub(crate) fn lease(&mut self, question: LeaseQuestion) -> LeaseAnswer {
         let lease = Duration::from_millis(self.lease_ms);
         match question {
-            LeaseQuestion::Take { member, capacity, unfit } => {
+            LeaseQuestion::Take { member, capacity, unfit, is_callable } => {
                 let Member { agent, kind, generation, name } = member;
-                let address = Some("192.0.2.1:1".to_owned());
+                let address = is_callable.then(|| "192.0.2.1:1".to_owned());
                 let registration =
                     Registration { agent, kind, generation, lease, name, capacity, address, unfit };
                 self.spool.register(&registration).into()

@@ -26,6 +26,7 @@ use std::time::Duration;
 use durable::TextFile;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -55,6 +56,8 @@ impl Known {
 pub(super) struct Memory {
     file: Option<PathBuf>,
     state: Mutex<State>,
+    /// Held while the file is written.
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +70,7 @@ struct State {
 
 impl Memory {
     pub(super) fn new(file: Option<PathBuf>) -> Self {
-        Self { file, state: Mutex::default() }
+        Self { file, state: Mutex::default(), writing: tokio::sync::Mutex::default() }
     }
 
     /// Returns the spool that calls are meant for; `None` before the first connection.
@@ -94,7 +97,7 @@ impl Memory {
                 return Err(SpoolError::Malformed("the spool has no identity".to_owned()));
             }
         };
-        self.note(Known { spool, lot });
+        self.note(Known { spool, lot }).await;
         Ok(())
     }
 
@@ -125,26 +128,36 @@ impl Memory {
         Ok(state.known)
     }
 
-    fn note(&self, known: Known) {
-        let mut state = self.locked();
-        state.known = Some(known);
-        let Some(file) = &self.file else { return };
-        let is_written = |(it, when): &(Known, Instant)| {
-            it.spool == known.spool && (it.lot == known.lot || when.elapsed() < LOT_PAUSE)
-        };
-        if state.written.as_ref().is_some_and(is_written) {
+    /// Remembers a spool. The file is synced by another thread: a disk may take a second, in which
+    /// an agent must answer probes.
+    async fn note(&self, known: Known) {
+        self.locked().known = Some(known);
+        let Some(file) = self.file.clone() else { return };
+        // Of two writers, the later one is right.
+        let _one = self.writing.lock().await;
+        let is_known = self.spool() == Some(known.spool);
+        if !is_known || self.is_written(known) {
             return;
         }
-        match known.write(file) {
+        let write = spawn_blocking(move || known.write(&file)).await;
+        let mut state = self.locked();
+        match write.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(()) => state.written = Some((known, Instant::now())),
             // The first pickup-rs makes the folder.
             Err(error) if error.kind() == ErrorKind::NotFound => (),
             Err(error) if !state.has_warned => {
                 state.has_warned = true;
+                let file = self.file.as_deref().unwrap_or(Path::new(""));
                 warn!(file = %file.display(), %error, "identity of the spool not written");
             }
             Err(_) => (),
         }
+    }
+
+    fn is_written(&self, known: Known) -> bool {
+        self.locked().written.as_ref().is_some_and(|(it, when)| {
+            it.spool == known.spool && (it.lot == known.lot || when.elapsed() < LOT_PAUSE)
+        })
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
