@@ -20,6 +20,9 @@
 //!   a time that doubles with each suspicion, and the log says so once.
 //! - *A Scheduler that was stopped itself* finds its probes unanswered too. A silence that took
 //!   much longer than a call may take is its own, and doesn't count.
+//! - *A Scheduler whose network fails* finds most of its probes unanswered. While more than half of
+//!   the watched agents, and at least two, are silent at once, it is *blind*: nobody is suspect
+//!   until one of the silent ones replies, or the leases of all have ended.
 //! - *Redis is away*: probes go on. A suspicion waits for Redis, and is confirmed by later probes.
 
 use std::collections::BTreeMap;
@@ -51,6 +54,8 @@ const DOUBT_KEPT: Duration = Duration::from_secs(6 * 3_600);
 pub(crate) struct Probing {
     wards: BTreeMap<AgentId, Ward>,
     doubts: BTreeMap<AgentId, Doubt>,
+    /// Whether so many agents are silent at once that this Scheduler's network may be at fault.
+    is_blind: bool,
 }
 
 /// A Mail Agent that this Scheduler looks after.
@@ -119,6 +124,7 @@ impl Probing {
             }
             self.wards.insert(agent, ward);
         }
+        self.is_blind &= self.wards.values().any(|it| it.silences > 0);
     }
 
     /// Notes that a suspect agent was alive, if it is this one.
@@ -174,13 +180,16 @@ impl Probing {
         let ward = self.wards.values_mut().find_map(|it| it.probe.close(ticket).then_some(it))?;
         match end {
             CallEnd::Replied(Reply::Here { has_lots }) => {
-                ward.silences = 0;
+                let was_silent = std::mem::take(&mut ward.silences) > 0;
                 if !std::mem::replace(&mut ward.has_replied, true) {
                     let (agent, address) = (&ward.peer.agent, ward.peer.address);
                     tracing::info!(%agent, %address, "Mail Agent reached by probes");
                 }
                 if *has_lots {
                     ward.watch(now);
+                }
+                if was_silent && std::mem::take(&mut self.is_blind) {
+                    self.wards.values_mut().for_each(|it| it.silences = 0);
                 }
                 return None;
             }
@@ -203,15 +212,35 @@ impl Probing {
             return None;
         }
         ward.watch(now);
-        let doubt = self.doubts.get(&ward.peer.agent);
+        let peer = ward.peer.clone();
+        let doubt = self.doubts.get(&peer.agent);
         let is_trusted = doubt.is_some_and(|it| it.until.is_some_and(|until| until > now));
-        (!is_trusted).then(|| ward.peer.clone())
+        self.look_at_itself(now);
+        (!is_trusted && !self.is_blind).then_some(peer)
+    }
+
+    /// Notes whether most of the agents are silent, so that this Scheduler's network may be at
+    /// fault.
+    fn look_at_itself(&mut self, now: Instant) {
+        let is_watched =
+            |it: &&Ward| it.has_replied && it.watch_until.is_some_and(|until| until > now);
+        let watched: Vec<_> = self.wards.values().filter(is_watched).collect();
+        let silent = watched.iter().filter(|it| it.silences > 0).count();
+        if silent >= 2 && silent * 2 > watched.len() && !std::mem::replace(&mut self.is_blind, true)
+        {
+            tracing::warn!(
+                silent,
+                watched = watched.len(),
+                "most Mail Agents answer no probes: their leases alone count; check this host's \
+                    network"
+            );
+        }
     }
 
     /// Returns whether an agent has been silent up to now.
     pub(crate) fn is_suspect(&self, peer: &Peer) -> bool {
         let ward = self.wards.get(&peer.agent).filter(|it| it.peer == *peer);
-        ward.is_some_and(|it| it.silences >= SILENCES)
+        !self.is_blind && ward.is_some_and(|it| it.silences >= SILENCES)
     }
 
     /// Notes that a suspect agent's lease is ended.
@@ -340,6 +369,57 @@ mod tests {
             assert!(passed >= Duration::from_secs(trust), "{passed:?}");
             assert!(passed <= Duration::from_secs(trust + 1), "{passed:?}");
         }
+    }
+
+    /// Makes one probe of each agent, in the order of their names, that ends so. Returns the
+    /// suspects.
+    fn round(rig: &mut Rig, ends: &[&CallEnd]) -> Vec<AgentId> {
+        rig.now += EVERY;
+        let mut suspects = Vec::new();
+        let probes: Vec<_> = ends
+            .iter()
+            .map(|_| rig.probing.poll(rig.now, |ask| ask.open(&mut rig.tickets)).unwrap())
+            .collect();
+        rig.now += CALL_LIMIT;
+        for ((ticket, _), end) in probes.into_iter().zip(ends) {
+            suspects.extend(rig.probing.ended(rig.now, ticket, end).map(|it| it.agent));
+        }
+        suspects.retain(|it| rig.probing.is_suspect(&rig.probing.wards[it].peer));
+        suspects
+    }
+
+    fn see_all(rig: &mut Rig, names: &[&str]) {
+        let peer = |name: &&str| (Peer { agent: name.parse().unwrap(), ..peer(1) }, true);
+        rig.probing.seen(rig.now, names.iter().map(peer));
+    }
+
+    #[test]
+    fn agents_that_fall_silent_together_are_not_suspect_until_one_replies() {
+        let mut rig = Rig::new();
+        see_all(&mut rig, &["a", "b", "c"]);
+        let silent = &CallEnd::Silent;
+        assert!(round(&mut rig, &[&HERE; 3]).is_empty());
+        for _ in 0..4 {
+            assert!(round(&mut rig, &[silent; 3]).is_empty());
+        }
+        assert!(round(&mut rig, &[silent, silent, &HERE]).is_empty(), "the network is back");
+        assert!(round(&mut rig, &[&HERE, silent, &HERE]).is_empty(), "counted anew");
+        let suspects = round(&mut rig, &[&HERE, silent, &HERE]);
+        assert_eq!(suspects, ["b".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_scheduler_sees_again_once_the_leases_of_the_silent_have_ended() {
+        let mut rig = Rig::new();
+        see_all(&mut rig, &["a", "b", "c"]);
+        let silent = &CallEnd::Silent;
+        round(&mut rig, &[&HERE; 3]);
+        for _ in 0..4 {
+            assert!(round(&mut rig, &[silent, silent, &HERE]).is_empty());
+        }
+        see_all(&mut rig, &["c"]);
+        assert!(round(&mut rig, &[silent]).is_empty());
+        assert_eq!(round(&mut rig, &[silent]), ["c".parse().unwrap()]);
     }
 
     #[test]
