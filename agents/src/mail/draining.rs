@@ -1,10 +1,11 @@
 //! The end of a Mail Agent, which finishes the work under way, hands back the rest, and leaves.
+//! Under direct hand-off an unfit node finishes it, too, before it hands lots back.
 
 use std::time::{Duration, Instant};
 
 use super::Mail;
 use super::errand::Errand;
-use super::phase::{Phase, Serving, Then};
+use super::phase::{Phase, Serving, Then, Wait};
 use super::report::Held;
 use crate::machine::End;
 
@@ -36,6 +37,31 @@ impl Mail {
     pub(super) fn leave(&mut self, now: Instant, held: Held) {
         let until = now + DRAIN_PATIENCE;
         self.enter(Phase::Leaving { until, held, hand_back: Errand::due() });
+    }
+
+    /// Returns whether lots may not be handed back yet, since the queue manager may have some of
+    /// their messages. Others would send these again.
+    pub(super) fn must_await_decisions(&mut self, now: Instant) -> bool {
+        let Phase::Serving(Serving { wait, .. }) = &mut self.phase else { return false };
+        let under_way = self.feeding.under_way();
+        let is_decided = under_way == 0 && self.ledger.is_decided();
+        if self.link.is_two_phase() || is_decided {
+            *wait = Wait::No;
+            return false;
+        }
+        match *wait {
+            Wait::No => *wait = Wait::Until(now + DRAIN_PATIENCE),
+            Wait::Until(by) if by <= now => {
+                *wait = Wait::Over;
+                tracing::error!(
+                    under_way,
+                    "lots handed back while messages were under way, which may be sent twice; \
+                        check cleanup"
+                );
+            }
+            Wait::Until(_) | Wait::Over => (),
+        }
+        *wait != Wait::Over
     }
 
     /// Leaves the phase Deciding when Redis has decided about all files.

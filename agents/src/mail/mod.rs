@@ -31,7 +31,8 @@
 //!   until the grace has passed without an attendance of pickup-rs. A pickup-rs that can't attend,
 //!   and answers its Mail Agent, is vouched for: the node's Postfix lives.
 //! - *The node is unfit* ([`fitness`]): while Serving, the agent hands its lots back, and goes on
-//!   with what is committed. It declares a capacity of 0 and the cause.
+//!   with what is committed. It declares a capacity of 0 and the cause. Under direct hand-off it
+//!   waits some seconds for the messages under way first.
 //! - *Redis can't be reached*: nothing is decided; files stay prepared. A commit whose answer is
 //!   missing is committed again.
 //! - *Drain*: the agent finishes work under way for some seconds, hands back the rest, and gives up
@@ -531,6 +532,7 @@ impl Machine for Mail {
             refused,
             redis,
             self.phase.deadline(),
+            self.phase.hand_back_due(),
             self.link.away_at(),
             self.link.silent_at(),
             self.link.ping_due(),

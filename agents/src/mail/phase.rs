@@ -85,13 +85,26 @@ pub(super) struct Serving {
     pub(super) pull: Ask,
     /// The return of all lots while the node takes no mail.
     pub(super) hand_back: Errand,
+    pub(super) wait: Wait,
+}
+
+/// Wait of the return of lots, under direct hand-off, for messages under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The return has not had to wait since no message was under way.
+    #[default]
+    No,
+    /// The return waits until then at the latest.
+    Until(Instant),
+    /// The limit has passed, and messages are still under way.
+    Over,
 }
 
 impl Serving {
     /// Begins with questions for all lots and lanes.
     pub(super) fn begin() -> Self {
-        let (pull, hand_back) = (Ask::default(), Errand::default());
-        Self { fetch: Errand::due(), look: Errand::due(), pull, hand_back }
+        let (pull, hand_back, wait) = (Ask::default(), Errand::default(), Wait::No);
+        Self { fetch: Errand::due(), look: Errand::due(), pull, hand_back, wait }
     }
 
     /// Asks for lots and lanes anew.
@@ -168,6 +181,14 @@ impl Phase {
             _ => None,
         };
         until.into_iter().chain(self.leave_by()).min()
+    }
+
+    /// Returns the time until which the return of lots waits at most.
+    pub(super) fn hand_back_due(&self) -> Option<Instant> {
+        match self {
+            Self::Serving(Serving { wait: Wait::Until(by), .. }) => Some(*by),
+            _ => None,
+        }
     }
 
     /// Returns whether this phase ends when the lease does.

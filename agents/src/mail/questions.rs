@@ -28,7 +28,7 @@ impl Mail {
             Phase::CutOff { .. } | Phase::Leaving { .. } => {
                 let report = self.report_question(now, &token);
                 report
-                    .or_else(|| self.hand_back_question(&token))
+                    .or_else(|| self.hand_back_question(now, &token))
                     .or_else(|| self.vouch_question(token))
             }
             Phase::Deciding { .. } => {
@@ -38,7 +38,7 @@ impl Mail {
             Phase::Serving(_) => {
                 let report = self.report_question(now, &token);
                 report
-                    .or_else(|| self.hand_back_question(&token))
+                    .or_else(|| self.hand_back_question(now, &token))
                     .or_else(|| self.fetch_question(&token))
                     .or_else(|| self.orders_question(&token))
                     .or_else(|| self.look_question(&token))
@@ -77,7 +77,8 @@ impl Mail {
         let is_deciding = match self.phase {
             Phase::Uncompared { then } | Phase::Asking { then, .. } => then != Then::Serve,
             Phase::Listing { then, .. } => then != Then::Serve,
-            Phase::Serving(_) => false,
+            // The return of lots waits for decisions.
+            Phase::Serving(_) => !self.fitness.is_fit(),
             _ => true,
         };
         match () {
@@ -89,7 +90,7 @@ impl Mail {
 
     /// Returns the question that hands lots back. Reports come first, so that no committed message
     /// is handed back.
-    fn hand_back_question(&mut self, token: &FencingToken) -> Asked {
+    fn hand_back_question(&mut self, now: Instant, token: &FencingToken) -> Asked {
         if let (Phase::Serving(serving), false) = (&mut self.phase, self.fitness.is_fit()) {
             serving.hand_back_what_comes();
         }
@@ -97,10 +98,11 @@ impl Mail {
             debug_assert!(false, "lots are handed back in three phases only");
             return None;
         };
-        if !hand_back.is_due() || self.report.is_open() {
+        let is_due = hand_back.is_due() && !self.report.is_open();
+        if !is_due || self.must_await_decisions(now) {
             return None;
         }
-        let (_, membership) = self.membership.as_mut()?;
+        let (hand_back, (_, membership)) = (self.phase.hand_back()?, self.membership.as_mut()?);
         let ticket = membership.ask(hand_back.put());
         Some((Question::HandBack(token.clone()), ticket))
     }
@@ -143,7 +145,7 @@ impl Mail {
     /// Returns the question that pulls parked lots. The messages of the last pull must be in flight
     /// before the next one.
     fn pull_question(&mut self, token: FencingToken) -> Asked {
-        let Phase::Serving(Serving { fetch, look, pull, hand_back }) = &mut self.phase else {
+        let Phase::Serving(Serving { fetch, look, pull, hand_back, .. }) = &mut self.phase else {
             debug_assert!(false, "a node pulls lots while it serves");
             return None;
         };

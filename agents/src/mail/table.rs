@@ -480,6 +480,53 @@ fn a_lot_known_from_its_notice_waits_for_redis_where_a_file_would_be_sent_at_onc
     }
 }
 
+/// Reaches Serving with direct hand-off, with one message under way.
+fn feeding_directly() -> Rig {
+    let mut rig = reach("Serving");
+    rig.link(LinkEvent::Disconnected);
+    rig.come_with(NODE, Handoff::Direct);
+    rig.lease(LeaseAnswer::Taken(Start(rig.starts)));
+    inventory(&mut rig);
+    list(&mut rig);
+    rig.answer("look", looked(false));
+    rig.answer("orders", Answer::Orders(BTreeMap::new()));
+    rig.actions.clear();
+    let (lot, epoch, ids) = (LotNumber(1), Epoch(1), vec![MessageId::from_parts(1, 0)]);
+    rig.answer("fetch", Answer::Fetched(vec![OwnLot { lot, epoch, ids }]));
+    assert_eq!(rig.actions, ["feed"]);
+    rig.actions.clear();
+    rig
+}
+
+/// A message that is under way when its lot goes to others would be sent by both.
+#[test]
+fn an_unfit_node_hands_lots_back_after_redis_has_decided_about_what_was_sent() {
+    let mut rig = feeding_directly();
+    rig.reply(pong_of(Some(Unfit::Room)));
+    assert_eq!(rig.actions, ["register"], "one message is under way");
+    let (id, lot, epoch) = (MessageId::from_parts(1, 0), LotNumber(1), Epoch(1));
+    rig.reply(Reply::Stored { id, lot, epoch, queue_id: queue_id(1), to: Vec::new() });
+    assert_eq!(rig.actions, ["register", "report"]);
+    rig.decide(Committed::Ours(CommitNumber(1)));
+    assert_eq!(rig.actions, ["register", "report", "release", "hand back"], "the mark, and lots");
+}
+
+/// Checks the case of cleanup processes that answer no more.
+#[test]
+fn an_unfit_node_hands_lots_back_when_it_has_waited_long_enough_for_what_is_under_way() {
+    let mut rig = feeding_directly();
+    rig.reply(pong_of(Some(Unfit::Cleanup)));
+    assert_eq!(rig.actions, ["register"]);
+    let due = rig.mail.phase.hand_back_due();
+    assert!(due.is_some());
+    rig.pass(due);
+    assert!(rig.actions.contains(&"hand back"), "{:?}", rig.actions);
+    rig.answer("hand back", Answer::HandedBack);
+    rig.actions.clear();
+    rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), None)));
+    assert_eq!(rig.actions, ["hand back"], "it waits once");
+}
+
 /// Checks the case of a pickup-rs that can't reach Redis while its Mail Agent can.
 #[test]
 fn a_node_is_vouched_for_at_each_renewal_before_which_its_pickup_rs_has_answered() {
