@@ -104,9 +104,12 @@ pub struct Patience {
 /// pauses between attempts are a second at most.
 const RETURN: Duration = Duration::from_secs(5);
 
-/// Plans the rescue that a view calls for.
+/// Plans the rescue that a view calls for. No node is lost while no other one takes mail: nobody
+/// could send its mail, and once it is back it sends the mail itself.
 pub fn plan(view: &View, patience: Patience) -> Rescue {
     let mut rescue = Rescue::default();
+    let takes_mail = |node: &Node| matches!(node.agent, Agent::Alive { capacity: 1.., .. });
+    let may_lose = view.watched >= patience.lose && view.nodes.iter().any(takes_mail);
     for node in &view.nodes {
         let has_agent = node.is_alive();
         if node.lots > 0 && !has_agent && view.watched >= patience.reassign {
@@ -119,7 +122,7 @@ pub fn plan(view: &View, patience: Patience) -> Rescue {
             // The agent can't take mail. The spool knows when its Postfix was seen.
             Agent::Alive { capacity, .. } => capacity == 0,
         };
-        if node.committed > 0 && may_be_lost && view.watched >= patience.lose {
+        if node.committed > 0 && may_be_lost && may_lose {
             rescue.lose.push(Loss { node: node.node.clone(), has_agent });
         }
     }
@@ -399,10 +402,26 @@ mod tests {
         rescue_watched(node, GRACE)
     }
 
-    fn rescue_watched(node: Node, watched: Duration) -> (usize, usize) {
+    fn rescue_watched(one: Node, watched: Duration) -> (usize, usize) {
+        let alive = Agent::Alive { capacity: 1, lease_left: Duration::from_secs(1) };
+        rescue_of(vec![one, node("other", alive, 0, 0)], watched)
+    }
+
+    fn rescue_of(nodes: Vec<Node>, watched: Duration) -> (usize, usize) {
         let patience = Patience { reassign: RETURN, lose: GRACE };
-        let rescue = plan(&View { nodes: vec![node], watched, ..View::default() }, patience);
+        let rescue = plan(&View { nodes, watched, ..View::default() }, patience);
         (rescue.reassign.len(), rescue.lose.len())
+    }
+
+    /// Checks the case of one host whose Postfix was stopped for longer than the grace.
+    #[test]
+    fn no_node_is_lost_while_no_other_one_takes_mail() {
+        let unable = Agent::Alive { capacity: 0, lease_left: Duration::from_millis(1) };
+        assert_eq!(rescue_of(vec![node("n", unable, 0, 3)], GRACE), (0, 0));
+        let nodes = vec![node("n", unable, 0, 3), node("m", unable, 0, 3)];
+        assert_eq!(rescue_of(nodes, GRACE), (0, 0));
+        let nodes = vec![node("n", Agent::Unknown, 1, 3), node("m", ended(100), 1, 3)];
+        assert_eq!(rescue_of(nodes, GRACE), (2, 0), "a lot that is ready can be taken later");
     }
 
     #[test]

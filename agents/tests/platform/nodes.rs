@@ -159,6 +159,7 @@ fn an_order_for_mail_that_was_sent_meanwhile_ends() {
 #[test]
 fn a_node_whose_postfix_runs_is_not_lost_without_a_mail_agent() {
     let mut two = deferring_with(SHORT_GRACE);
+    two.first.start("mail-agent");
     two.second.kill_9("mail-agent");
     two.first.until_status("twice the grace without a Mail Agent", |status| {
         let agents = status["agents"].as_array().unwrap();
@@ -193,12 +194,13 @@ fn a_node_whose_postfix_is_dead_is_lost_though_its_mail_agent_lives() {
 /// Postfix has the mail, and sends it.
 #[test]
 fn a_node_whose_pickup_rs_alone_is_cut_off_from_redis_is_not_lost() {
-    let two = deferring_with(SHORT_GRACE);
+    let mut two = deferring_with(SHORT_GRACE);
     let toml = two.second.postfix.config_dir().join("optimus.toml");
     let settings = std::fs::read_to_string(&toml).unwrap();
     std::fs::write(&toml, "[redis]\nurl = \"redis://127.0.0.1:1\"\n").unwrap();
     two.second.postfix.reload().unwrap();
     let node = two.first.status()["nodes"][0]["node"].as_str().unwrap().to_owned();
+    two.first.start("mail-agent");
     until(LONG, "twice the grace without an attendance", || {
         let live = two.first.redis_cli(&["HGET", &keys::agent_of(&node), "live"]);
         let seconds = two.first.redis_cli(&["TIME"]).lines().next().unwrap().parse::<u64>();
@@ -222,6 +224,7 @@ fn an_order_ends_with_a_node_that_is_lost() {
     two.second.kill_9("mail-agent");
     two.second.postfix.stop().unwrap();
     let (_, text) = two.first.optimus(&["delete", "--all"]);
+    two.first.start("mail-agent");
     two.expect_rest();
     assert_eq!(two.first.counted("resent"), 0, "{text}");
 }
