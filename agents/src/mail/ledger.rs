@@ -260,9 +260,13 @@ impl Ledger {
         self.withdrawn.get(queue_id) == Some(&id)
     }
 
-    /// Notes that Redis has no commit of a prepared file. If the file was withdrawn, its commit is
-    /// taken back by now, and the next commit decides about the file.
+    /// Notes that Redis has no commit of a file that is there. If the file was withdrawn, its
+    /// commit is taken back by now. If it was tracked, the node was lost meanwhile. The next commit
+    /// decides about the file.
     pub(crate) fn uncommitted(&mut self, queue_id: &QueueId, id: MessageId) {
+        if self.tracked.get(queue_id) == Some(&id) {
+            self.tracked.remove(queue_id);
+        }
         if self.is_withdrawn(queue_id, id) {
             self.withdrawn.remove(queue_id);
             self.waiting.uncommits.retain(|(it, of)| (it, *of) != (queue_id, id));

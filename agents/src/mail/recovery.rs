@@ -188,6 +188,8 @@ impl Mail {
         self.own(&found);
         self.withdraw_stopped(&found);
         self.ledger.compared();
+        // An answer from before the node was lost may have queued the release of some files.
+        self.releases.withhold(&found.undecided.iter().map(|(queue_id, ..)| queue_id).collect());
         for (queue_id, key, how) in &found.undecided {
             self.ledger.uncommitted(queue_id, key.id);
             self.ledger.handed(queue_id.clone(), *key, *how);
@@ -445,6 +447,24 @@ mod tests {
         let report = reported(&mut mail, &[Committed::Fenced]);
         assert_eq!(report.commits.len(), 1);
         assert!(report.uncommits.is_empty());
+    }
+
+    /// Checks the case of a node that was lost while this process lived. An answer that came while
+    /// pickup-rs was away has queued the release.
+    #[test]
+    fn redis_decides_anew_about_a_prepared_file_whose_commit_it_no_longer_has() {
+        let mut mail = mail(Instant::now());
+        let prepared = || vec![file(7, Place::Prepared)];
+        recover(&mut mail, &[7], prepared(), 7);
+        recover(&mut mail, &[], prepared(), 7);
+        let release = mail.releases.next_release(CommitNumber(7));
+        let is_released = matches!(release, Some(Request::Release { queue_ids, .. })
+            if !queue_ids.is_empty());
+        assert!(!is_released, "others may have the message");
+        let report = reported(&mut mail, &[Committed::Fenced]);
+        assert_eq!(report.commits.len(), 1);
+        let discard = Request::Discard { queue_ids: vec![queue_id(7)] };
+        assert_eq!(mail.releases.next_discard(), Some(discard));
     }
 
     /// A failover takes longer than a lease lasts.
