@@ -45,7 +45,10 @@ impl Mail {
             Phase::Outside { fenced: Some(fenced), .. } if *fenced == start => {
                 self.enter(Phase::Ended(End::OtherNode));
             }
-            Phase::Outside { .. } if self.link.is_away() => self.cut_off(),
+            Phase::Outside { .. } if self.link.is_away() => {
+                let has_answered = self.link.take_answer();
+                self.cut_off(if has_answered { Errand::due() } else { Errand::default() });
+            }
             Phase::Outside { .. } => self.enter(Phase::Uncompared { then }),
             // The directory did not know the lease any more: Redis was emptied or put back.
             Phase::CutOff { hand_back, .. } => hand_back.want(),
@@ -109,7 +112,8 @@ impl Mail {
             "pickup-rs stayed unreachable, and lots were handed back; check that Postfix runs"
         );
         match &self.phase {
-            Phase::Uncompared { .. } => self.cut_off(),
+            // pickup-rs answered until a lease ago, so the grace begins now, and no sooner.
+            Phase::Uncompared { .. } => self.cut_off(Errand::due()),
             Phase::Outside { .. } => self.declare(),
             Phase::Nameless | Phase::CutOff { .. } | Phase::Leaving { .. } => (),
             Phase::Ended(_) => (),
@@ -120,10 +124,9 @@ impl Mail {
         }
     }
 
-    fn cut_off(&mut self) {
+    fn cut_off(&mut self, vouch: Errand) {
         self.feeding.stop();
-        // pickup-rs answered until a lease ago, so the grace begins now, and no sooner.
-        self.enter(Phase::CutOff { hand_back: Errand::due(), vouch: Errand::due() });
+        self.enter(Phase::CutOff { hand_back: Errand::due(), vouch });
         self.declare();
     }
 

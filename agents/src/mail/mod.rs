@@ -81,7 +81,7 @@
 //! | any | pickup-rs of another node comes | Ended | end |
 //! | Outside; Asking; Serving; Serving, unfit | lease begins | Asking | arrive |
 //! | Outside, no pickup-rs; Listing; Deciding | lease begins | Uncompared |  |
-//! | Outside, pickup-rs away | lease begins | CutOff | register, hand back, vouch |
+//! | Outside, pickup-rs away | lease begins | CutOff | register, hand back |
 //! | Outside, ending; Asking, ending | lease begins | Asking, ending | arrive |
 //! | CutOff, handed back | lease begins | CutOff | hand back |
 //! | Listing, ending | lease begins | Leaving | hand back |

@@ -527,6 +527,23 @@ fn an_unfit_node_hands_lots_back_when_it_has_waited_long_enough_for_what_is_unde
     assert_eq!(rig.actions, ["hand back"], "it waits once");
 }
 
+/// Checks the case of a lease that lapses again and again while Postfix is dead.
+#[test]
+fn a_lease_that_begins_while_pickup_rs_is_away_vouches_for_it_only_if_it_has_answered() {
+    for has_answered in [false, true] {
+        let mut rig = reach("Outside, pickup-rs away");
+        if has_answered {
+            let retry = rig.mail.link.retry_at();
+            rig.pass(retry);
+            rig.link(LinkEvent::Connected);
+            rig.link(LinkEvent::Unserving);
+        }
+        begin(&mut rig);
+        assert_eq!(rig.phase(), "CutOff");
+        assert_eq!(rig.actions.contains(&"vouch"), has_answered);
+    }
+}
+
 /// Checks the case of a pickup-rs that can't reach Redis while its Mail Agent can.
 #[test]
 fn a_node_is_vouched_for_at_each_renewal_before_which_its_pickup_rs_has_answered() {
