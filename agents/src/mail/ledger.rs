@@ -88,6 +88,9 @@ pub(crate) struct Ledger {
     tracked: BTreeMap<QueueId, MessageId>,
     /// Prepared files that must not be released, and are discarded once their commit is taken back.
     withdrawn: BTreeMap<QueueId, MessageId>,
+    /// Files with the queue manager that Redis has refused to commit. Redis isn't asked again about
+    /// such a file. The entry leaves with the file.
+    foreign: BTreeMap<QueueId, MessageId>,
     /// Commits under a queue id that Redis knows as another message's.
     occupied: Vec<Commit>,
     pub(crate) numbers: Numbers,
@@ -156,7 +159,7 @@ impl Ledger {
             self.waiting.settles.push((queue_id.clone(), id));
         } else if let Some(undecided) = self.undecided.get_mut(queue_id) {
             undecided.end = Some(End::Seen);
-        } else {
+        } else if self.foreign.remove(queue_id).is_none() {
             return Known::No;
         }
         Known::Yes
@@ -273,8 +276,10 @@ impl Ledger {
         }
     }
 
-    /// Forgets withdrawn files that are not among `names`, the names of all files of the node.
+    /// Forgets withdrawn and foreign files that are not among `names`, the names of all files of
+    /// the node.
     pub(crate) fn forget_vanished(&mut self, names: &BTreeSet<QueueId>) {
+        self.foreign.retain(|queue_id, _| names.contains(queue_id));
         self.withdrawn.retain(|queue_id, _| names.contains(queue_id));
     }
 
@@ -289,6 +294,7 @@ impl Ledger {
         if self.start.replace(start) == Some(start) {
             return;
         }
+        self.foreign.clear();
         let withdrawn = std::mem::take(&mut self.withdrawn);
         let is_other = |(queue_id, id): &(QueueId, MessageId)| withdrawn.get(queue_id) != Some(id);
         self.waiting.uncommits.retain(is_other);
@@ -307,6 +313,7 @@ impl Ledger {
     /// report under way may have lost commits and old numbers.
     pub(crate) fn doubt_commits(&mut self) {
         self.tracked.clear();
+        self.foreign.clear();
         self.is_told_in_doubt = self.told.is_some();
         self.numbers = Numbers::default();
     }

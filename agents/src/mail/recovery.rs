@@ -191,6 +191,9 @@ impl Mail {
         // An answer from before the node was lost may have queued the release of some files.
         self.releases.withhold(&found.undecided.iter().map(|(queue_id, ..)| queue_id).collect());
         for (queue_id, key, how) in &found.undecided {
+            if self.ledger.is_foreign(queue_id, key.id, *how) {
+                continue;
+            }
             self.ledger.uncommitted(queue_id, key.id);
             self.ledger.handed(queue_id.clone(), *key, *how);
         }
@@ -290,7 +293,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use handoff::protocol::{NewName, Place, Reply};
-    use spool::Act;
+    use spool::{Act, Start};
 
     use super::super::report::{Committed, FlushHint, HandoffOutcome, Report};
     use super::super::samples::{file, id, owned, queue_id};
@@ -465,6 +468,42 @@ mod tests {
         assert_eq!(report.commits.len(), 1);
         let discard = Request::Discard { queue_ids: vec![queue_id(7)] };
         assert_eq!(mail.releases.next_discard(), Some(discard));
+    }
+
+    /// Checks the case of a node that came back after its loss: Postfix has mail that others send.
+    #[test]
+    fn redis_is_asked_once_about_a_file_that_it_has_refused_and_postfix_has() {
+        let now = Instant::now();
+        for outcome in [Committed::Fenced, Committed::Settled, Committed::Unknown] {
+            let mut mail = mail(now);
+            let deferred = || vec![file(7, Place::Deferred)];
+            recover(&mut mail, &[], deferred(), 0);
+            reported(&mut mail, &[outcome]);
+            recover(&mut mail, &[], deferred(), 0);
+            let report = mail.ledger.next_report(now, Held::Too, FlushHint::Nothing);
+            assert_eq!(report, None, "{outcome:?}");
+            let left = Reply::Settled { queue_id: queue_id(7) };
+            mail.heard(now, left.clone());
+            assert_eq!(mail.compare_due(), None, "{outcome:?}");
+            mail.heard(now, left);
+            assert!(mail.compare_due().is_some(), "an unknown file");
+        }
+    }
+
+    #[test]
+    fn a_refused_file_is_asked_about_under_another_start_and_in_another_redis() {
+        let now = Instant::now();
+        let changes: [fn(&mut Mail); 2] =
+            [|mail| mail.ledger.arrived(Start(2)), |mail| mail.redis_changed(Instant::now())];
+        for change in changes {
+            let mut mail = mail(now);
+            mail.ledger.arrived(Start(1));
+            recover(&mut mail, &[], vec![file(7, Place::Queued)], 0);
+            reported(&mut mail, &[Committed::Fenced]);
+            change(&mut mail);
+            recover(&mut mail, &[], vec![file(7, Place::Queued)], 0);
+            assert_eq!(reported(&mut mail, &[Committed::Fenced]).commits.len(), 1);
+        }
     }
 
     /// A failover takes longer than a lease lasts.

@@ -60,6 +60,16 @@ pub enum Committed {
     Occupied,
 }
 
+impl Committed {
+    /// Whether the file is not this node's.
+    pub(super) fn is_refusal(self) -> bool {
+        match self {
+            Self::Fenced | Self::Settled | Self::Unknown => true,
+            Self::Ours(_) | Self::Ordered(_) | Self::Occupied => false,
+        }
+    }
+}
+
 impl From<(spool::Committed, CommitNumber)> for Committed {
     fn from((outcome, number): (spool::Committed, CommitNumber)) -> Self {
         match outcome {

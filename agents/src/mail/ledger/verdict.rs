@@ -1,6 +1,7 @@
 //! Consequences for a file when Redis has decided about its commit.
 
 use postfix_wire::QueueId;
+use spool::MessageId;
 
 use super::super::feeding::FeedKey;
 use super::super::report::{Commit, Committed, HandoffOutcome};
@@ -40,6 +41,11 @@ impl Ledger {
                 self.undecided.remove(&commit.queue_id)
             }
         };
+        let is_with_postfix =
+            file.as_ref().is_some_and(|it| it.how == HandoffOutcome::Stored && it.end.is_none());
+        if outcome.is_refusal() && is_with_postfix {
+            self.foreign.insert(commit.queue_id.clone(), commit.key.id);
+        }
         match outcome {
             Committed::Ours(_) => self.committed(commit, file.as_ref()),
             Committed::Ordered(_) => self.ordered(commit, file.as_ref()),
@@ -78,6 +84,16 @@ impl Ledger {
             HandoffOutcome::Held => Verdict::Release(queue_id),
             HandoffOutcome::Stored | HandoffOutcome::Consumed => Verdict::Nothing,
         }
+    }
+
+    /// Whether Redis has refused to commit this file, which the queue manager has.
+    pub(crate) fn is_foreign(
+        &self,
+        queue_id: &QueueId,
+        id: MessageId,
+        how: HandoffOutcome,
+    ) -> bool {
+        how == HandoffOutcome::Stored && self.foreign.get(queue_id) == Some(&id)
     }
 
     /// Takes a commit of a message with an operator's order. A file that the queue manager has
