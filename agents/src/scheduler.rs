@@ -139,6 +139,8 @@ pub struct Scheduler {
     look_at: Option<Instant>,
     /// A rescue that is decided, and not yet asked of the spool.
     rescue: Option<Rescue>,
+    /// Outcome of the slices so far that wasn't logged yet.
+    rescued: Rescued,
     probing: Probing,
     /// Suspect Mail Agents, for whom the directory wasn't asked yet.
     suspects: Vec<Peer>,
@@ -162,6 +164,7 @@ impl Scheduler {
             must_look: false,
             look_at: None,
             rescue: None,
+            rescued: Rescued::default(),
             probing: Probing::default(),
             suspects: Vec::new(),
             supervise: Vec::new(),
@@ -180,20 +183,7 @@ impl Scheduler {
                 }
             },
             Answer::Seen(view) if self.work.close(ticket) => self.seen(now, &view),
-            Answer::Rescued(rescued)
-                if self.work.close(ticket) && rescued != Rescued::default() =>
-            {
-                let Rescued { lots, taken: Taken { resent, held, deleted } } = rescued;
-                tracing::warn!(
-                    lots_reassigned = lots,
-                    messages_resent = resent,
-                    messages_held = held,
-                    messages_deleted = deleted,
-                    "mail taken from dead nodes"
-                );
-                // One call moves a limited number of messages, so more may be left.
-                self.must_look = true;
-            }
+            Answer::Rescued(rescued) if self.work.close(ticket) => self.rescued(rescued),
             Answer::Suspected(agent, outcome) if self.work.close(ticket) => {
                 if outcome == Suspected::Ended {
                     tracing::warn!(%agent, "Mail Agent suspect: no reply to probes; lots taken");
@@ -217,6 +207,30 @@ impl Scheduler {
         }
     }
 
+    /// Takes one slice's outcome. More may be left, until a slice takes nothing.
+    fn rescued(&mut self, slice: Rescued) {
+        if slice == Rescued::default() {
+            return self.tell_rescued();
+        }
+        self.rescued.lots += slice.lots;
+        self.rescued.taken += slice.taken;
+        self.must_look = true;
+    }
+
+    fn tell_rescued(&mut self) {
+        let rescued = std::mem::take(&mut self.rescued);
+        if rescued != Rescued::default() {
+            let Rescued { lots, taken: Taken { resent, held, deleted } } = rescued;
+            tracing::warn!(
+                lots_reassigned = lots,
+                messages_resent = resent,
+                messages_held = held,
+                messages_deleted = deleted,
+                "mail taken from dead nodes"
+            );
+        }
+    }
+
     fn seen(&mut self, now: Instant, view: &View) {
         let me: &AgentId = &self.membership.lease.member().agent;
         self.supervise = supervision::part_of(view, me);
@@ -229,8 +243,13 @@ impl Scheduler {
         let is_ward = |node: &&Node| !is_alone && !self.others.contains(&node.node);
         let ward = |node: &Node| node.peer.clone().map(|peer| (peer, node.lots > 0));
         self.probing.seen(now, alive().filter(is_ward).filter_map(ward));
-        let rescue = plan(view, self.patience);
+        let mut rescue = plan(view, self.patience);
+        // A node without a live Scheduler is everybody's.
+        rescue.lose.retain(|it| !self.others.contains(&it.node));
         self.rescue = (rescue != Rescue::default()).then_some(rescue);
+        if self.rescue.is_none() {
+            self.tell_rescued();
+        }
     }
 
     fn failed(&mut self, now: Instant, ticket: Ticket) {
@@ -391,6 +410,21 @@ mod tests {
             peer: None,
             start: None,
             scheduler: None,
+        }
+    }
+
+    #[test]
+    fn a_node_is_lost_by_its_own_scheduler_or_else_by_all() {
+        let me: AgentId = "me".parse().unwrap();
+        for (of, asks) in [("me", true), ("other", false), ("gone", true)] {
+            let node = Node { scheduler: Some(of.parse().unwrap()), ..node("n", ended(200), 0, 3) };
+            let schedulers = vec![me.clone(), "other".parse().unwrap()];
+            let view = View { nodes: vec![node], schedulers, watched: GRACE, ..View::default() };
+            let (kind, generation) = (AgentKind::Scheduler, spool::Generation::from_parts(1, 1));
+            let member = Member { agent: me.clone(), kind, generation, name: String::new() };
+            let mut scheduler = Scheduler::new(member, Duration::from_secs(5), GRACE);
+            scheduler.seen(Instant::now(), &view);
+            assert_eq!(scheduler.rescue.is_some(), asks, "{of}");
         }
     }
 

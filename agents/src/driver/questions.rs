@@ -114,15 +114,17 @@ impl SpoolExecutor {
         Ok(info::Dealt { assigned, cut })
     }
 
+    /// Takes one slice of each lost node's mail: a Scheduler that took all of it at once would look
+    /// after nobody meanwhile. The Scheduler looks again and asks for the rest.
     async fn rescue(&self, rescue: scheduler::Rescue) -> Result<scheduler::Rescued, SpoolError> {
         let mut rescued = scheduler::Rescued::default();
         for node in &rescue.reassign {
             rescued.lots += self.spool.reassign(node).await?;
         }
         for Loss { node, has_agent } in &rescue.lose {
-            match self.spool.lose(node, self.node_loss_grace, *has_agent).await? {
-                Lost::Lost(taken) => rescued.taken += taken,
-                Lost::Alive => tracing::debug!(%node, "node kept: back, or its Postfix runs"),
+            match self.spool.lose_slice(node, self.node_loss_grace, *has_agent).await? {
+                (Lost::Lost(taken), _) => rescued.taken += taken,
+                (Lost::Alive, _) => tracing::debug!(%node, "node kept: back, or its Postfix runs"),
             }
         }
         Ok(rescued)

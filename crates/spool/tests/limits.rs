@@ -86,9 +86,11 @@ async fn a_lost_node_s_mail_moves_in_slices_that_can_be_resumed() {
     let (spool, a) = (spool(&redis), node("a"));
     committed(&redis, &a).await;
     // The caller moves one slice and dies.
-    redis.cli(&["FCALL", "optimus_lose", "1", "optimus:{0}:", "", "a", "0"]).unwrap();
+    let (slice, more) = spool.lose_slice(&a, Duration::ZERO, false).await.unwrap();
+    assert!(more, "{slice:?}");
     let first = spool.overview(100).await.unwrap();
     assert!(first.backlog() > 0 && first.backlog() < 600, "{first:?}");
+    assert_eq!(slice, resent(first.backlog()));
     let rest = u64::from(MANY) - first.backlog();
     assert_eq!(spool.lose(&a, Duration::ZERO, false).await.unwrap(), resent(rest));
     let after = spool.overview(100).await.unwrap();

@@ -67,22 +67,38 @@ impl Spool {
         grace: Duration,
         has_agent: bool,
     ) -> Result<Lost, SpoolError> {
-        let mut command = self.function("lose");
-        command.arg(node).arg(milliseconds(grace)).arg(u8::from(has_agent));
         let mut taken = Taken::default();
         loop {
-            match self.connection.run(&command).await? {
-                LostSlice::Alive if taken == Taken::default() => return Ok(Lost::Alive),
+            match self.lose_slice(node, grace, has_agent).await? {
+                (Lost::Alive, _) if taken == Taken::default() => return Ok(Lost::Alive),
                 // The node came back between two slices; the earlier slices were right to move
                 // messages.
-                LostSlice::Alive => return Ok(Lost::Lost(taken)),
-                LostSlice::Taken(some, more) => {
+                (Lost::Alive, _) => return Ok(Lost::Lost(taken)),
+                (Lost::Lost(some), more) => {
                     taken += some;
-                    let Taken { resent, held, deleted } = some;
-                    if !goes_on("lose", resent + held + deleted, more)? {
+                    if !more {
                         return Ok(Lost::Lost(taken));
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes one slice of messages as [`Self::lose`] does. Returns also whether more are left.
+    pub async fn lose_slice(
+        &self,
+        node: &NodeId,
+        grace: Duration,
+        has_agent: bool,
+    ) -> Result<(Lost, bool), SpoolError> {
+        let mut command = self.function("lose");
+        command.arg(node).arg(milliseconds(grace)).arg(u8::from(has_agent));
+        match self.connection.run(&command).await? {
+            LostSlice::Alive => Ok((Lost::Alive, false)),
+            LostSlice::Taken(taken, more) => {
+                let Taken { resent, held, deleted } = taken;
+                goes_on("lose", resent + held + deleted, more)?;
+                Ok((Lost::Lost(taken), more))
             }
         }
     }
