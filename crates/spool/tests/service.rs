@@ -215,6 +215,22 @@ async fn an_older_library_is_replaced_and_a_newer_one_respected() {
     assert_eq!(loaded(), "99.1.00000000");
 }
 
+/// Checks the case of a host that is upgraded while others still run the earlier version.
+#[tokio::test]
+async fn a_connected_client_notices_a_newer_library() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    spool.ping().await.unwrap();
+    let text = library().replace(&library_version(), "99.1.00000000");
+    redis.cli(&["FUNCTION", "LOAD", "REPLACE", &text]).unwrap();
+    let newer = async {
+        while !matches!(spool.ping().await, Err(SpoolError::Newer { .. })) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), newer).await.unwrap();
+}
+
 /// If such a library were replaced, two builds would replace each other's at each connection.
 #[tokio::test]
 async fn a_library_of_the_same_schema_and_at_least_this_revision_is_used() {

@@ -320,11 +320,15 @@ impl Connection {
         }
     }
 
-    /// Checks that the server is still the master and holds the same spool.
+    /// Checks that the server is still the master, and holds the same spool and functions that this
+    /// program knows. A later version may have loaded its own, whose answers mean something else.
     async fn look(&self, live: &mut Live) -> Result<(), SpoolError> {
         expect_master(&mut live.wire, &live.target).await?;
         match self.policy {
-            Library::Load => self.memory.expect(&mut live.wire).await,
+            Library::Load => {
+                ensure_library(&mut live.wire).await?;
+                self.memory.expect(&mut live.wire).await
+            }
             Library::Leave => Ok(()),
         }
     }
