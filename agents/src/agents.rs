@@ -36,7 +36,7 @@ pub async fn info(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
 pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
     let member = member(&instance, AgentKind::Scheduler)?;
     let grace = Duration::from_secs(instance.settings.agents.node_loss_grace_s);
-    let _limits = quarantine::Service::start(&instance);
+    let _limits = quarantine::QuarantineKeeper::start(&instance);
     let endpoint = Endpoint::open(&instance, member.generation).await;
     let machine = Scheduler::new(member, instance.term(), grace);
     ended(AgentKind::Scheduler, driver(machine, NoWire, endpoint, &instance).run(drain).await)
@@ -45,11 +45,11 @@ pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Resu
 /// Runs a Mail Agent until it has drained. When its queue directory turns out to be another node's,
 /// the agent starts again as that node's.
 pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
-    let _listings = showq::Service::start(&instance);
+    let _listings = showq::ListingService::start(&instance);
     loop {
         let generation = generation()?;
         let endpoint = Endpoint::open(&instance, generation).await;
-        let config = mail::Config {
+        let config = mail::MailConfig {
             generation,
             name: instance.host(),
             term: instance.term(),

@@ -57,14 +57,14 @@ use plan::{ASSIGN_LIMIT, Plan, plan};
 pub use plan::{Deal, Terms};
 use turns::Turns;
 
-use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
+use crate::lease::{LeaseAnswer, LeaseChange, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket, earliest};
 use crate::membership::Membership;
-use crate::view::{Agent, Inbox, View};
+use crate::view::{Inbox, MailAgentState, View};
 
 /// Questions of an Info Agent to the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Question {
+pub enum InfoQuestion {
     /// A question about the lease, to the directory.
     Lease(LeaseQuestion),
     /// A question for directory and overview.
@@ -75,7 +75,7 @@ pub enum Question {
 
 /// Answers of the spool to an Info Agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum InfoAnswer {
     /// Answer to `Lease`.
     Lease(LeaseAnswer),
     /// Answer to `See`.
@@ -129,8 +129,10 @@ impl Seen {
     /// Notes one more message in the inbox, and leaves out nodes that may be dead by now.
     fn note_arrival(&mut self, now: Instant) {
         let age = now - self.at;
-        let may_live =
-            |agent: &Agent| matches!(agent, Agent::Alive { lease_left, .. } if *lease_left > age);
+        let may_live = |agent: &MailAgentState| match agent {
+            MailAgentState::Alive { lease_left, .. } => *lease_left > age,
+            _ => false,
+        };
         self.view.nodes.retain(|node| may_live(&node.agent));
         self.view.inbox.count += 1;
     }
@@ -215,24 +217,24 @@ impl Info {
         }
     }
 
-    fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+    fn answered(&mut self, now: Instant, ticket: Ticket, answer: InfoAnswer) {
         self.membership.redis_works();
         match answer {
-            Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
-                Some(Change::Began | Change::Continues) => self.look = Look::Now,
-                Some(Change::Lapsed | Change::Waits) => {
+            InfoAnswer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
+                Some(LeaseChange::Began | LeaseChange::Continues) => self.look = Look::Now,
+                Some(LeaseChange::Lapsed | LeaseChange::Waits) => {
                     (self.seen, self.waiting_since) = (None, None);
                     self.turns.forget();
                 }
-                Some(Change::Superseded | Change::Left) | None => (),
+                Some(LeaseChange::Superseded | LeaseChange::Left) | None => (),
             },
-            Answer::Seen(view) if self.work.close(ticket) => {
+            InfoAnswer::Seen(view) if self.work.close(ticket) => {
                 self.turns.seen(&view);
                 self.seen = Some(Seen { view, at: now });
                 self.decide(now, Basis::Fresh);
             }
-            Answer::Dealt(dealt) if self.work.close(ticket) => self.dealt(now, &dealt),
-            Answer::Seen(_) | Answer::Dealt(_) => (),
+            InfoAnswer::Dealt(dealt) if self.work.close(ticket) => self.dealt(now, &dealt),
+            InfoAnswer::Seen(_) | InfoAnswer::Dealt(_) => (),
         }
     }
 
@@ -374,11 +376,11 @@ impl Info {
         self.membership.redis_failed(now);
     }
 
-    fn next_question(&mut self, now: Instant) -> Option<Question> {
+    fn next_question(&mut self, now: Instant) -> Option<InfoQuestion> {
         if let Dealing::Decided(deal) = &self.deal {
             let deal = deal.clone();
             self.deal = Dealing::Asked(deal.clone());
-            return Some(Question::Deal(deal));
+            return Some(InfoQuestion::Deal(deal));
         }
         let is_time = match self.look {
             Look::Now => true,
@@ -389,17 +391,17 @@ impl Info {
             return None;
         }
         self.look = Look::No;
-        Some(Question::See)
+        Some(InfoQuestion::See)
     }
 }
 
 impl Machine for Info {
-    type Question = Question;
-    type Answer = Answer;
+    type Question = InfoQuestion;
+    type Answer = InfoAnswer;
     type Event = Infallible;
     type Order = Infallible;
 
-    fn handle(&mut self, now: Instant, input: Input<Answer>) {
+    fn handle(&mut self, now: Instant, input: Input<InfoAnswer>) {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
@@ -422,8 +424,8 @@ impl Machine for Info {
         }
     }
 
-    fn poll(&mut self, now: Instant) -> Option<Action<Question>> {
-        if let Some(action) = self.membership.poll(now, Question::Lease) {
+    fn poll(&mut self, now: Instant) -> Option<Action<InfoQuestion>> {
+        if let Some(action) = self.membership.poll(now, InfoQuestion::Lease) {
             return Some(action);
         }
         if self.work.is_open() || !self.membership.may_work(now) {

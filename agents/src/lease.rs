@@ -91,7 +91,7 @@ impl From<Renewed> for LeaseAnswer {
 
 /// Consequence of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum LeaseChange {
     /// A term has begun.
     Began,
     /// The term goes on.
@@ -107,7 +107,7 @@ pub(crate) enum Change {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LeaseState {
     Out { take_at: Option<Instant> },
     Taking,
     Held { renew_at: Instant },
@@ -142,12 +142,12 @@ pub(crate) struct Lease {
     is_doubted: bool,
     /// Number under which the lease is held, or was last; none before it was first held.
     start: Option<Start>,
-    state: State,
+    state: LeaseState,
 }
 
 impl Lease {
     pub(crate) fn new(member: Member, term: Duration, capacity: u32) -> Self {
-        let state = State::Out { take_at: None };
+        let state = LeaseState::Out { take_at: None };
         let ability = Ability { capacity, unfit: None, is_callable: true };
         let (declared, wanted, is_doubted, start) = (Some(ability), true, false, None);
         Self { member, term, ability, declared, wanted, is_doubted, start, state }
@@ -167,12 +167,13 @@ impl Lease {
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        matches!(self.state, State::Held { .. } | State::Renewing | State::Retaking)
+        matches!(self.state, LeaseState::Held { .. } | LeaseState::Renewing | LeaseState::Retaking)
     }
 
     /// Whether nothing more will come: the lease is given up, or it is neither held nor wanted.
     pub(crate) fn is_over(&self) -> bool {
-        self.state == State::Gone || (!self.wanted && matches!(self.state, State::Out { .. }))
+        self.state == LeaseState::Gone
+            || (!self.wanted && matches!(self.state, LeaseState::Out { .. }))
     }
 
     /// Whether the agent wants to keep the lease.
@@ -208,12 +209,14 @@ impl Lease {
         }
         let member = self.member.clone();
         let (state, question) = match self.state {
-            State::Held { .. } if !self.wanted => (State::Leaving, LeaseQuestion::Leave(member)),
-            State::Held { .. } if self.declared == Some(self.ability) => {
-                (State::Renewing, LeaseQuestion::Renew(member))
+            LeaseState::Held { .. } if !self.wanted => {
+                (LeaseState::Leaving, LeaseQuestion::Leave(member))
             }
-            State::Held { .. } => (State::Retaking, self.take(member)),
-            _ => (State::Taking, self.take(member)),
+            LeaseState::Held { .. } if self.declared == Some(self.ability) => {
+                (LeaseState::Renewing, LeaseQuestion::Renew(member))
+            }
+            LeaseState::Held { .. } => (LeaseState::Retaking, self.take(member)),
+            _ => (LeaseState::Taking, self.take(member)),
         };
         (self.state, self.is_doubted) = (state, false);
         Some(question)
@@ -225,42 +228,44 @@ impl Lease {
         LeaseQuestion::Take { member, capacity, unfit, is_callable }
     }
 
-    pub(crate) fn answer(&mut self, now: Instant, answer: LeaseAnswer) -> Change {
+    pub(crate) fn answer(&mut self, now: Instant, answer: LeaseAnswer) -> LeaseChange {
         let mut is_same = true;
         if let LeaseAnswer::Taken(start) = answer {
             is_same = self.start.replace(start) == Some(start);
         }
-        let held = State::Held { renew_at: now + self.term / RENEWALS };
+        let held = LeaseState::Held { renew_at: now + self.term / RENEWALS };
         let (state, change) = match (answer, self.state) {
-            (LeaseAnswer::Taken(_), State::Retaking) if is_same => (held, Change::Continues),
-            (LeaseAnswer::Renewed, _) => (held, Change::Continues),
-            // The directory may also have lost the lease, when Redis was emptied or put back.
-            (LeaseAnswer::Taken(_), _) => (held, Change::Began),
-            (LeaseAnswer::Lapsed, _) => (State::Out { take_at: None }, Change::Lapsed),
-            (LeaseAnswer::Superseded, State::Taking) if self.start.is_none() => {
-                (State::Out { take_at: Some(now + self.term / RENEWALS) }, Change::Waits)
+            (LeaseAnswer::Taken(_), LeaseState::Retaking) if is_same => {
+                (held, LeaseChange::Continues)
             }
-            (LeaseAnswer::Superseded, _) => (State::Gone, Change::Superseded),
-            (LeaseAnswer::Left, _) => (State::Gone, Change::Left),
+            (LeaseAnswer::Renewed, _) => (held, LeaseChange::Continues),
+            // The directory may also have lost the lease, when Redis was emptied or put back.
+            (LeaseAnswer::Taken(_), _) => (held, LeaseChange::Began),
+            (LeaseAnswer::Lapsed, _) => (LeaseState::Out { take_at: None }, LeaseChange::Lapsed),
+            (LeaseAnswer::Superseded, LeaseState::Taking) if self.start.is_none() => {
+                (LeaseState::Out { take_at: Some(now + self.term / RENEWALS) }, LeaseChange::Waits)
+            }
+            (LeaseAnswer::Superseded, _) => (LeaseState::Gone, LeaseChange::Superseded),
+            (LeaseAnswer::Left, _) => (LeaseState::Gone, LeaseChange::Left),
         };
         self.state = state;
         change
     }
 
     /// Drops a lease that the agent has lost. The next poll takes the lease again.
-    pub(crate) fn lapse(&mut self) -> Change {
-        self.state = State::Out { take_at: None };
-        Change::Lapsed
+    pub(crate) fn lapse(&mut self) -> LeaseChange {
+        self.state = LeaseState::Out { take_at: None };
+        LeaseChange::Lapsed
     }
 
     /// Has the open question put again, since Redis may not have carried it out.
     pub(crate) fn failed(&mut self, now: Instant) {
         self.state = match self.state {
-            State::Taking => State::Out { take_at: None },
-            State::Renewing | State::Leaving => State::Held { renew_at: now },
-            State::Retaking => {
+            LeaseState::Taking => LeaseState::Out { take_at: None },
+            LeaseState::Renewing | LeaseState::Leaving => LeaseState::Held { renew_at: now },
+            LeaseState::Retaking => {
                 self.declared = None;
-                State::Held { renew_at: now }
+                LeaseState::Held { renew_at: now }
             }
             other => other,
         };
@@ -269,16 +274,16 @@ impl Lease {
     /// Returns the time of the next question; none if it is due now, or if there is none.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
-            State::Out { take_at } if self.wanted => take_at,
-            State::Held { renew_at } => Some(renew_at),
+            LeaseState::Out { take_at } if self.wanted => take_at,
+            LeaseState::Held { renew_at } => Some(renew_at),
             _ => None,
         }
     }
 
     fn is_overdue(&self) -> bool {
         match self.state {
-            State::Out { take_at } => self.wanted && take_at.is_none(),
-            State::Held { .. } => {
+            LeaseState::Out { take_at } => self.wanted && take_at.is_none(),
+            LeaseState::Held { .. } => {
                 !self.wanted || self.declared != Some(self.ability) || self.is_doubted
             }
             _ => false,
@@ -306,7 +311,7 @@ mod tests {
     fn held(now: Instant) -> Lease {
         let mut lease = lease();
         assert!(matches!(lease.poll(now), Some(LeaseQuestion::Take { capacity: 7, .. })));
-        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(1))), Change::Began);
+        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(1))), LeaseChange::Began);
         lease
     }
 
@@ -318,7 +323,7 @@ mod tests {
         assert_eq!(lease.poll(now + TERM / 4), None);
         assert!(matches!(lease.poll(now + TERM / 3), Some(LeaseQuestion::Renew(_))));
         assert_eq!(lease.poll(now + TERM), None, "one question at a time");
-        assert_eq!(lease.answer(now + TERM / 3, LeaseAnswer::Renewed), Change::Continues);
+        assert_eq!(lease.answer(now + TERM / 3, LeaseAnswer::Renewed), LeaseChange::Continues);
         assert_eq!(lease.due(), Some(now + TERM / 3 * 2));
     }
 
@@ -326,8 +331,8 @@ mod tests {
     fn a_lapsed_lease_is_taken_again_and_a_superseded_one_is_not() {
         let now = Instant::now();
         for (answer, change, again) in [
-            (LeaseAnswer::Lapsed, Change::Lapsed, true),
-            (LeaseAnswer::Superseded, Change::Superseded, false),
+            (LeaseAnswer::Lapsed, LeaseChange::Lapsed, true),
+            (LeaseAnswer::Superseded, LeaseChange::Superseded, false),
         ] {
             let mut lease = held(now);
             lease.poll(now + TERM);
@@ -342,7 +347,7 @@ mod tests {
         let now = Instant::now();
         let mut lease = lease();
         lease.poll(now);
-        assert_eq!(lease.answer(now, LeaseAnswer::Superseded), Change::Waits);
+        assert_eq!(lease.answer(now, LeaseAnswer::Superseded), LeaseChange::Waits);
         assert_eq!(lease.poll(now), None);
         assert!(matches!(lease.poll(now + TERM / 3), Some(LeaseQuestion::Take { .. })));
     }
@@ -362,7 +367,7 @@ mod tests {
             lease.failed(now);
         }
         lease.poll(now);
-        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(1))), Change::Continues);
+        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(1))), LeaseChange::Continues);
         assert_eq!(lease.poll(now), None);
     }
 
@@ -373,7 +378,7 @@ mod tests {
         let mut lease = held(now);
         lease.declare(0, None);
         lease.poll(now);
-        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(7))), Change::Began);
+        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(7))), LeaseChange::Began);
         assert_eq!(lease.start(), Some(Start(7)));
     }
 
@@ -383,7 +388,7 @@ mod tests {
         let mut lease = held(now);
         lease.doubt();
         assert!(matches!(lease.poll(now), Some(LeaseQuestion::Renew(_))));
-        assert_eq!(lease.answer(now, LeaseAnswer::Renewed), Change::Continues);
+        assert_eq!(lease.answer(now, LeaseAnswer::Renewed), LeaseChange::Continues);
         assert_eq!(lease.poll(now), None);
     }
 
@@ -393,7 +398,7 @@ mod tests {
         let mut lease = held(now);
         lease.leave();
         assert!(matches!(lease.poll(now), Some(LeaseQuestion::Leave(_))) && !lease.is_over());
-        assert_eq!(lease.answer(now, LeaseAnswer::Left), Change::Left);
+        assert_eq!(lease.answer(now, LeaseAnswer::Left), LeaseChange::Left);
         assert!(lease.is_over() && lease.poll(now + TERM).is_none());
     }
 }

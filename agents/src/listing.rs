@@ -6,7 +6,7 @@
 use postfix_wire::main_cf::MainCf;
 use postfix_wire::showq::{Charset, Entry, Recipient, address};
 use settings::Places;
-use spool::{Act, Envelope, Listed, Listing, NodeId, Place, Spool, SpoolError};
+use spool::{Act, Envelope, Listed, Listing, MessagePlace, NodeId, Spool, SpoolError};
 
 /// Postfix's name for the empty sender.
 const EMPTY_SENDER: &str = "MAILER-DAEMON";
@@ -35,16 +35,17 @@ impl Entries {
     /// Returns the next page, which may be empty; `None` after the last.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, SpoolError> {
         let Some(page) = self.listing.next_page().await? else { return Ok(None) };
-        let is_elsewhere = |place: &Place| match place {
-            Place::Committed(node, _) => Some(node) != self.own_node.as_ref(),
-            Place::Inbox
-            | Place::Ready(_)
-            | Place::Assigned(..)
-            | Place::Held
-            | Place::Quarantine(_) => true,
+        let is_elsewhere = |place: &MessagePlace| match place {
+            MessagePlace::Committed(node, _) => Some(node) != self.own_node.as_ref(),
+            MessagePlace::Inbox
+            | MessagePlace::Ready(_)
+            | MessagePlace::Assigned(..)
+            | MessagePlace::Held
+            | MessagePlace::Quarantine(_) => true,
         };
         // A message that was deleted in the inbox only waits for its removal.
-        let is_here = |it: &Listed| it.place != Place::Inbox || it.order != Some(Act::Delete);
+        let is_here =
+            |it: &Listed| it.place != MessagePlace::Inbox || it.order != Some(Act::Delete);
         let shown = page.into_iter().filter(|it| is_elsewhere(&it.place) && is_here(it));
         Ok(Some(shown.map(|listed| entry(listed, self.charset)).collect()))
     }
@@ -52,16 +53,16 @@ impl Entries {
 
 fn entry(Listed { id, place, order, envelope }: Listed, charset: Charset) -> Entry {
     let (queue, mut reason) = match place {
-        Place::Inbox if order == Some(Act::Hold) => ("hold", String::new()),
-        Place::Held => ("hold", String::new()),
-        Place::Inbox => ("inbox", String::new()),
-        Place::Ready(_) => ("ready", String::new()),
-        Place::Assigned(..) => ("assigned", String::new()),
-        Place::Committed(node, queue_id) => {
+        MessagePlace::Inbox if order == Some(Act::Hold) => ("hold", String::new()),
+        MessagePlace::Held => ("hold", String::new()),
+        MessagePlace::Inbox => ("inbox", String::new()),
+        MessagePlace::Ready(_) => ("ready", String::new()),
+        MessagePlace::Assigned(..) => ("assigned", String::new()),
+        MessagePlace::Committed(node, queue_id) => {
             let order = order.map_or_else(String::new, |order| format!("; {order} ordered"));
             ("committed", format!("with node {node} as {queue_id}{order}"))
         }
-        Place::Quarantine(reason) => ("quarantine", format!("in quarantine: {reason}")),
+        MessagePlace::Quarantine(reason) => ("quarantine", format!("in quarantine: {reason}")),
     };
     let is_readable = envelope.is_some();
     let Envelope { arrival_ms, sender, recipients, bytes, .. } = envelope.unwrap_or_default();
@@ -90,7 +91,7 @@ fn entry(Listed { id, place, order, envelope }: Listed, charset: Charset) -> Ent
 mod tests {
     use super::*;
 
-    fn listed(place: Place, envelope: Option<Envelope>) -> Entry {
+    fn listed(place: MessagePlace, envelope: Option<Envelope>) -> Entry {
         let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         entry(Listed { id, place, order: None, envelope }, Charset::Utf8)
     }
@@ -103,7 +104,7 @@ mod tests {
             ..Envelope::default()
         };
         let entry = listed(
-            Place::Committed("n".parse().unwrap(), "ABC123".parse().unwrap()),
+            MessagePlace::Committed("n".parse().unwrap(), "ABC123".parse().unwrap()),
             Some(envelope),
         );
         let reason = "with node n as ABC123".to_owned();
@@ -116,8 +117,8 @@ mod tests {
 
     #[test]
     fn a_message_that_can_not_be_read_is_listed_all_the_same() {
-        assert_eq!(listed(Place::Inbox, None).recipients.len(), 1);
-        let kept = listed(Place::Quarantine("checksum".to_owned()), None);
+        assert_eq!(listed(MessagePlace::Inbox, None).recipients.len(), 1);
+        let kept = listed(MessagePlace::Quarantine("checksum".to_owned()), None);
         assert_eq!(kept.recipients[0].reason, "in quarantine: checksum");
     }
 }

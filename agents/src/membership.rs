@@ -9,7 +9,7 @@ use notices::Notice;
 use sansio::{Backoff, Policy};
 use spool::{AgentId, Start};
 
-use crate::lease::{Change, Lease, LeaseAnswer, LeaseQuestion, Member};
+use crate::lease::{Lease, LeaseAnswer, LeaseChange, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, End, Ticket, Tickets, earliest};
 use crate::peer::{CallNumber, Reply, Request};
 
@@ -73,22 +73,22 @@ impl Membership {
         now: Instant,
         ticket: Ticket,
         answer: LeaseAnswer,
-    ) -> Option<Change> {
+    ) -> Option<LeaseChange> {
         if !self.ask.close(ticket) {
             return None;
         }
         let change = self.lease.answer(now, answer);
         let Member { agent, kind, .. } = self.lease.member();
         match change {
-            Change::Began => {
+            LeaseChange::Began => {
                 self.tell = Some(Notice::Born(*kind, agent.clone()));
                 self.note_tenure();
             }
-            Change::Continues => (),
-            Change::Lapsed => tracing::warn!(%kind, %agent, "lease lapsed"),
-            Change::Waits => tracing::warn!(%kind, %agent, "name held by another live agent"),
-            Change::Superseded => self.ended = Some(End::Superseded),
-            Change::Left => self.tell = Some(Notice::Left(*kind, agent.clone())),
+            LeaseChange::Continues => (),
+            LeaseChange::Lapsed => tracing::warn!(%kind, %agent, "lease lapsed"),
+            LeaseChange::Waits => tracing::warn!(%kind, %agent, "name held by another live agent"),
+            LeaseChange::Superseded => self.ended = Some(End::Superseded),
+            LeaseChange::Left => self.tell = Some(Notice::Left(*kind, agent.clone())),
         }
         Some(change)
     }
@@ -106,7 +106,7 @@ impl Membership {
     }
 
     /// Drops the lease, after another question has shown that the agent lost it.
-    pub(crate) fn lapse(&mut self) -> Option<Change> {
+    pub(crate) fn lapse(&mut self) -> Option<LeaseChange> {
         let lapsed = self.lease.is_held().then(|| self.lease.lapse());
         if lapsed.is_some() {
             self.ask.forget();

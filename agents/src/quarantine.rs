@@ -94,12 +94,12 @@ impl Pile {
 
 /// A task that keeps the quarantine within its limits, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub(crate) struct QuarantineKeeper {
     // The set aborts its task when it is dropped.
     _tasks: JoinSet<()>,
 }
 
-impl Service {
+impl QuarantineKeeper {
     /// Starts the task. Must be called in a `LocalSet`.
     pub(crate) fn start(instance: &Instance) -> Self {
         let mut tasks = JoinSet::new();

@@ -23,17 +23,17 @@ use std::time::{Duration, Instant};
 use notices::Notice;
 use spool::{AgentId, AgentKind, NodeId, Supervision, Suspected, Taken};
 
-use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
+use crate::lease::{LeaseAnswer, LeaseChange, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket, earliest};
 use crate::membership::Membership;
 use crate::peer::{CallEnd, Peer, Request};
 use crate::probing::Probing;
 use crate::supervision;
-use crate::view::{Agent, Node, View};
+use crate::view::{MailAgentState, Node, View};
 
 /// Questions of a Scheduler to the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Question {
+pub enum SchedulerQuestion {
     /// A question about the lease, to the directory.
     Lease(LeaseQuestion),
     /// A question for directory and overview, once ended leases are off the list.
@@ -48,7 +48,7 @@ pub enum Question {
 
 /// Answers of the spool to a Scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum SchedulerAnswer {
     /// Answer to `Lease`.
     Lease(LeaseAnswer),
     /// Answer to `See`.
@@ -116,11 +116,11 @@ pub fn plan(view: &View, patience: Patience) -> Rescue {
             rescue.reassign.push(node.node.clone());
         }
         let may_be_lost = match node.agent {
-            Agent::Ended(ago) => ago >= patience.lose,
+            MailAgentState::Ended(ago) => ago >= patience.lose,
             // The directory forgets an agent after 30 days. The spool knows when the node was seen.
-            Agent::Unknown => true,
+            MailAgentState::Unknown => true,
             // The agent can't take mail. The spool knows when its Postfix was seen.
-            Agent::Alive { capacity, .. } => capacity == 0,
+            MailAgentState::Alive { capacity, .. } => capacity == 0,
         };
         if node.committed > 0 && may_be_lost && may_lose {
             rescue.lose.push(Loss { node: node.node.clone(), has_agent });
@@ -174,24 +174,29 @@ impl Scheduler {
         }
     }
 
-    fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+    fn answered(&mut self, now: Instant, ticket: Ticket, answer: SchedulerAnswer) {
         self.membership.redis_works();
         match answer {
-            Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
-                Some(Change::Began | Change::Continues) => self.must_look = true,
-                Some(Change::Lapsed | Change::Waits | Change::Superseded | Change::Left) | None => {
-                }
+            SchedulerAnswer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
+                Some(LeaseChange::Began | LeaseChange::Continues) => self.must_look = true,
+                Some(
+                    LeaseChange::Lapsed
+                    | LeaseChange::Waits
+                    | LeaseChange::Superseded
+                    | LeaseChange::Left,
+                )
+                | None => {}
             },
-            Answer::Seen(view) if self.work.close(ticket) => self.seen(now, &view),
-            Answer::Rescued(rescued) if self.work.close(ticket) => self.rescued(rescued),
-            Answer::Suspected(agent, outcome) if self.work.close(ticket) => {
+            SchedulerAnswer::Seen(view) if self.work.close(ticket) => self.seen(now, &view),
+            SchedulerAnswer::Rescued(rescued) if self.work.close(ticket) => self.rescued(rescued),
+            SchedulerAnswer::Suspected(agent, outcome) if self.work.close(ticket) => {
                 if outcome == Suspected::Ended {
                     tracing::warn!(%agent, "Mail Agent suspect: no reply to probes; lots taken");
                     self.tell.push(Notice::Left(AgentKind::Mail, agent));
                 }
                 self.must_look = true;
             }
-            Answer::Supervised(count) if self.work.close(ticket) => {
+            SchedulerAnswer::Supervised(count) if self.work.close(ticket) => {
                 if count > 0 {
                     let me = self.membership.lease.member().agent.clone();
                     tracing::info!(count, "Mail Agents have another Scheduler");
@@ -200,10 +205,10 @@ impl Scheduler {
                 }
                 self.must_look = true;
             }
-            Answer::Seen(_)
-            | Answer::Suspected(..)
-            | Answer::Supervised(_)
-            | Answer::Rescued(_) => (),
+            SchedulerAnswer::Seen(_)
+            | SchedulerAnswer::Suspected(..)
+            | SchedulerAnswer::Supervised(_)
+            | SchedulerAnswer::Rescued(_) => (),
         }
     }
 
@@ -303,26 +308,26 @@ impl Scheduler {
         }
     }
 
-    fn next_question(&mut self, now: Instant) -> Option<Question> {
+    fn next_question(&mut self, now: Instant) -> Option<SchedulerQuestion> {
         while let Some(suspect) = self.suspects.pop() {
             if !self.probing.is_suspect(&suspect) {
                 continue;
             }
             self.probing.suspected(now, &suspect);
-            return Some(Question::Suspect(suspect));
+            return Some(SchedulerQuestion::Suspect(suspect));
         }
         if let Some(rescue) = self.rescue.take() {
-            return Some(Question::Rescue(rescue));
+            return Some(SchedulerQuestion::Rescue(rescue));
         }
         if !self.supervise.is_empty() {
-            return Some(Question::Supervise(std::mem::take(&mut self.supervise)));
+            return Some(SchedulerQuestion::Supervise(std::mem::take(&mut self.supervise)));
         }
         if !self.must_look && self.look_at.is_none_or(|when| when > now) {
             return None;
         }
         self.must_look = false;
         self.look_at = None;
-        Some(Question::See)
+        Some(SchedulerQuestion::See)
     }
 }
 
@@ -342,19 +347,19 @@ fn next_look(view: &View) -> Duration {
 /// Returns the time until the first Mail Agent's lease ends, unless it is renewed.
 fn next_end(view: &View) -> Option<Duration> {
     let left = view.nodes.iter().filter_map(|node| match node.agent {
-        Agent::Alive { lease_left, .. } => Some(lease_left),
-        Agent::Ended(_) | Agent::Unknown => None,
+        MailAgentState::Alive { lease_left, .. } => Some(lease_left),
+        MailAgentState::Ended(_) | MailAgentState::Unknown => None,
     });
     left.min().map(|left| left + LEASE_GRAIN)
 }
 
 impl Machine for Scheduler {
-    type Question = Question;
-    type Answer = Answer;
+    type Question = SchedulerQuestion;
+    type Answer = SchedulerAnswer;
     type Event = Infallible;
     type Order = Infallible;
 
-    fn handle(&mut self, now: Instant, input: Input<Answer>) {
+    fn handle(&mut self, now: Instant, input: Input<SchedulerAnswer>) {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
@@ -367,11 +372,11 @@ impl Machine for Scheduler {
         }
     }
 
-    fn poll(&mut self, now: Instant) -> Option<Action<Question>> {
+    fn poll(&mut self, now: Instant) -> Option<Action<SchedulerQuestion>> {
         if let Some(notice) = self.tell.pop() {
             return Some(Action::Tell(notice));
         }
-        if let Some(action) = self.membership.poll(now, Question::Lease) {
+        if let Some(action) = self.membership.poll(now, SchedulerQuestion::Lease) {
             return Some(action);
         }
         if let Some((ticket, peer)) = self.probe(now) {
@@ -398,7 +403,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(100);
 
-    fn node(name: &str, agent: Agent, lots: usize, committed: u64) -> Node {
+    fn node(name: &str, agent: MailAgentState, lots: usize, committed: u64) -> Node {
         Node {
             node: name.parse().unwrap(),
             agent,
@@ -429,7 +434,7 @@ mod tests {
     }
 
     fn ended(seconds: u64) -> Agent {
-        Agent::Ended(Duration::from_secs(seconds))
+        MailAgentState::Ended(Duration::from_secs(seconds))
     }
 
     fn rescue(node: Node) -> (usize, usize) {
@@ -460,13 +465,13 @@ mod tests {
 
     #[test]
     fn a_living_node_keeps_all_it_has() {
-        let alive = Agent::Alive { capacity: 1, lease_left: Duration::from_millis(1) };
+        let alive = MailAgentState::Alive { capacity: 1, lease_left: Duration::from_millis(1) };
         assert_eq!(rescue(node("n", alive, 3, 3)), (0, 0));
     }
 
     #[test]
     fn the_spool_is_asked_whether_a_node_is_lost_whose_mail_agent_can_take_no_mail() {
-        let unable = Agent::Alive { capacity: 0, lease_left: Duration::from_millis(1) };
+        let unable = MailAgentState::Alive { capacity: 0, lease_left: Duration::from_millis(1) };
         assert_eq!(rescue(node("n", unable, 3, 3)), (0, 1));
         assert_eq!(rescue(node("n", unable, 3, 0)), (0, 0));
         let watched = GRACE - Duration::from_secs(1);
@@ -488,19 +493,19 @@ mod tests {
     fn lots_are_reassigned_only_when_schedulers_have_watched_for_some_time() {
         let watched = RETURN - Duration::from_millis(1);
         assert_eq!(rescue_watched(node("n", ended(100), 1, 1), watched), (0, 0));
-        assert_eq!(rescue_watched(node("n", Agent::Unknown, 1, 1), watched), (0, 0));
+        assert_eq!(rescue_watched(node("n", MailAgentState::Unknown, 1, 1), watched), (0, 0));
         assert_eq!(rescue_watched(node("n", ended(100), 1, 1), RETURN), (1, 0));
     }
 
     #[test]
     fn the_spool_is_asked_whether_a_node_that_the_directory_does_not_know_is_lost() {
-        assert_eq!(rescue(node("n", Agent::Unknown, 1, 1)), (1, 1));
+        assert_eq!(rescue(node("n", MailAgentState::Unknown, 1, 1)), (1, 1));
     }
 
     /// Leases may last for an hour.
     #[test]
     fn a_scheduler_looks_often_enough_to_count_as_watching() {
-        let alive = |lease_left| node("n", Agent::Alive { capacity: 1, lease_left }, 0, 0);
+        let alive = |lease_left| node("n", MailAgentState::Alive { capacity: 1, lease_left }, 0, 0);
         let of = |nodes| next_look(&View { nodes, ..View::default() });
         assert_eq!(of(vec![alive(Duration::from_secs(3_600))]), LOOK_PAUSE);
         assert_eq!(of(Vec::new()), LOOK_PAUSE);

@@ -39,12 +39,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// The server of listings, which runs until it is dropped. A failure to make the socket is logged,
 /// and mail is sent all the same.
 #[derive(Debug)]
-pub struct Service {
+pub struct ListingService {
     // The set aborts its tasks when it is dropped.
     _tasks: JoinSet<()>,
 }
 
-impl Service {
+impl ListingService {
     /// Starts the server. Must be called in a `LocalSet`.
     pub fn start(instance: &Instance) -> Self {
         let mut tasks = JoinSet::new();

@@ -100,14 +100,14 @@ fn accepted<'a>(groups: &mut [Group<'a>], quotas: &[usize], node: &'a Node) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::Agent;
+    use crate::view::MailAgentState;
     use spool::Start;
     use std::time::Duration;
 
     /// Returns a view in which Mail Agents have these Schedulers, of which these live.
     fn view(schedulers: &[&str], agents: &[(&str, &str)]) -> View {
         let node = |(name, scheduler): &(&str, &str)| Node {
-            agent: Agent::Alive { capacity: 1, lease_left: Duration::from_secs(1) },
+            agent: MailAgentState::Alive { capacity: 1, lease_left: Duration::from_secs(1) },
             start: Some(Start(1)),
             scheduler: scheduler.parse().ok(),
             ..Node::idle(name.parse().unwrap())

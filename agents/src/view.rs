@@ -42,7 +42,7 @@ pub struct Node {
     /// Name of the node.
     pub node: NodeId,
     /// State of its Mail Agent.
-    pub agent: Agent,
+    pub agent: MailAgentState,
     /// The Mail Agent for calls, if it answers any.
     pub peer: Option<Peer>,
     /// Number under which the Mail Agent holds its lease, if the directory knows it.
@@ -63,7 +63,7 @@ pub struct Node {
 
 /// State of a node's Mail Agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Agent {
+pub enum MailAgentState {
     /// The agent has a lease.
     Alive {
         /// Most messages that the agent takes at once.
@@ -108,7 +108,7 @@ impl Node {
     pub(crate) fn idle(node: NodeId) -> Self {
         Self {
             node,
-            agent: Agent::Unknown,
+            agent: MailAgentState::Unknown,
             peer: None,
             start: None,
             scheduler: None,
@@ -124,8 +124,10 @@ impl Node {
     /// hold don't count.
     pub fn credit(&self) -> u64 {
         match self.agent {
-            Agent::Alive { capacity, .. } => u64::from(capacity).saturating_sub(self.load()),
-            Agent::Ended(_) | Agent::Unknown => 0,
+            MailAgentState::Alive { capacity, .. } => {
+                u64::from(capacity).saturating_sub(self.load())
+            }
+            MailAgentState::Ended(_) | MailAgentState::Unknown => 0,
         }
     }
 
@@ -136,7 +138,7 @@ impl Node {
 
     /// Whether the node has a live Mail Agent.
     pub fn is_alive(&self) -> bool {
-        matches!(self.agent, Agent::Alive { .. })
+        matches!(self.agent, MailAgentState::Alive { .. })
     }
 }
 
@@ -191,7 +193,7 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
     }
     // A drained node's Mail Agent may not have heard of that yet.
     for (node, it) in nodes.iter_mut().filter(|(node, _)| directory.drained.contains_key(node)) {
-        if let Agent::Alive { capacity, .. } = &mut it.agent {
+        if let MailAgentState::Alive { capacity, .. } = &mut it.agent {
             tracing::trace!(%node, "drained");
             *capacity = 0;
         }
@@ -204,7 +206,7 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
 fn shared(mut nodes: Vec<Node>, window_shared: u32) -> Vec<Node> {
     if nodes.iter().filter(|it| it.is_alive()).count() > 1 {
         for node in &mut nodes {
-            if let Agent::Alive { capacity, .. } = &mut node.agent {
+            if let MailAgentState::Alive { capacity, .. } = &mut node.agent {
                 *capacity = (*capacity).min(window_shared);
             }
         }
@@ -212,12 +214,12 @@ fn shared(mut nodes: Vec<Node>, window_shared: u32) -> Vec<Node> {
     nodes
 }
 
-fn agent(it: &spool::Agent, now_ms: u64) -> Agent {
+fn agent(it: &spool::Agent, now_ms: u64) -> MailAgentState {
     match it.lease_ends_ms.checked_sub(now_ms) {
         Some(left) if left > 0 => {
-            Agent::Alive { capacity: it.capacity, lease_left: Duration::from_millis(left) }
+            MailAgentState::Alive { capacity: it.capacity, lease_left: Duration::from_millis(left) }
         }
-        _ => Agent::Ended(Duration::from_millis(now_ms.saturating_sub(it.lease_ends_ms))),
+        _ => MailAgentState::Ended(Duration::from_millis(now_ms.saturating_sub(it.lease_ends_ms))),
     }
 }
 
@@ -232,13 +234,14 @@ mod tests {
     use super::*;
 
     fn alive(name: &str, capacity: u32) -> Node {
-        let agent = Agent::Alive { capacity, lease_left: Duration::from_secs(1) };
+        let agent = MailAgentState::Alive { capacity, lease_left: Duration::from_secs(1) };
         Node { agent, ..Node::idle(name.parse().unwrap()) }
     }
 
     #[test]
     fn a_lone_node_has_its_whole_window_and_one_of_several_its_share() {
-        let gone = Node { agent: Agent::Ended(Duration::from_secs(1)), ..alive("gone", 0) };
+        let gone =
+            Node { agent: MailAgentState::Ended(Duration::from_secs(1)), ..alive("gone", 0) };
         let credits = |nodes| shared(nodes, 20).iter().map(Node::credit).collect::<Vec<_>>();
         assert_eq!(credits(vec![alive("a", 100), gone.clone()]), [100, 0]);
         assert_eq!(credits(vec![alive("a", 100), alive("b", 5), gone]), [20, 5, 0]);

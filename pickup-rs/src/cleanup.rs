@@ -55,7 +55,7 @@ pub(crate) enum CleanupError {
 
 /// Cleanup's answer to a whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct CleanupAnswer {
     pub(crate) status: CleanupStatus,
     /// Cleanup's own words, which cleanup has logged; may be empty.
     pub(crate) reason: String,
@@ -112,11 +112,11 @@ impl Conversation {
     }
 
     /// Waits for cleanup's answer.
-    pub(crate) async fn answer(mut self) -> Result<Answer, CleanupError> {
+    pub(crate) async fn answer(mut self) -> Result<CleanupAnswer, CleanupError> {
         let attributes =
             read_attributes(&mut self.stream, &mut self.received, self.timeout).await?;
         let status = CleanupStatus::from_bits(attributes.require_u32("status")?);
-        Ok(Answer { status, reason: attributes.require("reason")?.to_owned() })
+        Ok(CleanupAnswer { status, reason: attributes.require("reason")?.to_owned() })
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), CleanupError> {

@@ -34,7 +34,7 @@ use spool::{Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Spool,
 use tokio::time::{Instant, sleep};
 use tracing::{Span, info, warn};
 
-use crate::cleanup::{Answer, CleanupError, Conversation};
+use crate::cleanup::{CleanupAnswer, CleanupError, Conversation};
 use crate::message::{Draft, Fault as SubmitterFault, Malformed, Site, Stored, for_log};
 
 /// Longest wait of a message for Redis to come back, before it is refused.
@@ -246,10 +246,10 @@ fn arrival_s(message: &Message, now_s: i64) -> i64 {
 /// pickup does.
 fn outcome(
     queue_id: QueueId,
-    answer: Result<Answer, CleanupError>,
+    answer: Result<CleanupAnswer, CleanupError>,
     submitter: Option<SubmitterFault>,
 ) -> Fed {
-    let Answer { status, reason } = match answer {
+    let CleanupAnswer { status, reason } = match answer {
         Ok(answer) => answer,
         Err(error) => return Fed::Unanswered(queue_id, error.to_string()),
     };
@@ -296,7 +296,11 @@ mod tests {
     use super::*;
 
     fn answered(status: CleanupStatus, reason: &str) -> Fed {
-        outcome("4C1B21A0".parse().unwrap(), Ok(Answer { status, reason: reason.to_owned() }), None)
+        outcome(
+            "4C1B21A0".parse().unwrap(),
+            Ok(CleanupAnswer { status, reason: reason.to_owned() }),
+            None,
+        )
     }
 
     #[test]
@@ -328,7 +332,7 @@ mod tests {
     #[test]
     fn a_bad_message_is_dropped_only_if_its_submitter_is_at_fault() {
         let bad = |fault| {
-            let answer = Answer { status: CleanupStatus::BAD, reason: String::new() };
+            let answer = CleanupAnswer { status: CleanupStatus::BAD, reason: String::new() };
             outcome("4C1B21A0".parse().unwrap(), Ok(answer), fault)
         };
         assert!(matches!(bad(Some(SubmitterFault::TwoSenders)), Fed::Dropped(_)));

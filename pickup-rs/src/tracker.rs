@@ -16,13 +16,13 @@
 
 use std::collections::HashMap;
 
-use handoff::protocol::Place;
+use handoff::protocol::FolderKind;
 use postfix_wire::{QueueId, QueueName};
 use queue::Whereabouts;
 
 /// Last known state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum FileState {
     /// A cleanup process works on the file. `deleted` names the queue that the file was deleted
     /// from since.
     Feeding { deleted: Option<QueueName> },
@@ -58,34 +58,34 @@ impl FileEvent {
 /// States of all tracked files.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    files: HashMap<QueueId, State>,
+    files: HashMap<QueueId, FileState>,
 }
 
 impl Tracker {
     /// Returns the last known state of a file.
-    pub(crate) fn state(&self, id: &QueueId) -> Option<State> {
+    pub(crate) fn state(&self, id: &QueueId) -> Option<FileState> {
         self.files.get(id).copied()
     }
 
     /// Notes that a cleanup process has given a message this name.
     pub(crate) fn named(&mut self, id: &QueueId) {
-        self.files.insert(id.clone(), State::Feeding { deleted: None });
+        self.files.insert(id.clone(), FileState::Feeding { deleted: None });
     }
 
     /// Notes that the file is prepared.
     pub(crate) fn prepared(&mut self, id: &QueueId) {
-        self.files.insert(id.clone(), State::Prepared);
+        self.files.insert(id.clone(), FileState::Prepared);
     }
 
     /// Notes that the queue manager has the file.
     pub(crate) fn queued(&mut self, id: &QueueId) {
-        self.files.insert(id.clone(), State::Queued);
+        self.files.insert(id.clone(), FileState::Queued);
     }
 
     /// Notes that the file has another name. Tracks an unknown file as well, so that its end is
     /// seen.
     pub(crate) fn renamed(&mut self, was: &QueueId, now: &QueueId) {
-        let state = self.files.remove(was).unwrap_or(State::OnHold);
+        let state = self.files.remove(was).unwrap_or(FileState::OnHold);
         self.files.insert(now.clone(), state);
     }
 
@@ -97,12 +97,12 @@ impl Tracker {
     /// Notes that the file was unlinked from `queue`.
     pub(crate) fn deleted(&mut self, queue: QueueName, id: &QueueId) -> Option<FileEvent> {
         match self.files.get_mut(id)? {
-            State::Feeding { deleted } => {
+            FileState::Feeding { deleted } => {
                 *deleted = Some(queue);
                 None
             }
-            State::Prepared => None,
-            State::Queued | State::Deferred { .. } | State::OnHold => self.gone(id),
+            FileState::Prepared => None,
+            FileState::Queued | FileState::Deferred { .. } | FileState::OnHold => self.gone(id),
         }
     }
 
@@ -116,13 +116,13 @@ impl Tracker {
         let state = state_at(whereabouts);
         match (self.files.insert(id.clone(), state), state) {
             (Some(before), now) if before == now => None,
-            (_, State::Deferred { next_attempt_s }) => {
+            (_, FileState::Deferred { next_attempt_s }) => {
                 Some(FileEvent::Deferred(id.clone(), next_attempt_s))
             }
-            (_, State::OnHold) => Some(FileEvent::OnHold(id.clone())),
+            (_, FileState::OnHold) => Some(FileEvent::OnHold(id.clone())),
             // The Mail Agent hears of the release by this event, though the queue manager tries the
             // file already.
-            (Some(State::OnHold), State::Queued) => {
+            (Some(FileState::OnHold), FileState::Queued) => {
                 Some(FileEvent::Deferred(id.clone(), whereabouts.mtime_s))
             }
             _ => None,
@@ -141,18 +141,19 @@ impl Tracker {
 
     /// Returns the files that the queue manager has, or had when last seen.
     pub(crate) fn with_queue_manager(&self) -> impl Iterator<Item = &QueueId> {
-        let has =
-            |state: &State| matches!(state, State::Queued | State::Deferred { .. } | State::OnHold);
+        let has = |state: &FileState| {
+            matches!(state, FileState::Queued | FileState::Deferred { .. } | FileState::OnHold)
+        };
         self.files.iter().filter(move |(_, state)| has(state)).map(|(id, _)| id)
     }
 }
 
-fn state_at(whereabouts: &Whereabouts) -> State {
+fn state_at(whereabouts: &Whereabouts) -> FileState {
     match whereabouts.place() {
-        Place::Prepared => State::Prepared,
-        Place::Queued => State::Queued,
-        Place::Deferred => State::Deferred { next_attempt_s: whereabouts.mtime_s },
-        Place::OnHold => State::OnHold,
+        FolderKind::Prepared => FileState::Prepared,
+        FolderKind::Queued => FileState::Queued,
+        FolderKind::Deferred => FileState::Deferred { next_attempt_s: whereabouts.mtime_s },
+        FolderKind::OnHold => FileState::OnHold,
     }
 }
 
@@ -168,13 +169,13 @@ mod tests {
         Whereabouts { folder: queue.into(), released: true, finished: true, mtime_s }
     }
 
-    fn tracking(state: State) -> Tracker {
+    fn tracking(state: FileState) -> Tracker {
         Tracker { files: HashMap::from([(id(), state)]) }
     }
 
     #[test]
     fn a_file_is_settled_once() {
-        let mut tracker = tracking(State::Queued);
+        let mut tracker = tracking(FileState::Queued);
         assert_eq!(tracker.deleted(QueueName::Active, &id()), Some(FileEvent::Settled(id())));
         assert_eq!(tracker.deleted(QueueName::Active, &id()), None);
         assert_eq!(tracker.gone(&id()), None);
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_undecided_file_is_never_settled() {
-        let mut tracker = tracking(State::Prepared);
+        let mut tracker = tracking(FileState::Prepared);
         assert_eq!(tracker.deleted(QueueName::Hold, &id()), None);
         assert_eq!(tracker.with_queue_manager().count(), 0);
     }
@@ -197,12 +198,15 @@ mod tests {
         let mut tracker = Tracker::default();
         tracker.named(&id());
         assert_eq!(tracker.deleted(QueueName::Active, &id()), None);
-        assert_eq!(tracker.state(&id()), Some(State::Feeding { deleted: Some(QueueName::Active) }));
+        assert_eq!(
+            tracker.state(&id()),
+            Some(FileState::Feeding { deleted: Some(QueueName::Active) })
+        );
     }
 
     #[test]
     fn each_deferral_is_reported_once() {
-        let mut tracker = tracking(State::Queued);
+        let mut tracker = tracking(FileState::Queued);
         let deferred =
             |tracker: &mut Tracker, time| tracker.seen(&id(), &at(QueueName::Deferred, time));
         assert_eq!(deferred(&mut tracker, 100), Some(FileEvent::Deferred(id(), 100)));

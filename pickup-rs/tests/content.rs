@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Agent, Fed, LIMIT, Message, Site};
-use handoff::protocol::{Handoff, Place};
+use handoff::protocol::{FolderKind, Handoff};
 use postfix_wire::RecordType;
 use postfix_wire::record::put;
 use spool::{Committed, keys};
@@ -146,7 +146,7 @@ async fn a_rule_that_holds_mail_still_holds_it() {
     drop(agent);
     site.postfix.kill9_daemon("pickup-rs").unwrap();
     let mut agent = site.agent().await;
-    assert_eq!(agent.inventory().await[0].place, Place::OnHold);
+    assert_eq!(agent.inventory().await[0].place, FolderKind::OnHold);
     assert_eq!(agent.recover(&site).await, []);
     assert_eq!(site.queue_names("hold"), [stored.queue_id.to_string()]);
     site.postfix

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Agent, LIMIT, LOOK_PAUSE, Message, PREPARED, Site};
-use handoff::protocol::{Handoff, Place, Reply, Request, Served};
+use handoff::protocol::{FolderKind, Handoff, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Committed, Settled};
 use testbed::{Sink, SinkAnswer};
@@ -217,7 +217,7 @@ async fn a_deferred_message_is_reported_with_its_next_attempt_and_again_when_del
     let files = agent.inventory().await;
     assert_eq!(
         (files.len(), files[0].place, files[0].next_attempt_s),
-        (1, Place::Deferred, Some(next_attempt_s))
+        (1, FolderKind::Deferred, Some(next_attempt_s))
     );
     assert_eq!((files[0].id, files[0].lot, files[0].epoch), (held.id, held.lot, held.epoch));
 
@@ -252,7 +252,7 @@ async fn a_released_file_on_hold_stays_the_administrator_s() {
     site.postfix.kill9_daemon("pickup-rs").unwrap();
 
     let mut agent = site.agent().await;
-    assert_eq!(agent.inventory().await[0].place, Place::OnHold);
+    assert_eq!(agent.inventory().await[0].place, FolderKind::OnHold);
     assert_eq!(agent.recover(&site).await, [], "its file is still there");
     agent.release(&held.queue_id).await;
     agent.send(&Request::Discard { queue_ids: vec![held.queue_id.clone()] }).await;
@@ -300,7 +300,7 @@ async fn a_file_that_postfix_moves_to_corrupt_is_reported_and_not_settled() {
     std::fs::rename(deferred, &corrupt).unwrap();
 
     site.log_has(&format!("{}: in corrupt", held.queue_id));
-    assert_eq!(agent.inventory().await[0].place, Place::Queued);
+    assert_eq!(agent.inventory().await[0].place, FolderKind::Queued);
     assert_eq!(agent.recover(&site).await, [], "its file is still there");
     std::fs::remove_file(corrupt).unwrap();
     agent.settled(&held.queue_id).await;

@@ -29,13 +29,13 @@ const QUIET: Duration = Duration::from_secs(60);
 pub struct PickupWire {
     socket: PathBuf,
     spool: Spool,
-    state: State,
+    state: ConnectionState,
     events: VecDeque<LinkEvent>,
     /// Throttle of the reasons why nothing is fed.
     logged: Throttle<String>,
 }
 
-enum State {
+enum ConnectionState {
     Down,
     /// Holds the attempt, so that a caller who stops waiting doesn't begin it anew.
     Connecting(LocalBoxFuture<'static, Result<(Requests, Replies), ClientError>>),
@@ -48,7 +48,8 @@ enum State {
 impl PickupWire {
     /// Makes a link to the pickup-rs behind this socket. Doesn't connect yet.
     pub fn new(socket: PathBuf, spool: Spool) -> Self {
-        let (state, events, logged) = (State::Down, VecDeque::new(), Throttle::new(QUIET));
+        let (state, events, logged) =
+            (ConnectionState::Down, VecDeque::new(), Throttle::new(QUIET));
         Self { socket, spool, state, events, logged }
     }
 
@@ -59,7 +60,7 @@ impl PickupWire {
                 // other. The machine bounds the queue by its limits for requests under way.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 tokio::task::spawn_local(write(requests, receiver));
-                self.state = State::Up { replies, requests: sender };
+                self.state = ConnectionState::Up { replies, requests: sender };
                 LinkEvent::Connected
             }
             Err(error) => self.broken(&error),
@@ -77,7 +78,7 @@ impl PickupWire {
             // No reason to log: pickup-rs has just started, or Redis is away.
             (None, _) => (),
         }
-        self.state = State::Down;
+        self.state = ConnectionState::Down;
         if *served == Served::Elsewhere { LinkEvent::Refused } else { LinkEvent::Unserving }
     }
 
@@ -89,7 +90,7 @@ impl PickupWire {
 
     fn broken(&mut self, error: &ClientError) -> LinkEvent {
         tracing::debug!(%error, "connection to pickup-rs failed");
-        self.state = State::Down;
+        self.state = ConnectionState::Down;
         LinkEvent::Disconnected
     }
 }
@@ -103,15 +104,15 @@ impl Wire for PickupWire {
             return event;
         }
         match &mut self.state {
-            State::Down => pending().await,
-            State::Connecting(attempt) => {
+            ConnectionState::Down => pending().await,
+            ConnectionState::Connecting(attempt) => {
                 let outcome = attempt.await;
                 self.connected(outcome)
             }
-            State::Up { replies, .. } => match replies.next().await {
+            ConnectionState::Up { replies, .. } => match replies.next().await {
                 Ok(Some(reply)) => self.heard(reply),
                 Ok(None) => {
-                    self.state = State::Down;
+                    self.state = ConnectionState::Down;
                     LinkEvent::Disconnected
                 }
                 Err(error) => self.broken(&error),
@@ -124,14 +125,14 @@ impl Wire for PickupWire {
             LinkOrder::Connect => {
                 let socket = self.socket.clone();
                 let attempt = async move { client::connect(&socket).await };
-                self.state = State::Connecting(attempt.boxed_local());
+                self.state = ConnectionState::Connecting(attempt.boxed_local());
             }
             LinkOrder::Send(request) => {
-                let State::Up { requests, .. } = &self.state else {
+                let ConnectionState::Up { requests, .. } = &self.state else {
                     return tracing::trace!(?request, "pickup-rs is gone, and so is this request");
                 };
                 if requests.send(request).is_err() {
-                    self.state = State::Down;
+                    self.state = ConnectionState::Down;
                     self.events.push_back(LinkEvent::Disconnected);
                 }
             }

@@ -19,7 +19,7 @@ use super::outcomes::{
 };
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{FeedKey, OwnLot};
-use crate::mail::report::{Owned, Parking, Report};
+use crate::mail::report::{MailReport, Owned, Parking};
 use crate::peer::Peer;
 use crate::scheduler::Loss;
 use crate::view::View;
@@ -134,9 +134,9 @@ impl SpoolExecutor {
     async fn report(
         &self,
         token: &FencingToken,
-        report: Report,
-    ) -> Result<mail::Answer, SpoolError> {
-        let Report {
+        report: MailReport,
+    ) -> Result<mail::MailAnswer, SpoolError> {
+        let MailReport {
             commits,
             settles,
             uncommits,
@@ -215,7 +215,7 @@ impl SpoolExecutor {
         tell_refusals(refusals.iter().map(|(key, _)| key.id), &refused);
         let parked: Vec<_> = parked.into_iter().flatten().collect();
         tell_parks(parks.iter().flat_map(|it| &it.keys).map(|key| key.id), &parked);
-        Ok(mail::Answer::Reported {
+        Ok(mail::MailAnswer::Reported {
             commits: committed.into_iter().map(Into::into).collect(),
             renames: renamed.into_iter().map(Into::into).collect(),
             present: present.collect(),
@@ -227,15 +227,17 @@ impl SpoolExecutor {
 impl Agent for info::Info {
     fn ask(
         executor: Rc<SpoolExecutor>,
-        question: info::Question,
-    ) -> LocalBoxFuture<'static, Result<info::Answer, SpoolError>> {
+        question: info::InfoQuestion,
+    ) -> LocalBoxFuture<'static, Result<info::InfoAnswer, SpoolError>> {
         async move {
             Ok(match question {
-                info::Question::Lease(question) => {
-                    info::Answer::Lease(executor.lease(question).await?)
+                info::InfoQuestion::Lease(question) => {
+                    info::InfoAnswer::Lease(executor.lease(question).await?)
                 }
-                info::Question::See => info::Answer::Seen(executor.see().await?),
-                info::Question::Deal(deal) => info::Answer::Dealt(executor.deal(deal).await?),
+                info::InfoQuestion::See => info::InfoAnswer::Seen(executor.see().await?),
+                info::InfoQuestion::Deal(deal) => {
+                    info::InfoAnswer::Dealt(executor.deal(deal).await?)
+                }
             })
         }
         .boxed_local()
@@ -245,23 +247,27 @@ impl Agent for info::Info {
 impl Agent for scheduler::Scheduler {
     fn ask(
         executor: Rc<SpoolExecutor>,
-        question: scheduler::Question,
-    ) -> LocalBoxFuture<'static, Result<scheduler::Answer, SpoolError>> {
-        use scheduler::{Answer, Question};
+        question: scheduler::SchedulerQuestion,
+    ) -> LocalBoxFuture<'static, Result<scheduler::SchedulerAnswer, SpoolError>> {
+        use scheduler::{SchedulerAnswer, SchedulerQuestion};
         async move {
             Ok(match question {
-                Question::Lease(question) => Answer::Lease(executor.lease(question).await?),
-                Question::See => Answer::Seen(executor.watch().await?),
-                Question::Suspect(Peer { agent, start, taken, .. }) => {
-                    let outcome = executor.spool.suspect(&agent, start, taken).await?;
-                    Answer::Suspected(agent, outcome)
+                SchedulerQuestion::Lease(question) => {
+                    SchedulerAnswer::Lease(executor.lease(question).await?)
                 }
-                Question::Supervise(changes) => {
+                SchedulerQuestion::See => SchedulerAnswer::Seen(executor.watch().await?),
+                SchedulerQuestion::Suspect(Peer { agent, start, taken, .. }) => {
+                    let outcome = executor.spool.suspect(&agent, start, taken).await?;
+                    SchedulerAnswer::Suspected(agent, outcome)
+                }
+                SchedulerQuestion::Supervise(changes) => {
                     let outcomes = executor.spool.supervise(&changes).await?;
                     let is_new = |it: &&Supervised| **it == Supervised::Supervised;
-                    Answer::Supervised(outcomes.iter().filter(is_new).count())
+                    SchedulerAnswer::Supervised(outcomes.iter().filter(is_new).count())
                 }
-                Question::Rescue(rescue) => Answer::Rescued(executor.rescue(rescue).await?),
+                SchedulerQuestion::Rescue(rescue) => {
+                    SchedulerAnswer::Rescued(executor.rescue(rescue).await?)
+                }
             })
         }
         .boxed_local()
@@ -271,11 +277,11 @@ impl Agent for scheduler::Scheduler {
 impl Agent for mail::Mail {
     fn ask(
         executor: Rc<SpoolExecutor>,
-        question: mail::Question,
-    ) -> LocalBoxFuture<'static, Result<mail::Answer, SpoolError>> {
+        question: mail::MailQuestion,
+    ) -> LocalBoxFuture<'static, Result<mail::MailAnswer, SpoolError>> {
         async move {
             match executor.mail(question).await {
-                Err(SpoolError::Superseded) => Ok(mail::Answer::Superseded),
+                Err(SpoolError::Superseded) => Ok(mail::MailAnswer::Superseded),
                 answer => answer,
             }
         }
@@ -284,43 +290,45 @@ impl Agent for mail::Mail {
 }
 
 impl SpoolExecutor {
-    async fn mail(&self, question: mail::Question) -> Result<mail::Answer, SpoolError> {
-        use mail::{Answer, Question};
+    async fn mail(&self, question: mail::MailQuestion) -> Result<mail::MailAnswer, SpoolError> {
+        use mail::{MailAnswer, MailQuestion};
         Ok(match question {
-            Question::Lease(question) => Answer::Lease(self.lease(question).await?),
-            Question::HandBack(token) => {
-                self.spool.hand_back(&token).await.map(|_| Answer::HandedBack)?
+            MailQuestion::Lease(question) => MailAnswer::Lease(self.lease(question).await?),
+            MailQuestion::HandBack(token) => {
+                self.spool.hand_back(&token).await.map(|_| MailAnswer::HandedBack)?
             }
-            Question::Vouch(token) => self.vouch(&token).await?,
-            Question::Inventory(token) => self.inventory(&token).await?,
-            Question::Orders(token) => Answer::Orders(self.spool.orders_of(&token.node).await?),
-            Question::Fetch(token) => {
+            MailQuestion::Vouch(token) => self.vouch(&token).await?,
+            MailQuestion::Inventory(token) => self.inventory(&token).await?,
+            MailQuestion::Orders(token) => {
+                MailAnswer::Orders(self.spool.orders_of(&token.node).await?)
+            }
+            MailQuestion::Fetch(token) => {
                 let own = self.spool.fetch(&token).await?.into_iter();
-                Answer::Fetched(
+                MailAnswer::Fetched(
                     own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect(),
                 )
             }
-            Question::Report(token, report) => self.report(&token, report).await?,
-            Question::Look(node) => self.look(&node).await?,
-            Question::Pull(token, lots) => {
-                self.spool.pull(&token, &lots).await.map(|_| Answer::Pulled)?
+            MailQuestion::Report(token, report) => self.report(&token, report).await?,
+            MailQuestion::Look(node) => self.look(&node).await?,
+            MailQuestion::Pull(token, lots) => {
+                self.spool.pull(&token, &lots).await.map(|_| MailAnswer::Pulled)?
             }
         })
     }
 
     /// Notes the time. The node's grace begins anew, as by any arrival.
-    async fn vouch(&self, token: &FencingToken) -> Result<mail::Answer, SpoolError> {
+    async fn vouch(&self, token: &FencingToken) -> Result<mail::MailAnswer, SpoolError> {
         Ok(match self.spool.arrive(token).await? {
-            Arrived::Arrived | Arrived::Already => mail::Answer::Vouched,
-            Arrived::Superseded => mail::Answer::Superseded,
+            Arrived::Arrived | Arrived::Already => mail::MailAnswer::Vouched,
+            Arrived::Superseded => mail::MailAnswer::Superseded,
         })
     }
 
-    async fn look(&self, node: &NodeId) -> Result<mail::Answer, SpoolError> {
+    async fn look(&self, node: &NodeId) -> Result<mail::MailAnswer, SpoolError> {
         let (directory, lanes) =
             tokio::try_join!(self.spool.directory(), self.spool.lanes(LANE_LIMIT))?;
         let is_alone = directory.alive(AgentKind::Mail).len() <= 1;
-        Ok(mail::Answer::Looked {
+        Ok(mail::MailAnswer::Looked {
             window: if is_alone { u32::MAX } else { self.window_shared },
             lanes,
             is_drained: directory.drained.contains_key(node),
@@ -329,9 +337,9 @@ impl SpoolExecutor {
 
     /// Takes the inventory. The arrival comes first: from then on only this agent changes what is
     /// committed to the node. Orders come last: each is for a message that was committed before.
-    async fn inventory(&self, token: &FencingToken) -> Result<mail::Answer, SpoolError> {
+    async fn inventory(&self, token: &FencingToken) -> Result<mail::MailAnswer, SpoolError> {
         if self.spool.arrive(token).await? == Arrived::Superseded {
-            return Ok(mail::Answer::Superseded);
+            return Ok(mail::MailAnswer::Superseded);
         }
         let (placed, resting) = tokio::try_join!(
             self.spool.inventory_numbered(&token.node),
@@ -343,6 +351,6 @@ impl SpoolExecutor {
         let committed = placed.into_iter().map(owned).collect();
         let orders = self.spool.orders_of(&token.node).await?.into_iter();
         let stopped = orders.filter(|(_, act)| act.stops()).map(|(id, _)| id).collect();
-        Ok(mail::Answer::Inventory(mail::Inventory { committed, stopped, resting }))
+        Ok(mail::MailAnswer::Inventory(mail::Inventory { committed, stopped, resting }))
     }
 }

@@ -7,13 +7,13 @@ use spool::AgentId;
 use super::plan::CUT_LIMIT;
 use super::turns::STAND_IN_AFTER;
 use super::*;
-use crate::view::{Agent, Fellow, Node, ReadyLot};
+use crate::view::{Fellow, MailAgentState, Node, ReadyLot};
 
 const LINGER: Duration = Duration::from_millis(200);
 const TERMS: Terms = Terms { lot_size: 100, linger: LINGER };
 
 fn node(name: &str, capacity: u32, committed: u64, lots: usize) -> Node {
-    let agent = Agent::Alive { capacity, lease_left: LINGER };
+    let agent = MailAgentState::Alive { capacity, lease_left: LINGER };
     Node {
         node: name.parse().unwrap(),
         agent,
@@ -95,7 +95,7 @@ fn each_lot_goes_to_the_node_with_most_credit() {
 #[test]
 fn without_a_mail_agent_or_a_scheduler_lots_wait() {
     assert_eq!(deal(&view(&["a"], vec![], &[1]), "a"), to(&[]));
-    let dead = Node { agent: Agent::Ended(LINGER), ..node("n", 0, 0, 0) };
+    let dead = Node { agent: MailAgentState::Ended(LINGER), ..node("n", 0, 0, 0) };
     assert_eq!(deal(&view(&["a"], vec![dead], &[1]), "a"), to(&[]));
     let alone = View { schedulers: vec![], ..view(&["a"], vec![node("n", 10, 0, 0)], &[1]) };
     assert_eq!(deal(&alone, "a"), to(&[]));
@@ -160,7 +160,7 @@ fn deferred_mail_takes_no_credit() {
 }
 
 /// Returns the next question, and skips notices.
-fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, Question)> {
+fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, InfoQuestion)> {
     loop {
         match info.poll(now)? {
             Action::Ask(ticket, question) => return Some((ticket, question)),
@@ -177,10 +177,10 @@ fn looking(name: &str, now: Instant, view: View) -> Info {
     let member = Member { agent, kind: spool::AgentKind::Info, generation, name: String::new() };
     let mut info = Info::new(member, Duration::from_secs(60), TERMS);
     let (ticket, _) = asks(&mut info, now).unwrap();
-    info.handle(now, Input::Answer(ticket, Answer::Lease(LeaseAnswer::Taken(spool::Start(1)))));
+    info.handle(now, Input::Answer(ticket, InfoAnswer::Lease(LeaseAnswer::Taken(spool::Start(1)))));
     let (ticket, question) = asks(&mut info, now).unwrap();
-    assert_eq!(question, Question::See);
-    info.handle(now, Input::Answer(ticket, Answer::Seen(view)));
+    assert_eq!(question, InfoQuestion::See);
+    info.handle(now, Input::Answer(ticket, InfoAnswer::Seen(view)));
     assert_eq!(asks(&mut info, now), None);
     info
 }
@@ -207,7 +207,7 @@ fn while_owners_act_another_agent_neither_asks_nor_wakes_up() {
     assert_eq!(info.poll_timeout(), Some(now + LINGER + STAND_IN_AFTER));
     cut(&mut info, 4);
     // The next lot is its own.
-    assert_eq!(asks(&mut info, now).unwrap().1, Question::See);
+    assert_eq!(asks(&mut info, now).unwrap().1, InfoQuestion::See);
 }
 
 #[test]
@@ -221,16 +221,16 @@ fn an_agent_looks_and_stands_in_for_owners_that_do_not_act() {
     info.handle(now, Input::Notice(Notice::Inbox));
     let then = now + STAND_IN_AFTER * 2;
     let (ticket, question) = asks(&mut info, then).unwrap();
-    assert_eq!(question, Question::See);
-    info.handle(then, Input::Answer(ticket, Answer::Seen(idle(1))));
+    assert_eq!(question, InfoQuestion::See);
+    info.handle(then, Input::Answer(ticket, InfoAnswer::Seen(idle(1))));
     let (ticket, question) = asks(&mut info, then).unwrap();
-    let Question::Deal(deal) = question else { panic!("{question:?}") };
+    let InfoQuestion::Deal(deal) = question else { panic!("{question:?}") };
     assert_eq!(deal.cut[0].0, LotNumber(3));
     let dealt = Dealt { assigned: 0, cut: vec![Cut::Cut { messages: 1, left: 0 }] };
-    info.handle(then, Input::Answer(ticket, Answer::Dealt(dealt)));
+    info.handle(then, Input::Answer(ticket, InfoAnswer::Dealt(dealt)));
     // The next lot is the turn of an agent that was silent.
     info.handle(then, Input::Notice(Notice::Inbox));
-    assert!(matches!(asks(&mut info, then), Some((_, Question::Deal(_)))));
+    assert!(matches!(asks(&mut info, then), Some((_, InfoQuestion::Deal(_)))));
 }
 
 #[test]
@@ -242,15 +242,15 @@ fn an_info_agent_cuts_for_an_idle_node_without_a_look() {
         info.handle(now, Input::Notice(Notice::Inbox));
         let (ticket, question) = asks(&mut info, now).unwrap();
         let cut = vec![(LotNumber(lot), name.parse().unwrap())];
-        assert_eq!(question, Question::Deal(Deal { assign: vec![], cut }));
+        assert_eq!(question, InfoQuestion::Deal(Deal { assign: vec![], cut }));
         // The notices of its own cut come before the answer, and after it.
         info.handle(now, Input::Notice(Notice::Cut(LotNumber(lot))));
         let dealt = Dealt { assigned: 0, cut: vec![Cut::Cut { messages: 50, left: 0 }] };
-        info.handle(now, Input::Answer(ticket, Answer::Dealt(dealt)));
+        info.handle(now, Input::Answer(ticket, InfoAnswer::Dealt(dealt)));
         info.handle(now, Input::Notice(Notice::Cut(LotNumber(lot))));
         assert_eq!(asks(&mut info, now), None);
     }
     // After another agent's cut, the view is old.
     info.handle(now, Input::Notice(Notice::Cut(LotNumber(7))));
-    assert_eq!(asks(&mut info, now).unwrap().1, Question::See);
+    assert_eq!(asks(&mut info, now).unwrap().1, InfoQuestion::See);
 }

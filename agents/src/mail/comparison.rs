@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use handoff::protocol::{Place, QueuedFile};
+use handoff::protocol::{FolderKind, QueuedFile};
 use postfix_wire::QueueId;
 use spool::{MessageId, Rest};
 
@@ -80,7 +80,7 @@ pub(super) fn compare(
 /// file's inode. A prepared file with another one is another file of the message, and may be too
 /// many; a file that Postfix has is sent in any case.
 fn may_have_been(file: &QueuedFile, was: &QueueId) -> bool {
-    file.place != Place::Prepared || file.queue_id.inode() == was.inode()
+    file.place != FolderKind::Prepared || file.queue_id.inode() == was.inode()
 }
 
 /// Whether this is the file that is committed as `was`. Otherwise the file of that name is there,
@@ -102,9 +102,9 @@ impl Findings {
             self.renamed.push(Rename { id: file.id, was, now });
         }
         match file.place {
-            Place::Prepared if is_stopped => return self.withdraw.push(placed),
-            Place::Prepared => self.release.push(file.queue_id.clone()),
-            Place::Queued | Place::Deferred | Place::OnHold => (),
+            FolderKind::Prepared if is_stopped => return self.withdraw.push(placed),
+            FolderKind::Prepared => self.release.push(file.queue_id.clone()),
+            FolderKind::Queued | FolderKind::Deferred | FolderKind::OnHold => (),
         }
         self.track.push(placed);
     }
@@ -119,18 +119,18 @@ pub(super) fn key_of(file: &QueuedFile) -> FeedKey {
     FeedKey { lot: file.lot, epoch: file.epoch, id: file.id }
 }
 
-pub(super) fn how(place: Place) -> HandoffOutcome {
+pub(super) fn how(place: FolderKind) -> HandoffOutcome {
     match place {
-        Place::Prepared => HandoffOutcome::Held,
-        Place::Queued | Place::Deferred | Place::OnHold => HandoffOutcome::Stored,
+        FolderKind::Prepared => HandoffOutcome::Held,
+        FolderKind::Queued | FolderKind::Deferred | FolderKind::OnHold => HandoffOutcome::Stored,
     }
 }
 
 pub(super) fn rest(file: &QueuedFile) -> Option<Rest> {
     match file.place {
-        Place::Deferred => file.next_attempt_s.map(|next_s| Rest::Until(next_s * 1_000)),
-        Place::OnHold => Some(Rest::OnHold),
-        Place::Prepared | Place::Queued => None,
+        FolderKind::Deferred => file.next_attempt_s.map(|next_s| Rest::Until(next_s * 1_000)),
+        FolderKind::OnHold => Some(Rest::OnHold),
+        FolderKind::Prepared | FolderKind::Queued => None,
     }
 }
 
@@ -142,13 +142,13 @@ mod tests {
     #[test]
     fn each_case_of_the_table() {
         let files = [
-            file(1, Place::Prepared),
-            file(2, Place::Queued),
-            file(3, Place::Deferred),
-            file(4, Place::Prepared),
-            file(5, Place::Queued),
-            file(7, Place::OnHold),
-            file(8, Place::Prepared),
+            file(1, FolderKind::Prepared),
+            file(2, FolderKind::Queued),
+            file(3, FolderKind::Deferred),
+            file(4, FolderKind::Prepared),
+            file(5, FolderKind::Queued),
+            file(7, FolderKind::OnHold),
+            file(8, FolderKind::Prepared),
         ];
         let committed = [1, 2, 3, 6, 7, 8].map(|n| (queue_id(n), owned(n))).into_iter().collect();
         // Files that the queue manager has can't be withdrawn.
@@ -169,15 +169,16 @@ mod tests {
     #[test]
     fn a_queue_id_given_again_is_another_file() {
         let committed = BTreeMap::from([(queue_id(1), owned(9))]);
-        let found = compare(&[file(1, Place::Prepared)], &[], &committed, |_| false);
+        let found = compare(&[file(1, FolderKind::Prepared)], &[], &committed, |_| false);
         assert_eq!((found.undecided.len(), found.gone), (1, vec![(queue_id(1), id(9))]));
     }
 
     #[test]
     fn a_file_by_another_name_is_the_committed_one_only_where_that_is_not_there() {
-        let by_name = |n, name| QueuedFile { queue_id: queue_id(name), ..file(n, Place::Deferred) };
+        let by_name =
+            |n, name| QueuedFile { queue_id: queue_id(name), ..file(n, FolderKind::Deferred) };
         let committed = [1, 2, 3].map(|n| (queue_id(n), owned(n))).into_iter().collect();
-        let files = [file(1, Place::Queued)];
+        let files = [file(1, FolderKind::Queued)];
         let renamed = [by_name(1, 11), by_name(2, 12), by_name(2, 22), by_name(4, 14)];
         let found = compare(&files, &renamed, &committed, |_| false);
         assert_eq!(found.renamed, [Rename { id: id(2), was: queue_id(2), now: queue_id(12) }]);
@@ -193,8 +194,12 @@ mod tests {
     #[test]
     fn a_file_whose_rename_is_undone_is_the_committed_one() {
         let committed = [11, 12, 3, 14].map(|n| (queue_id(n), owned(n % 10))).into_iter().collect();
-        let files = [file(1, Place::OnHold), file(2, Place::Queued), file(4, Place::Deferred)];
-        let renamed = [QueuedFile { queue_id: queue_id(12), ..file(2, Place::Deferred) }];
+        let files = [
+            file(1, FolderKind::OnHold),
+            file(2, FolderKind::Queued),
+            file(4, FolderKind::Deferred),
+        ];
+        let renamed = [QueuedFile { queue_id: queue_id(12), ..file(2, FolderKind::Deferred) }];
         let found = compare(&files, &renamed, &committed, |_| false);
         let undone = |n, name| Rename { id: id(n), was: queue_id(name), now: queue_id(n) };
         assert_eq!(found.renamed, [undone(1, 11), undone(4, 14)]);
@@ -214,13 +219,13 @@ mod tests {
     fn a_prepared_file_is_the_committed_one_by_its_inode() {
         let now: QueueId = "4C1B300001".parse().unwrap();
         let committed = BTreeMap::from([(now.clone(), owned(1))]);
-        let found = compare(&[file(1, Place::Prepared)], &[], &committed, |_| false);
+        let found = compare(&[file(1, FolderKind::Prepared)], &[], &committed, |_| false);
         let rename = Rename { id: id(1), was: now.clone(), now: queue_id(1) };
         assert_eq!(
             (found.renamed, found.release, found.gone),
             (vec![rename], vec![queue_id(1)], vec![])
         );
-        let other = QueuedFile { queue_id: queue_id(2), ..file(1, Place::Prepared) };
+        let other = QueuedFile { queue_id: queue_id(2), ..file(1, FolderKind::Prepared) };
         let found = compare(&[other], &[], &committed, |_| false);
         assert_eq!((found.undecided.len(), found.release), (1, vec![]));
         assert_eq!(found.gone, [(now, id(1))]);

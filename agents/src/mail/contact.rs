@@ -9,11 +9,11 @@ use spool::{AgentKind, Domain, NodeId, Rest};
 use super::feeding::FeedKey;
 use super::lanes::lot_size;
 use super::ledger::Known;
-use super::link::{Change, LinkEvent};
+use super::link::{LinkChange, LinkEvent};
 use super::phase::{Phase, Then};
 use super::report::{HandoffOutcome, Held};
 use super::vanishing::Remark;
-use super::{Config, Mail};
+use super::{Mail, MailConfig};
 use crate::lease::Member;
 use crate::machine::End;
 use crate::membership::Membership;
@@ -21,19 +21,19 @@ use crate::membership::Membership;
 impl Mail {
     pub(super) fn link_event(&mut self, now: Instant, event: LinkEvent) {
         match self.link.handle(now, event) {
-            Change::None => (),
-            Change::Up(node, unfit) => {
+            LinkChange::None => (),
+            LinkChange::Up(node, unfit) => {
                 self.fitness_changes(|fitness| fitness.report(now, unfit));
                 self.pickup_came(node);
             }
-            Change::Down => self.pickup_went(now),
+            LinkChange::Down => self.pickup_went(now),
             // Another server is the node now, so this agent must say nothing more in the node's
             // name.
-            Change::Refused if self.membership.is_some() => {
+            LinkChange::Refused if self.membership.is_some() => {
                 self.enter(Phase::Ended(End::OtherNode));
             }
-            Change::Refused => (),
-            Change::Heard(reply) => self.heard(now, reply),
+            LinkChange::Refused => (),
+            LinkChange::Heard(reply) => self.heard(now, reply),
         }
     }
 
@@ -51,7 +51,7 @@ impl Mail {
         if matches!(self.phase, Phase::Ended(_)) {
             return;
         }
-        let Config { generation, ref name, term, window } = self.config;
+        let MailConfig { generation, ref name, term, window } = self.config;
         let member = Member {
             agent: node.clone().into(),
             kind: AgentKind::Mail,
@@ -211,7 +211,7 @@ mod tests {
     use handoff::protocol::{Handoff, Served};
     use spool::{Generation, Start};
 
-    use super::super::{Answer, LinkOrder, Question};
+    use super::super::{LinkOrder, MailAnswer, MailQuestion};
     use super::*;
     use crate::lease::{LeaseAnswer, LeaseQuestion};
     use crate::machine::{Action, Input, Machine, Ticket};
@@ -253,7 +253,8 @@ mod tests {
 
     fn greeting(now: Instant) -> Mail {
         let (generation, term) = (Generation::from_parts(1, 1), Duration::from_secs(1));
-        let mut mail = Mail::new(Config { generation, name: String::new(), term, window: 7 }, now);
+        let mut mail =
+            Mail::new(MailConfig { generation, name: String::new(), term, window: 7 }, now);
         assert!(matches!(mail.poll(now), Some(Action::Link(LinkOrder::Connect))));
         mail.handle(now, Input::Link(LinkEvent::Connected));
         mail
@@ -270,7 +271,7 @@ mod tests {
     }
 
     /// Returns the next question to Redis.
-    fn asked(mail: &mut Mail, now: Instant) -> (Ticket, Question) {
+    fn asked(mail: &mut Mail, now: Instant) -> (Ticket, MailQuestion) {
         loop {
             match mail.poll(now) {
                 Some(Action::Ask(ticket, question)) => return (ticket, question),
@@ -287,14 +288,14 @@ mod tests {
         let now = Instant::now();
         let mut mail = greeting(now);
         mail.handle(now, Input::Link(LinkEvent::Reply(pong())));
-        let taken = || Answer::Lease(LeaseAnswer::Taken(Start(1)));
+        let taken = || MailAnswer::Lease(LeaseAnswer::Taken(Start(1)));
         let (ticket, _) = asked(&mut mail, now);
         mail.handle(now, Input::Answer(ticket, taken()));
         let (ticket, question) = asked(&mut mail, now);
-        assert!(matches!(question, Question::Inventory(_)));
-        mail.handle(now, Input::Answer(ticket, Answer::Superseded));
+        assert!(matches!(question, MailQuestion::Inventory(_)));
+        mail.handle(now, Input::Answer(ticket, MailAnswer::Superseded));
         let (ticket, question) = asked(&mut mail, now);
-        assert!(matches!(question, Question::Lease(LeaseQuestion::Take { .. })));
+        assert!(matches!(question, MailQuestion::Lease(LeaseQuestion::Take { .. })));
         mail.handle(now, Input::Answer(ticket, taken()));
         assert!(matches!(mail.poll(now), Some(Action::End(End::OtherNode))));
     }

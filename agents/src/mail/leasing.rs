@@ -8,21 +8,21 @@ use super::Mail;
 use super::errand::Errand;
 use super::fitness::Fitness;
 use super::phase::{Phase, Then};
-use crate::lease::Change;
+use crate::lease::LeaseChange;
 use crate::machine::{End, Ticket};
 
 impl Mail {
-    pub(super) fn lease_changed(&mut self, now: Instant, change: Option<Change>) {
+    pub(super) fn lease_changed(&mut self, now: Instant, change: Option<LeaseChange>) {
         match change {
-            Some(Change::Began) => self.lease_began(now),
-            Some(Change::Continues) => self.look_at_all(),
-            Some(Change::Lapsed) => self.lease_lapsed(now, None),
+            Some(LeaseChange::Began) => self.lease_began(now),
+            Some(LeaseChange::Continues) => self.look_at_all(),
+            Some(LeaseChange::Lapsed) => self.lease_lapsed(now, None),
             // A process that waited would keep the other one from pickup-rs, which serves one
             // client.
-            Some(Change::Superseded | Change::Waits) => {
+            Some(LeaseChange::Superseded | LeaseChange::Waits) => {
                 self.enter(Phase::Ended(End::Superseded));
             }
-            Some(Change::Left) | None => (),
+            Some(LeaseChange::Left) | None => (),
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) use self::verdict::Verdict;
 use super::feeding::FeedKey;
 use super::numbers::Numbers;
 use super::report::{
-    Commit, FlushHint, HandoffOutcome, Held, Pace, Parking, REPORT_LIMIT, Rename, Report,
+    Commit, FlushHint, HandoffOutcome, Held, MailReport, Pace, Parking, REPORT_LIMIT, Rename,
 };
 
 /// Whether the ledger knows a file.
@@ -99,9 +99,9 @@ pub(crate) struct Ledger {
     /// Start of this process, under which files were withdrawn.
     start: Option<Start>,
     /// Entries for the next reports.
-    waiting: Report,
+    waiting: MailReport,
     /// Report under way.
-    told: Option<Report>,
+    told: Option<MailReport>,
     /// Whether another Redis server may have taken that report.
     is_told_in_doubt: bool,
     pace: Pace,
@@ -371,7 +371,7 @@ impl Ledger {
         now: Instant,
         held: Held,
         hint: FlushHint,
-    ) -> Option<Report> {
+    ) -> Option<MailReport> {
         let (commits, others) = (self.commits(held), self.waiting.others());
         self.pace.note(commits, others, now);
         if self.told.is_some() || !self.pace.is_time(commits, others, hint, now) {
@@ -379,7 +379,7 @@ impl Ledger {
         }
         self.assert_invariants();
         self.pace = Pace::default();
-        let report = Report { commits: self.take_commits(held), ..self.waiting.take_others() };
+        let report = MailReport { commits: self.take_commits(held), ..self.waiting.take_others() };
         // All waiting entries may have been commits whose files are gone.
         if report.is_empty() {
             return None;
@@ -443,7 +443,7 @@ impl Ledger {
     }
 
     /// Returns the report under way, which Redis has answered.
-    pub(crate) fn reported(&mut self) -> Report {
+    pub(crate) fn reported(&mut self) -> MailReport {
         debug_assert!(self.told.is_some(), "an answer to a report that nobody has sent");
         self.told.take().unwrap_or_default()
     }

@@ -39,7 +39,7 @@ pub enum LinkOrder {
 
 /// Consequence of an event.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(super) enum LinkChange {
     None,
     /// pickup-rs is up, as this node, and its probes found this cause against the node.
     Up(NodeId, Option<Unfit>),
@@ -49,7 +49,7 @@ pub(super) enum Change {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LinkState {
     Down,
     Connecting,
     Greeting,
@@ -61,7 +61,7 @@ const PING_PAUSE: Duration = Duration::from_secs(2);
 /// Least time without a reply that counts as silence.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
-/// State of the ping.
+/// LinkState of the ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ping {
     /// No connection.
@@ -80,7 +80,7 @@ const PICKUP: Policy = Policy::from_millis(20, 1_000);
 pub(super) struct Link {
     /// Term of the node's lease.
     term: Duration,
-    state: State,
+    state: LinkState,
     ping: Ping,
     /// Whether pickup-rs, when it was last there, handed over directly.
     was_direct: bool,
@@ -99,7 +99,7 @@ impl Link {
     pub(super) fn new(now: Instant, term: Duration) -> Self {
         Self {
             term,
-            state: State::Down,
+            state: LinkState::Down,
             ping: Ping::No,
             was_direct: false,
             is_silent: false,
@@ -111,7 +111,7 @@ impl Link {
         }
     }
 
-    pub(super) fn handle(&mut self, now: Instant, event: LinkEvent) -> Change {
+    pub(super) fn handle(&mut self, now: Instant, event: LinkEvent) -> LinkChange {
         match event {
             LinkEvent::Reply(_) if self.ping != Ping::No => {
                 self.ping = Ping::Due(now + PING_PAUSE.min(self.term / 3));
@@ -122,53 +122,62 @@ impl Link {
             }
         }
         match (event, self.state) {
-            (LinkEvent::Connected, State::Connecting) => {
-                self.state = State::Greeting;
+            (LinkEvent::Connected, LinkState::Connecting) => {
+                self.state = LinkState::Greeting;
                 self.requests.push_back(Request::Ping);
                 self.ping = Ping::Sent(now);
-                Change::None
+                LinkChange::None
             }
-            (LinkEvent::Disconnected, State::Connecting | State::Greeting | State::Up { .. }) => {
-                self.down(now)
-            }
-            (LinkEvent::Unserving, State::Connecting | State::Greeting | State::Up { .. }) => {
+            (
+                LinkEvent::Disconnected,
+                LinkState::Connecting | LinkState::Greeting | LinkState::Up { .. },
+            ) => self.down(now),
+            (
+                LinkEvent::Unserving,
+                LinkState::Connecting | LinkState::Greeting | LinkState::Up { .. },
+            ) => {
                 self.has_answered = true;
                 self.down(now)
             }
-            (LinkEvent::Refused, State::Connecting | State::Greeting | State::Up { .. }) => {
+            (
+                LinkEvent::Refused,
+                LinkState::Connecting | LinkState::Greeting | LinkState::Up { .. },
+            ) => {
                 self.down(now);
-                Change::Refused
+                LinkChange::Refused
             }
-            (LinkEvent::Reply(pong @ Reply::Pong { .. }), State::Greeting) => self.greeted(pong),
-            (LinkEvent::Reply(reply), State::Up { .. }) => Change::Heard(reply),
-            (_, _) => Change::None,
+            (LinkEvent::Reply(pong @ Reply::Pong { .. }), LinkState::Greeting) => {
+                self.greeted(pong)
+            }
+            (LinkEvent::Reply(reply), LinkState::Up { .. }) => LinkChange::Heard(reply),
+            (_, _) => LinkChange::None,
         }
     }
 
-    fn greeted(&mut self, pong: Reply) -> Change {
+    fn greeted(&mut self, pong: Reply) -> LinkChange {
         let Reply::Pong { node, handoff, cleanups, unfit, .. } = pong else {
             debug_assert!(false, "a pong greets");
-            return Change::None;
+            return LinkChange::None;
         };
         match node.parse::<NodeId>() {
             Ok(node) => {
                 tracing::info!(%node, ?handoff, cleanups, "pickup-rs connected");
-                self.state = State::Up { cleanups: cleanups.max(1), handoff };
+                self.state = LinkState::Up { cleanups: cleanups.max(1), handoff };
                 self.was_direct = handoff == Handoff::Direct;
                 (self.away_since, self.is_away, self.is_silent) = (None, false, false);
                 self.backoff.succeeded();
-                Change::Up(node, unfit)
+                LinkChange::Up(node, unfit)
             }
             Err(error) => {
                 tracing::error!(%error, "pickup-rs named no valid node");
-                Change::None
+                LinkChange::None
             }
         }
     }
 
     /// Returns whether the queue manager sees no file before Redis has decided about it.
     pub(super) fn is_two_phase(&self) -> bool {
-        matches!(self.state, State::Up { handoff: Handoff::Hold, .. })
+        matches!(self.state, LinkState::Up { handoff: Handoff::Hold, .. })
     }
 
     /// Whether lots may not move away from a live agent without need: a message that is fed now
@@ -182,17 +191,17 @@ impl Link {
         _ = self.down(now);
     }
 
-    fn down(&mut self, now: Instant) -> Change {
+    fn down(&mut self, now: Instant) -> LinkChange {
         let was_up = self.is_up();
-        (self.state, self.ping) = (State::Down, Ping::No);
+        (self.state, self.ping) = (LinkState::Down, Ping::No);
         self.away_since.get_or_insert(now);
         self.backoff.failed(now);
         self.requests.clear();
         if was_up {
             tracing::warn!("pickup-rs disconnected");
-            return Change::Down;
+            return LinkChange::Down;
         }
-        Change::None
+        LinkChange::None
     }
 
     pub(super) fn send(&mut self, request: Request) {
@@ -200,8 +209,8 @@ impl Link {
     }
 
     pub(super) fn poll(&mut self, now: Instant) -> Option<LinkOrder> {
-        if self.state == State::Down && !self.backoff.blocks(now) {
-            self.state = State::Connecting;
+        if self.state == LinkState::Down && !self.backoff.blocks(now) {
+            self.state = LinkState::Connecting;
             return Some(LinkOrder::Connect);
         }
         if self.ping_due().is_some_and(|due| due <= now) {
@@ -212,13 +221,13 @@ impl Link {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        matches!(self.state, State::Up { .. })
+        matches!(self.state, LinkState::Up { .. })
     }
 
     pub(super) fn cleanups(&self) -> usize {
         match self.state {
-            State::Up { cleanups, .. } => cleanups,
-            State::Down | State::Connecting | State::Greeting => 0,
+            LinkState::Up { cleanups, .. } => cleanups,
+            LinkState::Down | LinkState::Connecting | LinkState::Greeting => 0,
         }
     }
 
@@ -236,7 +245,7 @@ impl Link {
     pub(super) fn notices_absence(&mut self, now: Instant) -> bool {
         let has_passed = self.away_at().is_some_and(|when| when <= now);
         self.is_away |= has_passed;
-        self.is_silent |= has_passed && self.state == State::Greeting;
+        self.is_silent |= has_passed && self.state == LinkState::Greeting;
         has_passed
     }
 
@@ -281,6 +290,6 @@ impl Link {
     }
 
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.backoff.until().filter(|_| self.state == State::Down)
+        self.backoff.until().filter(|_| self.state == LinkState::Down)
     }
 }

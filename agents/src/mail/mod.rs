@@ -208,7 +208,7 @@ pub use self::link::{LinkEvent, LinkOrder};
 use self::orders::Orders;
 use self::phase::{Phase, Serving};
 use self::releases::Releases;
-use self::report::{Committed, Held, Owned, Renamed, Report};
+use self::report::{Committed, Held, MailReport, Owned, Renamed};
 use self::shares::Shares;
 use self::vanishing::Vanishing;
 use crate::lease::{LeaseAnswer, LeaseQuestion};
@@ -217,7 +217,7 @@ use crate::membership::Membership;
 
 /// Questions of a Mail Agent to the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Question {
+pub enum MailQuestion {
     /// A question about the lease, to the directory.
     Lease(LeaseQuestion),
     /// A request to make all uncommitted lots of this node ready for other nodes.
@@ -231,7 +231,7 @@ pub enum Question {
     /// The question for operators' orders for this node's mail.
     Orders(FencingToken),
     /// Commits to decide about, and news of files to note.
-    Report(FencingToken, Report),
+    Report(FencingToken, MailReport),
     /// The question for parked mail, live nodes, and whether this node is drained.
     Look(NodeId),
     /// A request to assign these parked lots to this node, as far as no other node has them.
@@ -240,7 +240,7 @@ pub enum Question {
 
 /// Answers of the spool to a Mail Agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum MailAnswer {
     /// Answer to `Lease`.
     Lease(LeaseAnswer),
     /// Answer to `HandBack`.
@@ -294,7 +294,7 @@ pub struct Inventory {
 
 /// Settings of a Mail Agent.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct MailConfig {
     /// Generation of this process.
     pub generation: Generation,
     /// Name for display, usually the host's.
@@ -311,7 +311,7 @@ const AHEAD_PER_CLEANUP: usize = 16;
 /// The machine of a Mail Agent; see the module.
 #[derive(Debug)]
 pub struct Mail {
-    config: Config,
+    config: MailConfig,
     link: Link,
     /// Node and membership, once pickup-rs has named the node.
     membership: Option<(NodeId, Membership)>,
@@ -328,12 +328,12 @@ pub struct Mail {
     report: Ask,
     /// Time of the next comparison of disk and Redis, after a reply that doesn't fit.
     compare_at: Option<Instant>,
-    outbox: VecDeque<Action<Question, LinkOrder>>,
+    outbox: VecDeque<Action<MailQuestion, LinkOrder>>,
 }
 
 impl Mail {
     /// Returns a new Mail Agent, which learns from pickup-rs which node it speaks for.
-    pub fn new(config: Config, now: Instant) -> Self {
+    pub fn new(config: MailConfig, now: Instant) -> Self {
         let term = config.term;
         Self {
             link: Link::new(now, term),
@@ -470,12 +470,12 @@ impl Mail {
 }
 
 impl Machine for Mail {
-    type Question = Question;
-    type Answer = Answer;
+    type Question = MailQuestion;
+    type Answer = MailAnswer;
     type Event = LinkEvent;
     type Order = LinkOrder;
 
-    fn handle(&mut self, now: Instant, input: Input<Answer, LinkEvent>) {
+    fn handle(&mut self, now: Instant, input: Input<MailAnswer, LinkEvent>) {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
@@ -490,7 +490,7 @@ impl Machine for Mail {
         self.assert_invariants();
     }
 
-    fn poll(&mut self, now: Instant) -> Option<Action<Question, LinkOrder>> {
+    fn poll(&mut self, now: Instant) -> Option<Action<MailQuestion, LinkOrder>> {
         self.look_at_the_clock(now);
         self.assert_invariants();
         if let Phase::Ended(end) = self.phase {
@@ -500,7 +500,7 @@ impl Machine for Mail {
             return Some(action);
         }
         if let Some((_, membership)) = &mut self.membership {
-            if let Some(action) = membership.poll(now, Question::Lease) {
+            if let Some(action) = membership.poll(now, MailQuestion::Lease) {
                 if let Action::End(end) = action {
                     self.enter(Phase::Ended(end));
                 }

@@ -25,7 +25,7 @@ use super::errand::Errand;
 use super::phase::Phase;
 use super::releases::QUEUE_IDS_PER_REQUEST;
 use super::report::Rename;
-use super::{Mail, Question};
+use super::{Mail, MailQuestion};
 use crate::machine::Ticket;
 
 /// Time between two rounds; longer than pickup-rs takes for some thousands of orders.
@@ -77,12 +77,15 @@ impl Orders {
 impl Mail {
     /// Returns the question for orders, if it is due. Must be called only in phases after a
     /// comparison, which may still release files.
-    pub(super) fn orders_question(&mut self, token: &FencingToken) -> Option<(Question, Ticket)> {
+    pub(super) fn orders_question(
+        &mut self,
+        token: &FencingToken,
+    ) -> Option<(MailQuestion, Ticket)> {
         if !self.orders.look.is_due() {
             return None;
         }
         let (_, membership) = self.membership.as_mut()?;
-        Some((Question::Orders(token.clone()), membership.ask(self.orders.look.put())))
+        Some((MailQuestion::Orders(token.clone()), membership.ask(self.orders.look.put())))
     }
 
     pub(super) fn orders_answered(
@@ -151,15 +154,16 @@ mod tests {
     use handoff::protocol::Reply;
     use spool::Generation;
 
-    use super::super::Config;
-    use super::super::report::{FlushHint, Held, Report};
+    use super::super::MailConfig;
+    use super::super::report::{FlushHint, Held, MailReport};
     use super::super::samples::{id, queue_id};
     use super::*;
     use crate::machine::Tickets;
 
     fn mail(now: Instant) -> Mail {
         let (generation, term) = (Generation::from_parts(1, 1), Duration::from_secs(1));
-        let mut mail = Mail::new(Config { generation, name: String::new(), term, window: 1 }, now);
+        let mut mail =
+            Mail::new(MailConfig { generation, name: String::new(), term, window: 1 }, now);
         mail.phase = Phase::Deciding { leave_by: None };
         mail.ledger.ours(&queue_id(1), id(1));
         mail
@@ -175,7 +179,7 @@ mod tests {
         Reply::Operated { act, done: vec![queue_id(name)], absent: Vec::new(), renamed }
     }
 
-    fn told(mail: &mut Mail, now: Instant) -> Report {
+    fn told(mail: &mut Mail, now: Instant) -> MailReport {
         mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap()
     }
 

@@ -8,10 +8,10 @@ use super::feeding::OwnLot;
 use super::phase::{Phase, Serving, Then};
 use super::recovery::RECOVERY_PATIENCE;
 use super::report::FlushHint;
-use super::{Answer, Mail, Question};
+use super::{Mail, MailAnswer, MailQuestion};
 use crate::machine::{Ask, Ticket};
 
-type Asked = Option<(Question, Ticket)>;
+type Asked = Option<(MailQuestion, Ticket)>;
 
 impl Mail {
     /// Returns the next question to Redis.
@@ -57,7 +57,7 @@ impl Mail {
         let ticket = membership.ask(&mut inventory);
         self.ledger.numbers.ask();
         self.enter(Phase::Asking { then, until: now + RECOVERY_PATIENCE, inventory });
-        Some((Question::Inventory(token), ticket))
+        Some((MailQuestion::Inventory(token), ticket))
     }
 
     fn report_question(&mut self, now: Instant, token: &FencingToken) -> Asked {
@@ -69,7 +69,7 @@ impl Mail {
         let report = self.ledger.next_report(now, self.phase.held(), hint)?;
         let (_, membership) = self.membership.as_mut()?;
         let ticket = membership.ask(&mut self.report);
-        Some((Question::Report(token.clone(), report), ticket))
+        Some((MailQuestion::Report(token.clone(), report), ticket))
     }
 
     /// Returns the entries that a report could wait for.
@@ -104,7 +104,7 @@ impl Mail {
         }
         let (hand_back, (_, membership)) = (self.phase.hand_back()?, self.membership.as_mut()?);
         let ticket = membership.ask(hand_back.put());
-        Some((Question::HandBack(token.clone()), ticket))
+        Some((MailQuestion::HandBack(token.clone()), ticket))
     }
 
     /// Returns the word to Redis that the node's Postfix lives, since pickup-rs has answered.
@@ -114,7 +114,7 @@ impl Mail {
             _ => return None,
         };
         let (_, membership) = self.membership.as_mut()?;
-        Some((Question::Vouch(token), membership.ask(vouch.put())))
+        Some((MailQuestion::Vouch(token), membership.ask(vouch.put())))
     }
 
     fn fetch_question(&mut self, token: &FencingToken) -> Asked {
@@ -127,7 +127,7 @@ impl Mail {
         }
         self.feeding.asked();
         let (_, membership) = self.membership.as_mut()?;
-        Some((Question::Fetch(token.clone()), membership.ask(fetch.put())))
+        Some((MailQuestion::Fetch(token.clone()), membership.ask(fetch.put())))
     }
 
     fn look_question(&mut self, token: &FencingToken) -> Asked {
@@ -139,7 +139,7 @@ impl Mail {
             return None;
         }
         let (_, membership) = self.membership.as_mut()?;
-        Some((Question::Look(token.node.clone()), membership.ask(look.put())))
+        Some((MailQuestion::Look(token.node.clone()), membership.ask(look.put())))
     }
 
     /// Returns the question that pulls parked lots. The messages of the last pull must be in flight
@@ -162,22 +162,22 @@ impl Mail {
             return None;
         }
         let (_, membership) = self.membership.as_mut()?;
-        Some((Question::Pull(token, lots), membership.ask(pull)))
+        Some((MailQuestion::Pull(token, lots), membership.ask(pull)))
     }
 
     /// Takes an answer, unless it is late.
-    pub(super) fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+    pub(super) fn answered(&mut self, now: Instant, ticket: Ticket, answer: MailAnswer) {
         let Some((_, membership)) = &mut self.membership else {
             return debug_assert!(false, "only a node with a name asks");
         };
         membership.redis_works();
         match (answer, &mut self.phase) {
-            (Answer::Lease(answer), _) => {
+            (MailAnswer::Lease(answer), _) => {
                 let change = membership.answered(now, ticket, answer);
                 self.lease_changed(now, change);
             }
-            (Answer::Superseded, _) => self.superseded(now, ticket),
-            (Answer::Reported { commits, renames, present, has_unknown }, _) => {
+            (MailAnswer::Superseded, _) => self.superseded(now, ticket),
+            (MailAnswer::Reported { commits, renames, present, has_unknown }, _) => {
                 if self.report.close(ticket) {
                     self.reported(now, &commits, &renames, &present);
                     if has_unknown {
@@ -185,23 +185,23 @@ impl Mail {
                     }
                 }
             }
-            (Answer::Orders(orders), _) => self.orders_answered(now, ticket, &orders),
-            (Answer::Inventory(inventory), Phase::Asking { inventory: asked, .. }) => {
+            (MailAnswer::Orders(orders), _) => self.orders_answered(now, ticket, &orders),
+            (MailAnswer::Inventory(inventory), Phase::Asking { inventory: asked, .. }) => {
                 if asked.close(ticket) {
                     self.inventory_answered(now, inventory);
                 }
             }
-            (Answer::HandedBack, _) => self.handed_back(ticket),
-            (Answer::Vouched, Phase::CutOff { vouch, .. }) => _ = vouch.close(ticket),
+            (MailAnswer::HandedBack, _) => self.handed_back(ticket),
+            (MailAnswer::Vouched, Phase::CutOff { vouch, .. }) => _ = vouch.close(ticket),
             (answer, Phase::Serving(serving)) => match answer {
-                Answer::Fetched(own) if serving.fetch.close(ticket) => self.fetched(&own),
-                Answer::Looked { window, lanes, is_drained } if serving.look.close(ticket) => {
+                MailAnswer::Fetched(own) if serving.fetch.close(ticket) => self.fetched(&own),
+                MailAnswer::Looked { window, lanes, is_drained } if serving.look.close(ticket) => {
                     self.shares.resize(window.min(self.config.window));
                     self.lanes.learn(lanes);
                     self.fitness_changes(|fitness| fitness.drain(is_drained));
                 }
                 // The next fetch shows which of the lots Redis gave to this node.
-                Answer::Pulled if serving.pull.close(ticket) => serving.look_at_all(),
+                MailAnswer::Pulled if serving.pull.close(ticket) => serving.look_at_all(),
                 _ => (),
             },
             (_, _) => (),

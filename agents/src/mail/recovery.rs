@@ -292,10 +292,10 @@ impl Mail {
 mod tests {
     use std::collections::BTreeMap;
 
-    use handoff::protocol::{NewName, Place, Reply};
+    use handoff::protocol::{FolderKind, NewName, Reply};
     use spool::{Act, Start};
 
-    use super::super::report::{Committed, FlushHint, HandoffOutcome, Report};
+    use super::super::report::{Committed, FlushHint, HandoffOutcome, MailReport};
     use super::super::samples::{file, id, owned, queue_id};
     use super::*;
     use crate::machine::Ask;
@@ -303,7 +303,7 @@ mod tests {
     fn mail(now: Instant) -> Mail {
         let generation = "00000000000000000000000001".parse().unwrap();
         let (name, term) = ("node".to_owned(), Duration::from_secs(1));
-        Mail::new(super::super::Config { generation, name, term, window: 1 }, now)
+        Mail::new(super::super::MailConfig { generation, name, term, window: 1 }, now)
     }
 
     fn asking(mail: &mut Mail, now: Instant) {
@@ -326,7 +326,7 @@ mod tests {
         mail.listed(now, files, Vec::new(), Some(proof));
     }
 
-    fn reported(mail: &mut Mail, commits: &[Committed]) -> Report {
+    fn reported(mail: &mut Mail, commits: &[Committed]) -> MailReport {
         let now = Instant::now();
         let report = mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
         mail.reported(now, commits, &[], &BTreeSet::new());
@@ -338,15 +338,15 @@ mod tests {
     #[test]
     fn the_mark_doesn_t_rise_over_commits_of_a_copy_of_this_process() {
         let mut mail = mail(Instant::now());
-        recover(&mut mail, &[1000], vec![file(1000, Place::Queued)], 1000);
+        recover(&mut mail, &[1000], vec![file(1000, FolderKind::Queued)], 1000);
         mail.ledger.handed(
             queue_id(1002),
-            key_of(&file(1002, Place::Prepared)),
+            key_of(&file(1002, FolderKind::Prepared)),
             HandoffOutcome::Held,
         );
         reported(&mut mail, &[Committed::Ours(CommitNumber(1002))]);
         assert_eq!((mail.release_request(), is_recovered(&mail)), (None, false));
-        let files = vec![file(1000, Place::Queued), file(1002, Place::Prepared)];
+        let files = vec![file(1000, FolderKind::Queued), file(1002, FolderKind::Prepared)];
         recover(&mut mail, &[1000, 1001, 1002], files, 1000);
         assert_eq!(mail.release_request(), None, "Redis has not decided");
         let report = reported(&mut mail, &[]);
@@ -361,8 +361,8 @@ mod tests {
     /// Hands 951 over after a recovery with 950.
     fn with_an_undecided_file() -> Mail {
         let mut mail = mail(Instant::now());
-        recover(&mut mail, &[950], vec![file(950, Place::Queued)], 950);
-        let key = key_of(&file(951, Place::Prepared));
+        recover(&mut mail, &[950], vec![file(950, FolderKind::Queued)], 950);
+        let key = key_of(&file(951, FolderKind::Prepared));
         mail.ledger.handed(queue_id(951), key, HandoffOutcome::Held);
         mail
     }
@@ -370,7 +370,7 @@ mod tests {
     /// Checks that a promoted replica, which lacks both commits and goes on from the mark of the
     /// disk, commits both files before the mark covers them and the prepared one is released.
     fn commits_anew(mut mail: Mail) {
-        let files = vec![file(950, Place::Queued), file(951, Place::Prepared)];
+        let files = vec![file(950, FolderKind::Queued), file(951, FolderKind::Prepared)];
         recover(&mut mail, &[], files, 950);
         let released = |mail: &mut Mail| match mail.release_request() {
             Some(Request::Release { queue_ids, mark }) => (queue_ids, mark.0),
@@ -404,9 +404,9 @@ mod tests {
     #[test]
     fn no_mark_covers_a_file_that_vanished_until_its_commit_is_taken_back() {
         let (mut mail, now) = (mail(Instant::now()), Instant::now());
-        recover(&mut mail, &[7], vec![file(7, Place::Queued)], 7);
+        recover(&mut mail, &[7], vec![file(7, FolderKind::Queued)], 7);
         let hand = |mail: &mut Mail, n| {
-            let key = key_of(&file(n, Place::Prepared));
+            let key = key_of(&file(n, FolderKind::Prepared));
             mail.ledger.handed(queue_id(n), key, HandoffOutcome::Held);
         };
         let mark = |mail: &mut Mail| match mail.release_request() {
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn a_withdrawn_file_keeps_the_mark_from_no_release() {
         let (mut mail, now) = (mail(Instant::now()), Instant::now());
-        recover(&mut mail, &[7], vec![file(7, Place::Queued)], 7);
+        recover(&mut mail, &[7], vec![file(7, FolderKind::Queued)], 7);
         mail.ledger.withdraw(queue_id(8), id(8));
         assert!(!mail.ledger.has_uncommits());
         let report = mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
@@ -442,11 +442,16 @@ mod tests {
     #[test]
     fn redis_decides_anew_about_a_withdrawn_file_whose_commit_was_taken_back() {
         let (mut mail, now) = (mail(Instant::now()), Instant::now());
-        recover(&mut mail, &[7], vec![file(7, Place::Queued)], 7);
+        recover(&mut mail, &[7], vec![file(7, FolderKind::Queued)], 7);
         mail.ledger.withdraw(queue_id(8), id(8));
         mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
         mail.reported(now, &[], &[], &BTreeSet::new());
-        recover(&mut mail, &[7], vec![file(7, Place::Queued), file(8, Place::Prepared)], 7);
+        recover(
+            &mut mail,
+            &[7],
+            vec![file(7, FolderKind::Queued), file(8, FolderKind::Prepared)],
+            7,
+        );
         let report = reported(&mut mail, &[Committed::Fenced]);
         assert_eq!(report.commits.len(), 1);
         assert!(report.uncommits.is_empty());
@@ -510,10 +515,10 @@ mod tests {
     #[test]
     fn what_was_committed_in_another_redis_before_the_lease_lapsed_is_committed_again() {
         let mut mail = mail(Instant::now());
-        recover(&mut mail, &[7], vec![file(7, Place::Queued)], 7);
+        recover(&mut mail, &[7], vec![file(7, FolderKind::Queued)], 7);
         mail.phase = Phase::Outside { fenced: None, leave_by: None };
         mail.redis_changed(Instant::now());
-        recover(&mut mail, &[], vec![file(7, Place::Queued)], 7);
+        recover(&mut mail, &[], vec![file(7, FolderKind::Queued)], 7);
         let report = reported(&mut mail, &[Committed::Ours(CommitNumber(8))]);
         assert_eq!(report.commits.len(), 1, "{report:?}");
     }
@@ -535,8 +540,8 @@ mod tests {
         };
         asking(&mut mail, now);
         mail.inventory_answered(now, inventory);
-        let mut files = [1, 2, 3].map(|n| file(n, Place::Queued)).to_vec();
-        files.push(file(4, Place::OnHold));
+        let mut files = [1, 2, 3].map(|n| file(n, FolderKind::Queued)).to_vec();
+        files.push(file(4, FolderKind::OnHold));
         mail.listed(now, files, Vec::new(), Some(Proof::default()));
         let report = mail.ledger.next_report(now, Held::Later, FlushHint::Nothing).unwrap();
         let told: BTreeMap<u64, Rest> =
@@ -549,7 +554,7 @@ mod tests {
     #[test]
     fn a_file_that_another_process_has_renamed_is_compared() {
         let mut mail = mail(Instant::now());
-        recover(&mut mail, &[7], vec![file(7, Place::OnHold)], 7);
+        recover(&mut mail, &[7], vec![file(7, FolderKind::OnHold)], 7);
         let mut told = |was| {
             let renamed = vec![NewName { was: queue_id(was), now: queue_id(17) }];
             let (act, done, absent) = (Act::Release, Vec::new(), Vec::new());
@@ -564,12 +569,20 @@ mod tests {
     fn settled_commits_before_the_first_one_cost_one_comparison() {
         let mut mail = mail(Instant::now());
         recover(&mut mail, &[], Vec::new(), 0);
-        mail.ledger.handed(queue_id(7), key_of(&file(7, Place::Prepared)), HandoffOutcome::Held);
+        mail.ledger.handed(
+            queue_id(7),
+            key_of(&file(7, FolderKind::Prepared)),
+            HandoffOutcome::Held,
+        );
         reported(&mut mail, &[Committed::Ours(CommitNumber(7))]);
         assert!(!is_recovered(&mail));
-        recover(&mut mail, &[7], vec![file(7, Place::Prepared)], 0);
+        recover(&mut mail, &[7], vec![file(7, FolderKind::Prepared)], 0);
         assert!(is_recovered(&mail));
-        mail.ledger.handed(queue_id(8), key_of(&file(8, Place::Prepared)), HandoffOutcome::Held);
+        mail.ledger.handed(
+            queue_id(8),
+            key_of(&file(8, FolderKind::Prepared)),
+            HandoffOutcome::Held,
+        );
         reported(&mut mail, &[Committed::Ours(CommitNumber(8))]);
         assert!(is_recovered(&mail));
     }
@@ -580,7 +593,11 @@ mod tests {
         let mut mail = mail(now);
         let committed = [1, 2].map(|n| (queue_id(n), owned(n))).into_iter().collect();
         let known = BTreeMap::from([(queue_id(3), id(3))]);
-        mail.ledger.handed(queue_id(3), key_of(&file(3, Place::Prepared)), HandoffOutcome::Held);
+        mail.ledger.handed(
+            queue_id(3),
+            key_of(&file(3, FolderKind::Prepared)),
+            HandoffOutcome::Held,
+        );
         let list = Box::new(List { committed, known, ..List::default() });
         mail.phase = Phase::Listing { then: Then::Serve, until: now + RECOVERY_PATIENCE, list };
         mail.unreadable(&[queue_id(1), queue_id(3)]);

@@ -132,7 +132,7 @@ impl From<(spool::Renamed, CommitNumber)> for Renamed {
 
 /// Entries that Redis gets in one round trip.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct MailReport {
     /// Files to commit to this node.
     pub commits: Vec<Commit>,
     /// Files that are gone after their release.
@@ -200,7 +200,7 @@ pub(crate) enum FlushHint {
     Nothing,
 }
 
-impl Report {
+impl MailReport {
     /// Returns the number of entries other than commits.
     pub(crate) fn others(&self) -> usize {
         let parks: usize = self.parks.iter().map(|it| it.keys.len()).sum();

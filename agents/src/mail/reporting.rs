@@ -9,7 +9,7 @@ use super::Mail;
 use super::feeding::FeedKey;
 use super::ledger::Verdict;
 use super::phase::{Phase, Serving};
-use super::report::{Commit, Committed, Rename, Renamed, Report};
+use super::report::{Commit, Committed, MailReport, Rename, Renamed};
 use crate::machine::Action;
 
 impl Mail {
@@ -125,11 +125,11 @@ impl Mail {
 }
 
 /// Returns the number of files in this report that no longer take credit.
-fn done(report: &Report) -> usize {
-    let Report { settles, uncommits, absents, deferrals, .. } = report;
+fn done(report: &MailReport) -> usize {
+    let MailReport { settles, uncommits, absents, deferrals, .. } = report;
     settles.len() + uncommits.len() + absents.len() + deferrals.len()
 }
 
-fn parked(report: &Report) -> usize {
+fn parked(report: &MailReport) -> usize {
     report.parks.iter().map(|it| it.keys.len()).sum()
 }

@@ -1,6 +1,6 @@
 //! Samples of the tests: queue files and commits, each made of a number.
 
-use handoff::protocol::{Place, QueuedFile};
+use handoff::protocol::{FolderKind, QueuedFile};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Epoch, LotNumber, MessageId};
 
@@ -18,8 +18,8 @@ pub(super) fn owned(n: u64) -> Owned {
     Owned { id: id(n), number: CommitNumber(n) }
 }
 
-pub(super) fn file(n: u64, place: Place) -> QueuedFile {
-    let next_attempt_s = (place == Place::Deferred).then_some(7);
+pub(super) fn file(n: u64, place: FolderKind) -> QueuedFile {
+    let next_attempt_s = (place == FolderKind::Deferred).then_some(7);
     QueuedFile {
         id: id(n),
         lot: LotNumber(1),

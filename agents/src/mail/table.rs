@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use handoff::protocol::{Handoff, Place, Proof, QueuedFile, Reply, Request, Served};
+use handoff::protocol::{FolderKind, Handoff, Proof, QueuedFile, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Epoch, Generation, LotNumber, MessageId, Start, Unfit};
 
 use super::phase::Phase;
-use super::report::{Committed, Report};
+use super::report::{Committed, MailReport};
 use super::*;
 use crate::machine::Ticket;
 
@@ -24,7 +24,7 @@ const NODE: &str = "n";
 struct Rig {
     mail: Mail,
     now: Instant,
-    open: BTreeMap<u64, Question>,
+    open: BTreeMap<u64, MailQuestion>,
     starts: u64,
     actions: Vec<&'static str>,
 }
@@ -32,7 +32,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let (generation, term) = (Generation::from_parts(1, 1), Duration::from_secs(1));
-        let config = Config { generation, name: String::new(), term, window: 8 };
+        let config = MailConfig { generation, name: String::new(), term, window: 8 };
         let now = Instant::now();
         let mail = Mail::new(config, now);
         let mut rig = Self { mail, now, open: BTreeMap::new(), starts: 0, actions: Vec::new() };
@@ -58,7 +58,7 @@ impl Rig {
         }
     }
 
-    fn input(&mut self, input: Input<Answer, LinkEvent>) {
+    fn input(&mut self, input: Input<MailAnswer, LinkEvent>) {
         self.mail.handle(self.now, input);
         self.act();
     }
@@ -72,8 +72,8 @@ impl Rig {
     }
 
     /// Answers the open question of this name, if there is one.
-    fn answer(&mut self, name: &str, answer: Answer) {
-        let is_it = |(_, question): &(&u64, &Question)| question_name(question) == Some(name);
+    fn answer(&mut self, name: &str, answer: MailAnswer) {
+        let is_it = |(_, question): &(&u64, &MailQuestion)| question_name(question) == Some(name);
         if let Some(ticket) = self.open.iter().find(is_it).map(|(ticket, _)| *ticket) {
             self.open.remove(&ticket);
             self.input(Input::Answer(Ticket(ticket), answer));
@@ -107,16 +107,16 @@ impl Rig {
         if is_outside && matches!(answer, LeaseAnswer::Renewed | LeaseAnswer::Lapsed) {
             return;
         }
-        let is_lease = |question: &Question| matches!(question, Question::Lease(_));
+        let is_lease = |question: &MailQuestion| matches!(question, MailQuestion::Lease(_));
         if !self.open.values().any(is_lease) {
             let due = self.mail.membership.as_ref().and_then(|(_, it)| it.lease.due());
             self.pass(due);
         }
-        let is_kept = |it: &Question| is_lease(it) && question_name(it) != Some("leave");
+        let is_kept = |it: &MailQuestion| is_lease(it) && question_name(it) != Some("leave");
         let ticket = self.open.iter().find(|(_, it)| is_kept(it)).map(|(ticket, _)| *ticket);
         let Some(ticket) = ticket else { return };
         self.open.remove(&ticket);
-        self.input(Input::Answer(Ticket(ticket), Answer::Lease(answer)));
+        self.input(Input::Answer(Ticket(ticket), MailAnswer::Lease(answer)));
     }
 
     fn hold(&mut self, n: u64) {
@@ -127,18 +127,18 @@ impl Rig {
 
     fn decide(&mut self, outcome: Committed) {
         let reports = self.open.values().find_map(|question| match question {
-            Question::Report(_, Report { commits, .. }) => Some(commits.len()),
+            MailQuestion::Report(_, MailReport { commits, .. }) => Some(commits.len()),
             _ => None,
         });
         let commits = vec![outcome; reports.unwrap_or_default()];
         let (renames, present) = (Vec::new(), BTreeSet::new());
         let has_unknown = false;
-        self.answer("report", Answer::Reported { commits, renames, present, has_unknown });
+        self.answer("report", MailAnswer::Reported { commits, renames, present, has_unknown });
     }
 
     /// Fails, or fences, all open questions but those for the lease.
-    fn refuse(&mut self, input: impl Fn(Ticket) -> Input<Answer, LinkEvent>) {
-        let is_work = |question: &Question| !matches!(question, Question::Lease(_));
+    fn refuse(&mut self, input: impl Fn(Ticket) -> Input<MailAnswer, LinkEvent>) {
+        let is_work = |question: &MailQuestion| !matches!(question, MailQuestion::Lease(_));
         let tickets: Vec<u64> =
             self.open.iter().filter(|(_, it)| is_work(it)).map(|(ticket, _)| *ticket).collect();
         for ticket in tickets {
@@ -183,23 +183,23 @@ fn pong_of(cause: Option<Unfit>) -> Reply {
     pong
 }
 
-fn looked(is_drained: bool) -> Answer {
-    Answer::Looked { window: 8, lanes: Vec::new(), is_drained }
+fn looked(is_drained: bool) -> MailAnswer {
+    MailAnswer::Looked { window: 8, lanes: Vec::new(), is_drained }
 }
 
-fn question_name(question: &Question) -> Option<&'static str> {
+fn question_name(question: &MailQuestion) -> Option<&'static str> {
     match question {
-        Question::Lease(LeaseQuestion::Take { .. }) => Some("register"),
-        Question::Lease(LeaseQuestion::Renew(_)) => None,
-        Question::Lease(LeaseQuestion::Leave(_)) => Some("leave"),
-        Question::HandBack(_) => Some("hand back"),
-        Question::Vouch(_) => Some("vouch"),
-        Question::Inventory(_) => Some("arrive"),
-        Question::Fetch(_) => Some("fetch"),
-        Question::Orders(_) => Some("orders"),
-        Question::Report(..) => Some("report"),
-        Question::Look(_) => Some("look"),
-        Question::Pull(..) => Some("pull"),
+        MailQuestion::Lease(LeaseQuestion::Take { .. }) => Some("register"),
+        MailQuestion::Lease(LeaseQuestion::Renew(_)) => None,
+        MailQuestion::Lease(LeaseQuestion::Leave(_)) => Some("leave"),
+        MailQuestion::HandBack(_) => Some("hand back"),
+        MailQuestion::Vouch(_) => Some("vouch"),
+        MailQuestion::Inventory(_) => Some("arrive"),
+        MailQuestion::Fetch(_) => Some("fetch"),
+        MailQuestion::Orders(_) => Some("orders"),
+        MailQuestion::Report(..) => Some("report"),
+        MailQuestion::Look(_) => Some("look"),
+        MailQuestion::Pull(..) => Some("pull"),
     }
 }
 
@@ -229,8 +229,8 @@ const PHASES: [(&str, &str, Step); 21] = [
     ("CutOff", "Uncompared", stay_away),
     ("CutOff, pickup-rs back", "CutOff", |rig| rig.come(NODE)),
     ("CutOff, handed back", "CutOff", |rig| {
-        rig.answer("hand back", Answer::HandedBack);
-        rig.answer("vouch", Answer::Vouched);
+        rig.answer("hand back", MailAnswer::HandedBack);
+        rig.answer("vouch", MailAnswer::Vouched);
     }),
     ("Listing", "Asking", inventory),
     ("Listing, ending", "Listing", |rig| rig.input(Input::Drain)),
@@ -242,21 +242,21 @@ const PHASES: [(&str, &str, Step); 21] = [
     ("Deciding, ending", "Deciding", |rig| rig.input(Input::Drain)),
     ("Serving", "Listing", |rig| {
         list(rig);
-        rig.answer("fetch", Answer::Fetched(Vec::new()));
+        rig.answer("fetch", MailAnswer::Fetched(Vec::new()));
         rig.answer("look", looked(false));
-        rig.answer("orders", Answer::Orders(BTreeMap::new()));
+        rig.answer("orders", MailAnswer::Orders(BTreeMap::new()));
     }),
     ("Serving, unfit", "Serving", |rig| {
         rig.reply(pong_of(Some(Unfit::Room)));
         rig.lease(LeaseAnswer::Taken(Start(rig.starts)));
-        rig.answer("hand back", Answer::HandedBack);
-        rig.answer("hand back", Answer::HandedBack);
+        rig.answer("hand back", MailAnswer::HandedBack);
+        rig.answer("hand back", MailAnswer::HandedBack);
         rig.answer("look", looked(false));
-        rig.answer("orders", Answer::Orders(BTreeMap::new()));
+        rig.answer("orders", MailAnswer::Orders(BTreeMap::new()));
     }),
     ("Outside, fenced", "Deciding", fence),
     ("Leaving", "Deciding, ending", decide),
-    ("Leaving, handed back", "Leaving", |rig| rig.answer("hand back", Answer::HandedBack)),
+    ("Leaving, handed back", "Leaving", |rig| rig.answer("hand back", MailAnswer::HandedBack)),
     ("Ended", "Leaving, handed back", leave),
 ];
 
@@ -292,7 +292,7 @@ const INPUTS: [(&str, Step); 28] = [
     ("list is complete", list),
     ("list shows a prepared file", |rig| {
         let (lot, epoch) = (LotNumber(1), Epoch(1));
-        let place = Place::Prepared;
+        let place = FolderKind::Prepared;
         let (id, queue_id, to) = (MessageId::from_parts(4, 0), queue_id(4), Vec::new());
         let file = QueuedFile { id, lot, epoch, queue_id, place, to, next_attempt_s: None };
         list_of(rig, vec![file]);
@@ -310,7 +310,7 @@ const INPUTS: [(&str, Step); 28] = [
         let due = rig.mail.compare_due();
         rig.pass(due);
     }),
-    ("lots are handed back", |rig| rig.answer("hand back", Answer::HandedBack)),
+    ("lots are handed back", |rig| rig.answer("hand back", MailAnswer::HandedBack)),
     ("lot is assigned", |rig| {
         rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), None)));
     }),
@@ -342,7 +342,7 @@ const INPUTS: [(&str, Step); 28] = [
 ];
 
 fn leave(rig: &mut Rig) {
-    rig.answer("leave", Answer::Lease(LeaseAnswer::Left));
+    rig.answer("leave", MailAnswer::Lease(LeaseAnswer::Left));
 }
 
 fn begin(rig: &mut Rig) {
@@ -353,7 +353,7 @@ fn begin(rig: &mut Rig) {
 }
 
 fn fence(rig: &mut Rig) {
-    rig.refuse(|ticket| Input::Answer(ticket, Answer::Superseded));
+    rig.refuse(|ticket| Input::Answer(ticket, MailAnswer::Superseded));
 }
 
 fn stay_away(rig: &mut Rig) {
@@ -362,7 +362,7 @@ fn stay_away(rig: &mut Rig) {
 }
 
 fn inventory(rig: &mut Rig) {
-    rig.answer("arrive", Answer::Inventory(Inventory::default()));
+    rig.answer("arrive", MailAnswer::Inventory(Inventory::default()));
 }
 
 fn list(rig: &mut Rig) {
@@ -424,7 +424,7 @@ fn a_small_lot_waits_for_an_answer_that_may_lack_it() {
     let lot = SmallLot { lot: LotNumber(9), ids: vec![MessageId::from_parts(9, 0)] };
     rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), Some(lot))));
     assert_eq!(rig.actions, ["fetch"], "not fed");
-    rig.answer("fetch", Answer::Fetched(Vec::new()));
+    rig.answer("fetch", MailAnswer::Fetched(Vec::new()));
     assert_eq!(rig.actions, ["fetch", "fetch"]);
 }
 
@@ -439,7 +439,7 @@ fn a_settlement_of_a_file_that_redis_does_not_know_leads_to_a_comparison() {
         rig.hold(2);
         let (commits, renames) = (vec![Committed::Fenced], Vec::new());
         let present = BTreeSet::new();
-        rig.answer("report", Answer::Reported { commits, renames, present, has_unknown });
+        rig.answer("report", MailAnswer::Reported { commits, renames, present, has_unknown });
         assert_eq!(rig.mail.compare_due().is_some(), has_unknown);
     }
 }
@@ -451,7 +451,7 @@ fn a_small_lot_is_fetched_where_a_file_would_be_sent_at_once() {
     rig.come_with(NODE, Handoff::Direct);
     inventory(&mut rig);
     list(&mut rig);
-    rig.answer("fetch", Answer::Fetched(Vec::new()));
+    rig.answer("fetch", MailAnswer::Fetched(Vec::new()));
     rig.actions.clear();
     let lot = SmallLot { lot: LotNumber(9), ids: vec![MessageId::from_parts(9, 0)] };
     rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), Some(lot))));
@@ -475,7 +475,7 @@ fn a_lot_known_from_its_notice_waits_for_redis_where_a_file_would_be_sent_at_onc
         assert_eq!(rig.actions, ["fetch", "orders", "look"]);
         rig.actions.clear();
         let feeds = own.len();
-        rig.answer("fetch", Answer::Fetched(own));
+        rig.answer("fetch", MailAnswer::Fetched(own));
         assert_eq!(rig.actions, vec!["feed"; feeds]);
     }
 }
@@ -550,7 +550,7 @@ fn a_node_is_vouched_for_at_each_renewal_before_which_its_pickup_rs_has_answered
     let mut rig = reach("CutOff, handed back");
     rig.lease(LeaseAnswer::Renewed);
     assert_eq!(rig.actions, ["hand back"], "pickup-rs is silent");
-    rig.answer("hand back", Answer::HandedBack);
+    rig.answer("hand back", MailAnswer::HandedBack);
     for _ in 0..2 {
         let retry = rig.mail.link.retry_at();
         rig.pass(retry);
@@ -561,8 +561,8 @@ fn a_node_is_vouched_for_at_each_renewal_before_which_its_pickup_rs_has_answered
     for expected in [&["hand back", "vouch"][..], &["hand back"]] {
         rig.lease(LeaseAnswer::Renewed);
         assert_eq!(rig.actions, expected);
-        rig.answer("hand back", Answer::HandedBack);
-        rig.answer("vouch", Answer::Vouched);
+        rig.answer("hand back", MailAnswer::HandedBack);
+        rig.answer("vouch", MailAnswer::Vouched);
         rig.actions.clear();
     }
 }

@@ -17,16 +17,16 @@ pub(crate) enum AnyMachine {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Question {
-    Info(info::Question),
-    Scheduler(scheduler::Question),
-    Mail(mail::Question),
+    Info(info::InfoQuestion),
+    Scheduler(scheduler::SchedulerQuestion),
+    Mail(mail::MailQuestion),
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    Info(info::Answer),
-    Scheduler(scheduler::Answer),
-    Mail(mail::Answer),
+    Info(info::InfoAnswer),
+    Scheduler(scheduler::SchedulerAnswer),
+    Mail(mail::MailAnswer),
 }
 
 impl Machine for AnyMachine {
@@ -63,21 +63,21 @@ impl Machine for AnyMachine {
 }
 
 impl Answer {
-    fn for_info(self) -> info::Answer {
+    fn for_info(self) -> info::InfoAnswer {
         match self {
             Self::Info(it) => it,
             other => other.misplaced(),
         }
     }
 
-    fn for_scheduler(self) -> scheduler::Answer {
+    fn for_scheduler(self) -> scheduler::SchedulerAnswer {
         match self {
             Self::Scheduler(it) => it,
             other => other.misplaced(),
         }
     }
 
-    fn for_mail(self) -> mail::Answer {
+    fn for_mail(self) -> mail::MailAnswer {
         match self {
             Self::Mail(it) => it,
             other => other.misplaced(),

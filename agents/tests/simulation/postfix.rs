@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agents::mail::feeding::FeedKey;
 use handoff::protocol::{
-    Handoff, NewName, Ordered, Place, Proof, QueuedFile, Reply, Request, Served,
+    FolderKind, Handoff, NewName, Ordered, Proof, QueuedFile, Reply, Request, Served,
 };
 use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, NodeId, Unfit};
@@ -29,7 +29,7 @@ pub(crate) fn destinations(id: MessageId) -> Vec<Domain> {
 #[derive(Debug, Clone)]
 struct QueueFile {
     key: FeedKey,
-    place: Place,
+    place: FolderKind,
     /// Whether pickup-rs watches the file, and so will report its end.
     watched: bool,
     /// Whether its name differs from the one it was made under.
@@ -174,7 +174,7 @@ impl Postfix {
 
     /// Returns the cause that probes find.
     fn unfit(&self) -> Option<Unfit> {
-        let has_mail = self.files.values().any(|file| file.place == Place::Queued);
+        let has_mail = self.files.values().any(|file| file.place == FolderKind::Queued);
         match () {
             () if self.is_full => Some(Unfit::Room),
             () if self.is_manager_frozen && has_mail => Some(Unfit::Manager),
@@ -219,7 +219,7 @@ impl Postfix {
             }
             Request::Discard { queue_ids } => {
                 queue_ids.iter().for_each(|it| {
-                    if self.files.get(it).is_some_and(|file| file.place == Place::Prepared) {
+                    if self.files.get(it).is_some_and(|file| file.place == FolderKind::Prepared) {
                         self.files.remove(it);
                     }
                 });
@@ -249,9 +249,9 @@ impl Postfix {
     fn release(&mut self, queue_ids: Vec<QueueId>) {
         for queue_id in &queue_ids {
             if let Some(file) =
-                self.files.get_mut(queue_id).filter(|file| file.place == Place::Prepared)
+                self.files.get_mut(queue_id).filter(|file| file.place == FolderKind::Prepared)
             {
-                file.place = Place::Queued;
+                file.place = FolderKind::Queued;
                 file.watched = true;
                 self.released.push((queue_id.clone(), file.key.id));
                 self.all_released.push(file.key.id);
@@ -266,10 +266,10 @@ impl Postfix {
         for Ordered { queue_id, id } in messages {
             match self.files.get(&queue_id).filter(|it| it.key.id == id).map(|it| it.place) {
                 None => absent.push(queue_id),
-                Some(Place::Prepared) => {
+                Some(FolderKind::Prepared) => {
                     self.say(Reply::Error { reason: "not released yet".to_owned() });
                 }
-                Some(Place::OnHold) if act == Act::Release => {
+                Some(FolderKind::OnHold) if act == Act::Release => {
                     let now = self.release_from_hold(&queue_id);
                     renamed.push(NewName { was: queue_id, now: now.clone() });
                     released.push(now.clone());
@@ -297,7 +297,7 @@ impl Postfix {
     fn release_from_hold(&mut self, queue_id: &QueueId) -> QueueId {
         let now = self.new_queue_id();
         let file = self.files.remove(queue_id).expect("it is there");
-        let file = QueueFile { place: Place::Deferred, has_another_name: true, ..file };
+        let file = QueueFile { place: FolderKind::Deferred, has_another_name: true, ..file };
         self.files.insert(now.clone(), file);
         now
     }
@@ -313,7 +313,7 @@ impl Postfix {
                 self.say(Reply::Settled { queue_id: queue_id.clone() });
             }
             Act::Hold => {
-                self.files.get_mut(queue_id).expect("it is there").place = Place::OnHold;
+                self.files.get_mut(queue_id).expect("it is there").place = FolderKind::OnHold;
                 self.say(Reply::OnHold { queue_id: queue_id.clone() });
             }
             // A release changes no file outside of hold.
@@ -334,7 +334,7 @@ impl Postfix {
         let (mut listed, mut renamed) = (Vec::new(), Vec::new());
         for (queue_id, file) in &mut self.files {
             let FeedKey { lot, epoch, id } = file.key;
-            let next_attempt_s = (file.place == Place::Deferred).then_some(1);
+            let next_attempt_s = (file.place == FolderKind::Deferred).then_some(1);
             let list = if file.has_another_name { &mut renamed } else { &mut listed };
             list.push(QueuedFile {
                 id,
@@ -345,7 +345,7 @@ impl Postfix {
                 next_attempt_s,
                 to: destinations(id),
             });
-            file.watched |= file.place != Place::Prepared;
+            file.watched |= file.place != FolderKind::Prepared;
         }
         // The list comes in two replies, as a long one does.
         let rest = listed.split_off(listed.len() / 2);
@@ -404,12 +404,14 @@ impl Postfix {
         }
         let to = destinations(id);
         let (place, reply) = match self.handoff {
-            Handoff::Hold => {
-                (Place::Prepared, Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to })
-            }
-            Handoff::Direct => {
-                (Place::Queued, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to })
-            }
+            Handoff::Hold => (
+                FolderKind::Prepared,
+                Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to },
+            ),
+            Handoff::Direct => (
+                FolderKind::Queued,
+                Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to },
+            ),
         };
         let watched = self.handoff == Handoff::Direct && self.is_connected;
         self.files.insert(queue_id, QueueFile { key, place, watched, has_another_name: false });
@@ -424,7 +426,7 @@ impl Postfix {
         let queued: Vec<QueueId> = self
             .files
             .iter()
-            .filter(|(_, it)| !matches!(it.place, Place::Prepared | Place::OnHold))
+            .filter(|(_, it)| !matches!(it.place, FolderKind::Prepared | FolderKind::OnHold))
             .map(|(queue_id, _)| queue_id.clone())
             .collect();
         let Some(queue_id) = queued.get(choice as usize % queued.len().max(1)) else { return };
@@ -433,8 +435,8 @@ impl Postfix {
         if self.stuck.as_ref().is_some_and(|it| destinations(file.key.id).contains(it)) {
             return;
         }
-        if choice % 5 == 0 && file.place == Place::Queued {
-            file.place = Place::Deferred;
+        if choice % 5 == 0 && file.place == FolderKind::Queued {
+            file.place = FolderKind::Deferred;
             if watched {
                 self.say(Reply::Deferred { queue_id: queue_id.clone(), next_attempt_s: 1 });
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agents::lease::{LeaseAnswer, LeaseQuestion, Member};
 use agents::mail::feeding::{FeedKey, OwnLot};
-use agents::mail::report::{Owned, Report};
+use agents::mail::report::{MailReport, Owned};
 use agents::mail::{self, Inventory};
 use agents::scheduler::Loss;
 use agents::view::View;
@@ -87,8 +87,8 @@ impl Redis {
     pub(crate) fn report(
         &mut self,
         token: &FencingToken,
-        report: Report,
-    ) -> Result<mail::Answer, SpoolError> {
+        report: MailReport,
+    ) -> Result<mail::MailAnswer, SpoolError> {
         let spool = &mut self.spool;
         let renames: Vec<_> = report.renames.into_iter().map(Into::into).collect();
         let renamed = spool.rename(token, &renames)?;
@@ -108,7 +108,7 @@ impl Redis {
             let parked = self.spool.park(token, &parking.to, &keys)?;
             self.parked += parked.iter().filter(|it| **it == Parked::Parked).count();
         }
-        Ok(mail::Answer::Reported {
+        Ok(mail::MailAnswer::Reported {
             commits: committed.into_iter().map(Into::into).collect(),
             renames: renamed.into_iter().map(Into::into).collect(),
             present,

@@ -277,7 +277,7 @@ pub struct QueuedFile {
     /// Name of the file.
     pub queue_id: QueueId,
     /// Kind of folder that has the file.
-    pub place: Place,
+    pub place: FolderKind,
     /// Time of the next attempt, in Unix seconds; for deferred files.
     pub next_attempt_s: Option<u64>,
     /// Domains of the recipients as submitted, or the first of them: as many as fit into the file's
@@ -289,7 +289,7 @@ pub struct QueuedFile {
 /// Kind of folder that has a queue file, as far as recovery distinguishes folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum FolderKind {
     /// In the folder of OPTIMUS for undecided files, not yet released.
     Prepared,
     /// In incoming or active, where the queue manager has the file; or in corrupt, where the file

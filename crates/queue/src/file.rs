@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use handoff::protocol::Place;
+use handoff::protocol::FolderKind;
 use postfix_wire::{QueueId, QueueName};
 use spool::MessageId;
 
@@ -44,14 +44,14 @@ pub struct Whereabouts {
 
 impl Whereabouts {
     /// Returns the place that the protocol names for this folder.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> FolderKind {
         match self.folder {
-            Folder::Prepared => Place::Prepared,
-            Folder::Queue(QueueName::Deferred) => Place::Deferred,
-            Folder::Queue(QueueName::Hold) => Place::OnHold,
+            Folder::Prepared => FolderKind::Prepared,
+            Folder::Queue(QueueName::Deferred) => FolderKind::Deferred,
+            Folder::Queue(QueueName::Hold) => FolderKind::OnHold,
             // A file in corrupt is never delivered. The file still exists, so its message is not
             // settled.
-            Folder::Queue(_) => Place::Queued,
+            Folder::Queue(_) => FolderKind::Queued,
         }
     }
 

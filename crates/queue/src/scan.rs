@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use handoff::protocol::{Handoff, Place};
+use handoff::protocol::{FolderKind, Handoff};
 use nix::sys::inotify::AddWatchFlags;
 use postfix_wire::QueueId;
 use spool::NodeId;
@@ -40,7 +40,7 @@ pub struct Ours {
 
 impl Ours {
     /// Returns the place that the protocol names.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> FolderKind {
         self.whereabouts.place()
     }
 }
@@ -205,13 +205,13 @@ mod tests {
     #[test]
     fn every_file_of_ours_is_listed_with_its_place() {
         for (folder, mode, expected) in [
-            (Folder::Prepared, 0o700, Place::Prepared),
-            (Folder::Prepared, 0o701, Place::Prepared),
-            (QueueName::Hold.into(), 0o701, Place::OnHold),
-            (QueueName::Incoming.into(), 0o701, Place::Queued),
-            (QueueName::Active.into(), 0o701, Place::Queued),
-            (QueueName::Deferred.into(), 0o701, Place::Deferred),
-            (QueueName::Corrupt.into(), 0o400, Place::Queued),
+            (Folder::Prepared, 0o700, FolderKind::Prepared),
+            (Folder::Prepared, 0o701, FolderKind::Prepared),
+            (QueueName::Hold.into(), 0o701, FolderKind::OnHold),
+            (QueueName::Incoming.into(), 0o701, FolderKind::Queued),
+            (QueueName::Active.into(), 0o701, FolderKind::Queued),
+            (QueueName::Deferred.into(), 0o701, FolderKind::Deferred),
+            (QueueName::Corrupt.into(), 0o400, FolderKind::Queued),
         ] {
             let sample = plain();
             sample.write(folder, mode, "4C1B21A0");
@@ -225,7 +225,7 @@ mod tests {
     fn an_undecided_file_left_in_hold_is_prepared() {
         let sample = plain();
         sample.write(QueueName::Hold, 0o700, "4C1B21A0");
-        assert_eq!(count(&sample).ours[&id()].place(), Place::Prepared);
+        assert_eq!(count(&sample).ours[&id()].place(), FolderKind::Prepared);
         assert!(sample.queue.look(QueueName::Hold, &id()).unwrap().is_none());
     }
 

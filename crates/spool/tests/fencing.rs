@@ -133,7 +133,7 @@ async fn world() -> World {
     spool.attend(&a, &before).await.unwrap();
     let commits: Vec<_> = (SETTLED..=DEFERRED).map(|n| commit_of(&lot, n)).collect();
     spool.commit(&earlier, &commits).await.unwrap();
-    let seen = Place::Committed(a.clone(), queue_id(OBEYED));
+    let seen = MessagePlace::Committed(a.clone(), queue_id(OBEYED));
     spool.operate(Act::Delete, &[(id(OBEYED), seen)]).await.unwrap();
     let to = "example.org".parse().unwrap();
     spool.park(&earlier, &to, &[tenured(&lot, PULLED)]).await.unwrap();

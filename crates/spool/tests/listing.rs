@@ -74,14 +74,14 @@ async fn a_listing_shows_each_message_once_in_its_place() {
     cut_next(&spool, 1, None).await;
     let listed = list(&spool).await;
     assert!(listed.iter().all(|it| recipients(it) == ["bob@example.org"]));
-    let places: BTreeMap<MessageId, Place> =
+    let places: BTreeMap<MessageId, MessagePlace> =
         listed.into_iter().map(|it| (it.id, it.place)).collect();
     let expected = [
-        Place::Committed(a, queue_id(1)),
-        Place::Quarantine("it is broken".to_owned()),
-        Place::Assigned(b, LotNumber(3)),
-        Place::Ready(LotNumber(4)),
-        Place::Inbox,
+        MessagePlace::Committed(a, queue_id(1)),
+        MessagePlace::Quarantine("it is broken".to_owned()),
+        MessagePlace::Assigned(b, LotNumber(3)),
+        MessagePlace::Ready(LotNumber(4)),
+        MessagePlace::Inbox,
     ];
     assert_eq!(
         places.into_iter().collect::<Vec<_>>(),
@@ -108,7 +108,7 @@ async fn a_listing_reads_envelopes_of_any_length() {
     let in_inbox = list(&spool).await;
     cut_all(&spool, 10).await;
     let in_lots = list(&spool).await;
-    assert!(in_inbox.iter().all(|it| it.place == Place::Inbox));
+    assert!(in_inbox.iter().all(|it| it.place == MessagePlace::Inbox));
     for listed in [in_inbox, in_lots] {
         assert_eq!(listed.iter().map(recipients).collect::<Vec<_>>(), expected);
     }
@@ -121,7 +121,10 @@ async fn a_listing_shows_unreadable_messages_too() {
     submit(&spool, id(1)).await;
     redis.cli(&["RPUSH", "optimus:{0}:inbox", "no message at all"]).unwrap();
     let listed = list(&spool).await;
-    assert_eq!(listed, [Listed { id: id(1), place: Place::Inbox, order: None, envelope: None }]);
+    assert_eq!(
+        listed,
+        [Listed { id: id(1), place: MessagePlace::Inbox, order: None, envelope: None }]
+    );
 }
 
 #[tokio::test]
@@ -151,8 +154,11 @@ async fn a_message_that_stays_is_listed_however_many_are_cut_meanwhile() {
     let ids: BTreeSet<MessageId> = shown.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, (0..1_000).map(id).collect());
     // All pages together show each entry at most once as one of the inbox.
-    let mut waiting: Vec<_> =
-        shown.iter().filter(|(_, place)| *place == Place::Inbox).map(|(id, _)| *id).collect();
+    let mut waiting: Vec<_> = shown
+        .iter()
+        .filter(|(_, place)| *place == MessagePlace::Inbox)
+        .map(|(id, _)| *id)
+        .collect();
     assert_eq!(waiting[..200], (10..210).map(id).collect::<Vec<_>>());
     let length = waiting.len();
     waiting.dedup();

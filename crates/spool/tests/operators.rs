@@ -18,7 +18,7 @@ async fn fetched(spool: &Spool) -> (NodeId, AssignedLot) {
     (a, lot)
 }
 
-async fn operate_one(spool: &Spool, act: Act, place: Place) -> Operated {
+async fn operate_one(spool: &Spool, act: Act, place: MessagePlace) -> Operated {
     spool.operate(act, &[(id(1), place)]).await.unwrap()[0]
 }
 
@@ -37,7 +37,7 @@ async fn a_commit_after_a_delete_is_settled_and_after_a_hold_is_fenced() {
         redis.cli(&["FLUSHALL"]).unwrap();
         let spool = spool(&redis);
         let (a, lot) = fetched(&spool).await;
-        let place = Place::Assigned(a.clone(), lot.lot);
+        let place = MessagePlace::Assigned(a.clone(), lot.lot);
         assert_eq!(operate_one(&spool, act, place.clone()).await, done);
         assert_eq!(commit_one(&spool, &a, &lot).await, answer, "{act}");
         let again = operate_one(&spool, act, place).await;
@@ -51,9 +51,9 @@ async fn a_delete_after_a_commit_is_an_order_that_keeps_it_from_being_sent_again
     let spool = spool(&redis);
     let (a, lot) = fetched(&spool).await;
     assert_eq!(commit_one(&spool, &a, &lot).await, Committed::Committed);
-    let in_lot = Place::Assigned(a.clone(), lot.lot);
+    let in_lot = MessagePlace::Assigned(a.clone(), lot.lot);
     assert_eq!(operate_one(&spool, Act::Delete, in_lot).await, Operated::Moved);
-    let at_node = Place::Committed(a.clone(), queue_id(1));
+    let at_node = MessagePlace::Committed(a.clone(), queue_id(1));
     assert_eq!(operate_one(&spool, Act::Delete, at_node).await, Operated::Ordered);
     assert_eq!(commit_one(&spool, &a, &lot).await, Committed::Ordered);
     let lost = spool.lose(&a, std::time::Duration::ZERO, false).await.unwrap();
@@ -75,12 +75,16 @@ async fn a_message_on_hold_at_a_node_stays_on_hold_when_the_node_is_lost() {
         let hold = Deferral { queue_id: queue_id(1), id: id(1), rest: Rest::OnHold };
         assert_eq!(spool.defer(&token(&a), &[hold]).await.unwrap(), [Deferred::Deferred]);
         if let Some(order) = order {
-            let at_node = Place::Committed(a.clone(), queue_id(1));
+            let at_node = MessagePlace::Committed(a.clone(), queue_id(1));
             assert_eq!(operate_one(&spool, order, at_node).await, Operated::Ordered);
         }
         spool.lose(&a, std::time::Duration::ZERO, false).await.unwrap();
         assert_eq!(spool.overview(1).await.unwrap().ready_lots, ready_lots, "{order:?}");
-        assert_eq!(operate_one(&spool, Act::Release, Place::Held).await, of_held, "{order:?}");
+        assert_eq!(
+            operate_one(&spool, Act::Release, MessagePlace::Held).await,
+            of_held,
+            "{order:?}"
+        );
     }
 }
 
@@ -92,7 +96,7 @@ async fn stopped_and_not(spool: &Spool) -> (NodeId, [Placed; 4]) {
     let commits: Vec<_> = (1..=4).map(|n| commit_of(&lot, n)).collect();
     spool.commit(&token(&a), &commits).await.unwrap();
     for (n, act) in [(1, Act::Delete), (2, Act::Hold)] {
-        let place = Place::Committed(a.clone(), queue_id(n));
+        let place = MessagePlace::Committed(a.clone(), queue_id(n));
         let answer = spool.operate(act, &[(id(n), place)]).await.unwrap();
         assert_eq!(answer, [Operated::Ordered]);
     }
@@ -158,22 +162,22 @@ const AT_A_NODE: Answers = [
 ];
 
 /// Returns the place of message 1; for a missing message, falsely that it is held.
-async fn place(spool: &Spool) -> Place {
+async fn place(spool: &Spool) -> MessagePlace {
     let mut listing = spool.listing_of_names();
     while let Some(page) = listing.next_page().await.unwrap() {
         if let Some(found) = page.into_iter().find(|it| it.id == id(1)) {
             return found.place;
         }
     }
-    Place::Held
+    MessagePlace::Held
 }
 
 /// Returns the fate of message 1: deleted, on hold, or waiting to be sent.
 async fn fate(spool: &Spool) -> Act {
     cut_all(spool, LOT_SIZE).await;
     match place(spool).await {
-        Place::Held if spool.standing().await.unwrap().held == 0 => Act::Delete,
-        Place::Held => Act::Hold,
+        MessagePlace::Held if spool.standing().await.unwrap().held == 0 => Act::Delete,
+        MessagePlace::Held => Act::Hold,
         _ => Act::Release,
     }
 }
@@ -239,7 +243,7 @@ async fn a_long_inbox_is_deleted_in_batches_and_its_memory_is_freed() {
     let spool = spool(&redis);
     let all: Vec<_> = (0..COUNT).map(|n| submission(id(n))).collect();
     spool.submit_many(&all).await.unwrap();
-    let names: Vec<_> = (0..COUNT).map(|n| (id(n), Place::Inbox)).collect();
+    let names: Vec<_> = (0..COUNT).map(|n| (id(n), MessagePlace::Inbox)).collect();
     let answers = spool.operate(Act::Delete, &names).await.unwrap();
     assert!(answers.iter().all(|it| *it == Operated::Deleted));
     assert_eq!(spool.tidy().await.unwrap(), u64::from(COUNT));
@@ -259,7 +263,7 @@ async fn an_order_in_the_inbox_has_the_age_of_the_act_that_it_stands_for() {
         (it.ordered, it.ordered_since_ms)
     };
     let order = async |act, after_ms| {
-        spool.at(NOW_MS + after_ms).operate(act, &[(id(2), Place::Inbox)]).await.unwrap()
+        spool.at(NOW_MS + after_ms).operate(act, &[(id(2), MessagePlace::Inbox)]).await.unwrap()
     };
     assert_eq!(since().await, (0, None));
     assert_eq!(order(Act::Hold, 0).await, [Operated::Held]);

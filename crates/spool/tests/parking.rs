@@ -120,7 +120,7 @@ async fn operators_reach_parked_messages() {
     while let Some(page) = listing.next_page().await.unwrap() {
         listed.extend(page.into_iter().map(|it| (it.id, it.place)));
     }
-    assert_eq!(listed, [1, 2, 3].map(|n| (id(n), Place::Ready(LotNumber(2)))));
+    assert_eq!(listed, [1, 2, 3].map(|n| (id(n), MessagePlace::Ready(LotNumber(2)))));
     for (it, act, done) in [
         (&listed[0], Act::Delete, Operated::Deleted),
         (&listed[1], Act::Hold, Operated::Held),
@@ -131,7 +131,7 @@ async fn operators_reach_parked_messages() {
     }
     assert_eq!(lanes(&spool).await, []);
     assert_eq!(
-        spool.operate(Act::Release, &[(id(2), Place::Held)]).await.unwrap(),
+        spool.operate(Act::Release, &[(id(2), MessagePlace::Held)]).await.unwrap(),
         [Operated::Released]
     );
     assert_eq!(spool.overview(1).await.unwrap().ready_lots, 1);

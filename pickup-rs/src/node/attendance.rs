@@ -37,7 +37,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::identity::{self, Carried, IdentityError};
-use super::place::Place;
+use super::place::QueuePlace;
 use super::standing::{LIVE, Standing};
 
 /// Pause between two calls while a ring (a request to attend) or a higher mark waits.
@@ -347,7 +347,7 @@ impl Attendance {
     /// Returns words for the host that served the node. A host of this host's name is another
     /// machine, of which this one is a clone.
     fn distinct(&self, host: String) -> String {
-        match Place::of(&self.places.queue_directory) {
+        match QueuePlace::of(&self.places.queue_directory) {
             Ok(here) if here.host == host => format!("another machine of this name, {host}"),
             _ => host,
         }
@@ -372,8 +372,8 @@ impl Attendance {
         line: Line,
         leaves: bool,
     ) -> Result<spool::Attended, SpoolError> {
-        let Place { place, host } =
-            Place::of(&self.places.queue_directory).map_err(|error| self.disk(&error))?;
+        let QueuePlace { place, host } =
+            QueuePlace::of(&self.places.queue_directory).map_err(|error| self.disk(&error))?;
         let Line { mark, last, nonce } = line;
         let (place, host) = (place.as_str(), host.as_str());
         let live = LIVE;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Place of a queue directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct QueuePlace {
     /// Boot, device and inode, which differ for any two directories that exist at the same time,
     /// also on two machines.
     pub(crate) place: String,
@@ -16,7 +16,7 @@ pub(crate) struct Place {
     pub(crate) host: String,
 }
 
-impl Place {
+impl QueuePlace {
     pub(crate) fn of(queue_directory: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(queue_directory)?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -41,12 +41,12 @@ mod tests {
         let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
         fs::create_dir(&one).unwrap();
         fs::create_dir(&other).unwrap();
-        let (before, copy) = (Place::of(&one).unwrap(), Place::of(&other).unwrap());
-        assert_eq!(Place::of(&one).unwrap(), before);
+        let (before, copy) = (QueuePlace::of(&one).unwrap(), QueuePlace::of(&other).unwrap());
+        assert_eq!(QueuePlace::of(&one).unwrap(), before);
         assert!(copy.place != before.place && copy.host != before.host);
         fs::remove_dir(&one).unwrap();
         fs::rename(&other, &one).unwrap();
-        let after = Place::of(&one).unwrap();
+        let after = QueuePlace::of(&one).unwrap();
         assert_eq!((&after.place, after.host), (&copy.place, before.host));
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use handoff::protocol::{
-    Handoff, INVENTORY_FILES_PER_LINE, NewName, Place, Proof, QueuedFile, Reply,
+    FolderKind, Handoff, INVENTORY_FILES_PER_LINE, NewName, Proof, QueuedFile, Reply,
 };
 use postfix_wire::{QueueId, QueueName};
 use queue::scan::{self, Ours, Scan};
@@ -18,10 +18,10 @@ use spool::Act;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::{Event, Service};
+use super::{Service, ServiceEvent};
 use crate::node::Standing;
 use crate::session::SessionId;
-use crate::tracker::{FileEvent, State};
+use crate::tracker::{FileEvent, FileState};
 use crate::watch::Change;
 
 /// State of the scans.
@@ -170,7 +170,7 @@ impl Service {
         );
         tokio::task::spawn_blocking(move || {
             // A failure to send means that the service has ended.
-            let _ = events.send(Event::Counted(scan::take(&queue, &node, &foreign)));
+            let _ = events.send(ServiceEvent::Counted(scan::take(&queue, &node, &foreign)));
         });
     }
 
@@ -251,7 +251,7 @@ impl Service {
     }
 
     fn is_feeding(&self, id: &QueueId) -> bool {
-        matches!(self.tracker.state(id), Some(State::Feeding { .. }))
+        matches!(self.tracker.state(id), Some(FileState::Feeding { .. }))
     }
 
     /// Logs once that a file's owner is unclear, and reports such files that are gone.
@@ -359,7 +359,7 @@ impl Service {
                 }
                 Some(_) if self.tracker.agrees(id, &file.whereabouts) => {}
                 // The administrator moved the file. Undecided files don't move otherwise.
-                Some(State::Prepared) => self.correct_prepared(id),
+                Some(FileState::Prepared) => self.correct_prepared(id),
                 Some(_) => self.look_again(id),
             }
             if running.moved.contains(id)
@@ -374,7 +374,7 @@ impl Service {
 
     fn correct_prepared(&mut self, id: &QueueId) {
         if let Ok(Some(whereabouts)) = self.queue.find(id)
-            && whereabouts.place() != Place::Prepared
+            && whereabouts.place() != FolderKind::Prepared
         {
             self.tracker.queued(id);
             self.look_again(id);
@@ -430,11 +430,15 @@ impl Service {
         let origin = &file.origin;
         let Origin { id, lot, epoch, queue_id, to, .. } = origin.clone();
         let reply = match (file.place(), origin.handoff) {
-            (Place::Prepared, _) => Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to },
+            (FolderKind::Prepared, _) => {
+                Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to }
+            }
             (_, Handoff::Direct) => {
                 Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to }
             }
-            (Place::Queued | Place::Deferred | Place::OnHold, Handoff::Hold) => return,
+            (FolderKind::Queued | FolderKind::Deferred | FolderKind::OnHold, Handoff::Hold) => {
+                return;
+            }
         };
         if self.sessions.iter().any(|(id, session)| session.is_agent && !but.contains(id)) {
             info!("{queue_id}: {id} found in the queue");
@@ -463,7 +467,7 @@ fn queued_file(queue_id: &QueueId, file: &Ours) -> QueuedFile {
         epoch: origin.epoch,
         queue_id: queue_id.clone(),
         place,
-        next_attempt_s: (place == Place::Deferred).then_some(file.whereabouts.mtime_s),
+        next_attempt_s: (place == FolderKind::Deferred).then_some(file.whereabouts.mtime_s),
         to: origin.to,
     }
 }

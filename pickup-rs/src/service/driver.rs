@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Event, Service, WAITING_REQUESTS_LIMIT};
+use super::{Service, ServiceEvent, WAITING_REQUESTS_LIMIT};
 use crate::configuration::Configuration;
 use crate::feeder::Feeder;
 use crate::node::Attendance;
@@ -41,7 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sources of events.
 struct Sources {
-    events: UnboundedReceiver<Event>,
+    events: UnboundedReceiver<ServiceEvent>,
     attendance: Arc<Attendance>,
     requests: Receiver<(SessionId, Said)>,
     listener: UnixListener,
@@ -123,24 +123,24 @@ impl Sources {
     /// Returns the next event. Events of feedings come before the kernel's, so that a file is
     /// tracked before its end is seen. A feeding sends the file's name before cleanup can finish
     /// the file.
-    async fn next(&mut self, watch: &mut Watch) -> io::Result<Event> {
+    async fn next(&mut self, watch: &mut Watch) -> io::Result<ServiceEvent> {
         tokio::select! {
             biased;
-            () = self.attendance.changed() => Ok(Event::Attended),
+            () = self.attendance.changed() => Ok(ServiceEvent::Attended),
             Some(event) = self.events.recv() => Ok(event),
-            changes = watch.changes() => changes.map(Event::Changed),
+            changes = watch.changes() => changes.map(ServiceEvent::Changed),
             gone = self.master_goes.ready(MASTER_GOES) => {
                 gone?.retain_ready();
                 self.line_is_cut = true;
-                Ok(Event::Retire)
+                Ok(ServiceEvent::Retire)
             }
-            Some((session, said)) = self.requests.recv() => Ok(Event::Said(session, said)),
-            stream = accept(&self.listener, &self.master) => Ok(Event::Connected(stream)),
-            _ = self.rescan.tick() => Ok(Event::Rescan),
+            Some((session, said)) = self.requests.recv() => Ok(ServiceEvent::Said(session, said)),
+            stream = accept(&self.listener, &self.master) => Ok(ServiceEvent::Connected(stream)),
+            _ = self.rescan.tick() => Ok(ServiceEvent::Rescan),
         }
     }
 
-    async fn next_of_feeding(&mut self) -> Event {
+    async fn next_of_feeding(&mut self) -> ServiceEvent {
         match self.events.recv().await {
             Some(event) => event,
             // The service itself has a sender, so the channel never closes.

@@ -13,10 +13,10 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, error_span, info, warn};
 
 use super::disk::{Follows, Relief};
-use super::{Event, Service};
+use super::{Service, ServiceEvent};
 use crate::feeder::{Fault, Fed, Job};
 use crate::session::SessionId;
-use crate::tracker::{FileEvent, State};
+use crate::tracker::{FileEvent, FileState};
 
 /// Most messages that may wait to be fed, of all connections together. A Mail Agent's window is far
 /// smaller.
@@ -79,10 +79,10 @@ impl Service {
             let fed = async move {
                 // A failure to send means that the service has ended.
                 let named = |queue_id: &QueueId, to: &[Domain]| {
-                    let _ = events.send(Event::Named(number, queue_id.clone(), to.to_vec()));
+                    let _ = events.send(ServiceEvent::Named(number, queue_id.clone(), to.to_vec()));
                 };
                 let fed = feeder.feed(job, &full, named).await;
-                let _ = events.send(Event::Fed(number, fed));
+                let _ = events.send(ServiceEvent::Fed(number, fed));
             };
             tokio::spawn(fed.instrument(span));
             self.watch_feedings();
@@ -214,7 +214,7 @@ impl Service {
 
     fn deleted_from(&self, queue_id: &QueueId) -> Option<QueueName> {
         match self.tracker.state(queue_id) {
-            Some(State::Feeding { deleted }) => deleted,
+            Some(FileState::Feeding { deleted }) => deleted,
             _ => None,
         }
     }
@@ -295,7 +295,7 @@ impl Service {
         let events = self.events.clone();
         tokio::spawn(async move {
             sleep(pause).await;
-            let _ = events.send(Event::TryAgain);
+            let _ = events.send(ServiceEvent::TryAgain);
         });
     }
 

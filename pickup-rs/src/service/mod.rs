@@ -3,7 +3,7 @@
 //! ```text
 //!  connections ─▶ reading tasks ──┐                      ┌──▶ writing tasks ─▶ connections
 //!  feeding tasks (cleanup) ───────┤                      ├──▶ feeding tasks
-//!  inotify ───────────────────────┼──▶ Event ─▶ apply ───┼──▶ hold, incoming
+//!  inotify ───────────────────────┼──▶ ServiceEvent ─▶ apply ───┼──▶ hold, incoming
 //!  scan, sync (threads) ──────────┤                      ├──▶ scan, sync
 //!  clock, master, signals ────────┘                      └──▶ queue manager (trigger)
 //! ```
@@ -55,7 +55,7 @@ use crate::configuration::Configuration;
 use crate::feeder::{Fed, Feeder};
 use crate::node::{Attendance, Standing};
 use crate::session::{Listener, Said, Session, SessionId};
-use crate::tracker::{FileEvent, State, Tracker};
+use crate::tracker::{FileEvent, FileState, Tracker};
 use crate::watch::{Change, Watch};
 use counting::Counting;
 use disk::Disk;
@@ -71,7 +71,7 @@ const WAITING_REQUESTS_LIMIT: usize = 64;
 
 /// Event that the service takes.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum ServiceEvent {
     /// A peer has connected.
     Connected(UnixStream),
     /// A peer has sent a message.
@@ -121,7 +121,7 @@ pub(crate) struct Service {
     standing: Standing,
     /// Time since which this queue directory does not serve the node.
     unserved_since: Option<Instant>,
-    events: UnboundedSender<Event>,
+    events: UnboundedSender<ServiceEvent>,
     requests: Sender<(SessionId, Said)>,
 
     sessions: BTreeMap<SessionId, Session>,
@@ -159,7 +159,7 @@ impl Service {
         node: NodeId,
         feeder: Feeder,
         attendance: Arc<Attendance>,
-        events: UnboundedSender<Event>,
+        events: UnboundedSender<ServiceEvent>,
         requests: Sender<(SessionId, Said)>,
     ) -> io::Result<Self> {
         let queue = Queue::new(&configuration.places.queue_directory, configuration.layout);
@@ -195,27 +195,27 @@ impl Service {
         })
     }
 
-    fn apply(&mut self, event: Event) {
-        if !matches!(event, Event::Attended) {
+    fn apply(&mut self, event: ServiceEvent) {
+        if !matches!(event, ServiceEvent::Attended) {
             self.see_whether_it_has_lapsed();
         }
         match event {
-            Event::Connected(stream) => self.connected(stream),
-            Event::Said(session, said) => self.said(session, said),
-            Event::Named(number, queue_id, to) => self.named(number, &queue_id, to),
-            Event::Fed(number, fed) => self.fed(number, fed),
-            Event::TryAgain => self.try_again(),
-            Event::Woken(has_read) => self.woken(has_read),
-            Event::WakingLasts(wake_up) => self.look_at_waking(wake_up),
-            Event::Stalled(ended) => self.look_at_feedings(ended),
-            Event::Probe => self.probe(),
-            Event::Probed(outcome) => self.probed(outcome),
-            Event::Changed(changes) => self.changed(changes),
-            Event::Attended => self.look_at_standing(),
-            Event::Synced(synced) => self.synced(synced),
-            Event::Counted(scan) => self.counted(scan),
-            Event::Rescan => self.rescan(),
-            Event::Retire => self.retire(),
+            ServiceEvent::Connected(stream) => self.connected(stream),
+            ServiceEvent::Said(session, said) => self.said(session, said),
+            ServiceEvent::Named(number, queue_id, to) => self.named(number, &queue_id, to),
+            ServiceEvent::Fed(number, fed) => self.fed(number, fed),
+            ServiceEvent::TryAgain => self.try_again(),
+            ServiceEvent::Woken(has_read) => self.woken(has_read),
+            ServiceEvent::WakingLasts(wake_up) => self.look_at_waking(wake_up),
+            ServiceEvent::Stalled(ended) => self.look_at_feedings(ended),
+            ServiceEvent::Probe => self.probe(),
+            ServiceEvent::Probed(outcome) => self.probed(outcome),
+            ServiceEvent::Changed(changes) => self.changed(changes),
+            ServiceEvent::Attended => self.look_at_standing(),
+            ServiceEvent::Synced(synced) => self.synced(synced),
+            ServiceEvent::Counted(scan) => self.counted(scan),
+            ServiceEvent::Rescan => self.rescan(),
+            ServiceEvent::Retire => self.retire(),
         }
     }
 
@@ -387,7 +387,10 @@ impl Service {
     /// Looks for a file that the queue manager has, and reports its state if that changed.
     fn look_again(&mut self, queue_id: &QueueId) {
         let state = self.tracker.state(queue_id);
-        if !matches!(state, Some(State::Queued | State::Deferred { .. } | State::OnHold)) {
+        if !matches!(
+            state,
+            Some(FileState::Queued | FileState::Deferred { .. } | FileState::OnHold)
+        ) {
             return;
         }
         match self.queue.find(queue_id) {

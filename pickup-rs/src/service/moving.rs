@@ -11,9 +11,9 @@ use spool::CommitNumber;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Event, Service};
+use super::{Service, ServiceEvent};
 use crate::session::SessionId;
-use crate::tracker::{FileEvent, State};
+use crate::tracker::{FileEvent, FileState};
 
 /// Pause before a wake-up that failed is repeated.
 const WAKE_PAUSE: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ impl Service {
                 sleep(WAKE_PAUSE).await;
             }
             // A failure to send means that the service has ended.
-            let _ = events.send(Event::Woken(has_read));
+            let _ = events.send(ServiceEvent::Woken(has_read));
         });
     }
 
@@ -183,7 +183,7 @@ impl Service {
 
     /// Whether a prepared file is gone without a release.
     fn has_vanished(&self, queue_id: &QueueId) -> bool {
-        self.tracker.state(queue_id) == Some(State::Prepared)
+        self.tracker.state(queue_id) == Some(FileState::Prepared)
             && matches!(self.queue.look(Folder::Prepared, queue_id), Ok(None))
             && matches!(self.queue.find_anywhere(queue_id), Ok(None))
     }
@@ -199,14 +199,14 @@ impl Service {
                 self.tracker.queued(queue_id);
                 Ok(Released::Now)
             }
-            (Release::AlreadyOut, Some(State::Deferred { .. } | State::OnHold)) => {
+            (Release::AlreadyOut, Some(FileState::Deferred { .. } | FileState::OnHold)) => {
                 Ok(Released::Before)
             }
             (Release::AlreadyOut, _) => {
                 self.tracker.queued(queue_id);
                 Ok(Released::Before)
             }
-            (Release::Gone, Some(State::Prepared)) => {
+            (Release::Gone, Some(FileState::Prepared)) => {
                 self.tracker.forget(queue_id);
                 warn!("{queue_id}: deleted before the release; never sent, so fed again");
                 Ok(Released::Never)
@@ -229,10 +229,13 @@ impl Service {
     /// Checks that a file is one of OPTIMUS, so that no request moves any other.
     fn check_ours(&self, queue_id: &QueueId) -> Result<(), NotMoved> {
         match self.tracker.state(queue_id) {
-            Some(State::Feeding { .. }) => Err(NotMoved::Feeding),
-            Some(State::Prepared | State::Queued | State::Deferred { .. } | State::OnHold) => {
-                Ok(())
-            }
+            Some(FileState::Feeding { .. }) => Err(NotMoved::Feeding),
+            Some(
+                FileState::Prepared
+                | FileState::Queued
+                | FileState::Deferred { .. }
+                | FileState::OnHold,
+            ) => Ok(()),
             None => match self.queue.examine(queue_id)? {
                 Examined::Ours(origin, _) if origin.queue_id == *queue_id => Ok(()),
                 Examined::Absent => Err(NotMoved::Nothing),
@@ -255,7 +258,7 @@ impl Service {
 
     fn discard_one(&mut self, queue_id: &QueueId) -> Result<(), NotMoved> {
         self.check_served()?;
-        if let Some(State::Feeding { .. }) = self.tracker.state(queue_id) {
+        if let Some(FileState::Feeding { .. }) = self.tracker.state(queue_id) {
             return Err(NotMoved::Feeding);
         }
         match self.queue.discard(queue_id)? {
@@ -263,7 +266,7 @@ impl Service {
             Discard::Gone => {
                 self.check_nowhere(queue_id)?;
                 self.counting.discarded(queue_id);
-                if self.tracker.state(queue_id) == Some(State::Prepared) {
+                if self.tracker.state(queue_id) == Some(FileState::Prepared) {
                     self.tracker.forget(queue_id);
                 }
                 Ok(())

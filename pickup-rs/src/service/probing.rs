@@ -27,7 +27,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Event, Service};
+use super::{Service, ServiceEvent};
 use crate::cleanup::Conversation;
 
 /// Pauses between probes that fail.
@@ -134,7 +134,7 @@ impl Service {
         if std::mem::replace(&mut self.probing.is_watching, true) {
             return;
         }
-        self.in_a_while(self.probing.stall(), Event::Stalled(self.probing.ended));
+        self.in_a_while(self.probing.stall(), ServiceEvent::Stalled(self.probing.ended));
     }
 
     pub(super) fn look_at_feedings(&mut self, ended: u64) {
@@ -161,7 +161,7 @@ impl Service {
         let (cleanup, patience) = (self.feeder.cleanup_socket.clone(), self.probing.patience());
         let (file, events) = (self.probe_file.clone(), self.events.clone());
         tokio::spawn(async move {
-            let _ = events.send(Event::Probed(probed(&cleanup, file, patience).await));
+            let _ = events.send(ServiceEvent::Probed(probed(&cleanup, file, patience).await));
         });
     }
 
@@ -183,7 +183,7 @@ impl Service {
                 }
                 self.prove(|probing| probing.feeding = Some(cause));
                 let pause = self.probing.backoff.lengthen();
-                self.in_a_while(pause, Event::Probe);
+                self.in_a_while(pause, ServiceEvent::Probe);
             }
         }
     }
@@ -192,7 +192,7 @@ impl Service {
     pub(super) fn watch_wake_up(&mut self) {
         self.probing.wake_ups += 1;
         let patience = self.probing.manager_patience();
-        self.in_a_while(patience, Event::WakingLasts(self.probing.wake_ups));
+        self.in_a_while(patience, ServiceEvent::WakingLasts(self.probing.wake_ups));
     }
 
     /// Takes the end of the patience with a wake-up.
@@ -210,7 +210,7 @@ impl Service {
         self.probing.is_manager_silent && !self.retiring
     }
 
-    fn in_a_while(&self, pause: Duration, event: Event) {
+    fn in_a_while(&self, pause: Duration, event: ServiceEvent) {
         let events = self.events.clone();
         tokio::spawn(async move {
             sleep(pause).await;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use handoff::client::{self, ClientError, Replies, Requests};
-use handoff::protocol::{Handoff, Place, QueuedFile, Reply, Request};
+use handoff::protocol::{FolderKind, Handoff, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
 use spool::{
     Commit, CommitNumber, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Settled,
@@ -275,11 +275,11 @@ impl Agent {
             let committed =
                 self.commit(site, &Fed { id, lot, epoch, queue_id: queue_id.clone() }).await;
             match (place, committed) {
-                (Place::Prepared, Committed::Committed | Committed::Already) => {
+                (FolderKind::Prepared, Committed::Committed | Committed::Already) => {
                     self.release(&queue_id).await;
                 }
-                (Place::Prepared, _) => self.discard(&queue_id).await,
-                (Place::Queued | Place::Deferred | Place::OnHold, _) => {}
+                (FolderKind::Prepared, _) => self.discard(&queue_id).await,
+                (FolderKind::Queued | FolderKind::Deferred | FolderKind::OnHold, _) => {}
             }
         }
         let known = site.spool.inventory(self.node()).await.unwrap();

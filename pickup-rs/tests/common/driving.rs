@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use handoff::protocol::{Place, QueuedFile, Reply, Request};
+use handoff::protocol::{FolderKind, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Committed, MessageId, Placed};
 use tokio::time::timeout;
@@ -108,7 +108,7 @@ impl Agent {
                 site,
                 &mut known,
                 Fed { id, lot, epoch, queue_id },
-                place == Place::Prepared,
+                place == FolderKind::Prepared,
             )
             .await?;
         }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use postfix_wire::QueueId;
-use spool::{Act, Listed, MessageId, NodeId, Operated, Place, Spool, SpoolError};
+use spool::{Act, Listed, MessageId, MessagePlace, NodeId, Operated, Spool, SpoolError};
 
 /// Most passes. More would mean that mail moves faster than this command decides.
 const PASSES_MAX: usize = 10;
@@ -50,7 +50,7 @@ impl Filter {
 
     fn is_of(&self, it: &Listed) -> bool {
         let is_old = self.before_ms.is_none_or(|before_ms| it.id.unix_ms() < before_ms);
-        !matches!(it.place, Place::Quarantine(_))
+        !matches!(it.place, MessagePlace::Quarantine(_))
             && self.has_queue(it)
             && is_old
             && self.has_envelope(it)
@@ -64,11 +64,11 @@ impl Filter {
     /// Whether the message is in one of the wanted queues. Mail in Redis has not been tried yet, as
     /// is true of mail in `incoming` and `active`, so it counts as in both.
     fn has_queue(&self, it: &Listed) -> bool {
-        if matches!(it.place, Place::Committed(..)) {
+        if matches!(it.place, MessagePlace::Committed(..)) {
             // Only Postfix knows in which of its queues a message is.
             return self.queues.is_empty();
         }
-        let is_held = it.place == Place::Held || it.order == Some(Act::Hold);
+        let is_held = it.place == MessagePlace::Held || it.order == Some(Act::Hold);
         let names: &[&str] = if is_held { &["hold"] } else { &["incoming", "active"] };
         self.queues.is_empty() || self.queues.iter().any(|queue| names.contains(&queue.as_str()))
     }
@@ -178,7 +178,7 @@ async fn name_the_rest(
     outcome: &mut Outcome,
 ) -> Result<(), SpoolError> {
     let is_open = |id: &&MessageId| !outcome.each.contains_key(id);
-    let rest: Vec<_> = ids.iter().filter(is_open).map(|&id| (id, Place::Held)).collect();
+    let rest: Vec<_> = ids.iter().filter(is_open).map(|&id| (id, MessagePlace::Held)).collect();
     let answers = spool.operate(act, &rest).await?;
     outcome.each.extend(rest.iter().map(|(id, _)| *id).zip(answers));
     Ok(())
@@ -261,7 +261,7 @@ async fn late(
     let ended: Vec<MessageId> =
         outcome.at_nodes.keys().filter(|id| !is_left(id)).copied().collect();
     // Redis has neither a sent nor a deleted message, but remembers how a message ended.
-    let nowhere: Vec<_> = ended.iter().map(|&id| (id, Place::Held)).collect();
+    let nowhere: Vec<_> = ended.iter().map(|&id| (id, MessagePlace::Held)).collect();
     let is_late = match act {
         Act::Delete => spool.operate(Act::Delete, &nowhere).await?,
         Act::Hold | Act::Release | Act::Requeue => return Ok(BTreeSet::new()),
@@ -285,7 +285,7 @@ pub(crate) async fn count(spool: &Spool) -> Result<u64, SpoolError> {
 }
 
 fn is_deleted(it: &Listed) -> bool {
-    it.place == Place::Inbox && it.order == Some(Act::Delete)
+    it.place == MessagePlace::Inbox && it.order == Some(Act::Delete)
 }
 
 /// Looks at every message once, and acts on the selected ones that are not decided. Returns the
@@ -322,7 +322,8 @@ async fn decide(
     meant: Vec<Listed>,
     outcome: &mut Outcome,
 ) -> Result<(), SpoolError> {
-    let messages: Vec<(MessageId, Place)> = meant.into_iter().map(|it| (it.id, it.place)).collect();
+    let messages: Vec<(MessageId, MessagePlace)> =
+        meant.into_iter().map(|it| (it.id, it.place)).collect();
     let answers = match act {
         Some(act) => spool.operate(act, &messages).await?,
         None => vec![Operated::Moved; messages.len()],
@@ -333,7 +334,7 @@ async fn decide(
             continue;
         }
         outcome.each.insert(id, answer);
-        if let Place::Committed(node, queue_id) = place {
+        if let MessagePlace::Committed(node, queue_id) = place {
             outcome.at_nodes.insert(id, (node, queue_id));
         }
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use agents::daemon::Instance;
 use agents::driver::mismatch;
-use agents::view::{Agent, Node, View};
+use agents::view::{MailAgentState, Node, View};
 use handoff::client;
-use handoff::protocol::{Place, QueuedFile, Reply, Request, Served};
+use handoff::protocol::{FolderKind, QueuedFile, Reply, Request, Served};
 use maildrop::Maildrop;
 use maildrop::in_doubt;
 use maildrop::stranded;
@@ -149,18 +149,18 @@ fn state(it: &Node, directory: &Directory) -> (NodeState, Option<Unfit>, Option<
     let unfit = agent.and_then(|agent| agent.unfit).filter(|_| it.is_alive());
     let drained_ms = directory.drained.get(&it.node).copied();
     match (it.agent, drained_ms, unfit) {
-        (Agent::Alive { .. }, Some(since_ms), None | Some((Unfit::Drained, _))) => {
+        (MailAgentState::Alive { .. }, Some(since_ms), None | Some((Unfit::Drained, _))) => {
             (NodeState::Draining, Some(Unfit::Drained), Some(since_ms))
         }
-        (Agent::Alive { .. }, _, Some((cause, since_ms))) => {
+        (MailAgentState::Alive { .. }, _, Some((cause, since_ms))) => {
             (NodeState::Suspect, Some(cause), Some(since_ms))
         }
         // Mail Agents of earlier versions tell no cause.
-        (Agent::Alive { capacity: 0, .. }, None, None) => {
+        (MailAgentState::Alive { capacity: 0, .. }, None, None) => {
             (NodeState::Suspect, Some(Unfit::Away), None)
         }
-        (Agent::Alive { .. }, None, None) => (NodeState::Up, None, None),
-        (Agent::Ended(_) | Agent::Unknown, ..) => {
+        (MailAgentState::Alive { .. }, None, None) => (NodeState::Up, None, None),
+        (MailAgentState::Ended(_) | MailAgentState::Unknown, ..) => {
             (NodeState::Gone, None, agent.map(|agent| agent.lease_ends_ms))
         }
     }
@@ -168,8 +168,8 @@ fn state(it: &Node, directory: &Directory) -> (NodeState, Option<Unfit>, Option<
 
 fn node(it: &Node, directory: &Directory) -> NodeStatus {
     let window = match it.agent {
-        Agent::Alive { capacity, .. } => Some(capacity),
-        Agent::Ended(_) | Agent::Unknown => None,
+        MailAgentState::Alive { capacity, .. } => Some(capacity),
+        MailAgentState::Ended(_) | MailAgentState::Unknown => None,
     };
     let (state, cause, since_ms) = state(it, directory);
     NodeStatus {
@@ -218,7 +218,7 @@ pub(crate) fn waiting(view: &View, backlog: u64) -> Vec<String> {
 /// Returns the reason why no node takes a lot, if there is one.
 fn nobody(view: &View) -> Option<&'static str> {
     let alive = || view.nodes.iter().filter(|it| it.is_alive());
-    let can_work = |it: &Node| !matches!(it.agent, Agent::Alive { capacity: 0, .. });
+    let can_work = |it: &Node| !matches!(it.agent, MailAgentState::Alive { capacity: 0, .. });
     match () {
         () if view.infos.is_empty() => Some("no info agent is alive"),
         () if view.schedulers.is_empty() => Some("no scheduler agent is alive"),
@@ -272,7 +272,7 @@ async fn ask(queue: &mut Queue, pickup_socket: &Path) -> Result<(), client::Clie
             }
             Reply::Inventory { files, complete, .. } => {
                 count_destinations(&files, &mut in_flight);
-                let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);
+                let undecided = files.into_iter().filter(|file| file.place == FolderKind::Prepared);
                 queue
                     .undecided
                     .extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
@@ -302,7 +302,8 @@ fn files_in(folder: &Path, depth: usize) -> usize {
 }
 
 fn count_destinations(files: &[QueuedFile], in_flight: &mut BTreeMap<Domain, usize>) {
-    let at_work = files.iter().filter(|file| matches!(file.place, Place::Prepared | Place::Queued));
+    let at_work =
+        files.iter().filter(|file| matches!(file.place, FolderKind::Prepared | FolderKind::Queued));
     at_work.flat_map(|file| &file.to).for_each(|to| *in_flight.entry(to.clone()).or_default() += 1);
 }
 
@@ -319,7 +320,7 @@ mod tests {
     use agents::view::Fellow;
 
     fn alive(capacity: u32, load: u64) -> Node {
-        let agent = Agent::Alive { capacity, lease_left: Duration::from_secs(1) };
+        let agent = MailAgentState::Alive { capacity, lease_left: Duration::from_secs(1) };
         Node {
             node: "n".parse().unwrap(),
             agent,
@@ -359,7 +360,7 @@ mod tests {
     #[test]
     fn the_mail_of_a_dead_node_is_named() {
         let dead = Node {
-            agent: Agent::Ended(Duration::from_secs(9)),
+            agent: MailAgentState::Ended(Duration::from_secs(9)),
             pending: 3,
             lots: 1,
             ..alive(0, 2)

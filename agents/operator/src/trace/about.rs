@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use postfix_wire::QueueId;
-use spool::{Listed, MessageId, NodeId, Place};
+use spool::{Listed, MessageId, MessagePlace, NodeId};
 
 /// Last word that Postfix logs of a queue file.
 const REMOVED: &str = "removed";
@@ -51,9 +51,9 @@ impl About {
     }
 
     /// Whether an entry of a listing is this message.
-    pub(super) fn is(&self, id: MessageId, place: &Place) -> bool {
+    pub(super) fn is(&self, id: MessageId, place: &MessagePlace) -> bool {
         let has_file = || match place {
-            Place::Committed(node, queue_id) => {
+            MessagePlace::Committed(node, queue_id) => {
                 self.node.as_ref() == Some(node) && self.files.contains(queue_id.as_str())
             }
             _ => false,
@@ -64,7 +64,7 @@ impl About {
     /// Learns from an entry of Redis.
     pub(super) fn learn(&mut self, listed: &Listed) {
         self.id = Some(listed.id);
-        if let Place::Committed(_, queue_id) = &listed.place {
+        if let MessagePlace::Committed(_, queue_id) = &listed.place {
             self.files.insert(queue_id.to_string());
         }
     }
@@ -151,7 +151,10 @@ mod tests {
         let [ours, other] = ["OURS", "OTHER"].map(|name| name.parse::<NodeId>().unwrap());
         let about = About::of("4C1B21A0", Some(ours.clone())).unwrap();
         let is = |node| {
-            about.is(ID.parse().unwrap(), &Place::Committed(node, "4C1B21A0".parse().unwrap()))
+            about.is(
+                ID.parse().unwrap(),
+                &MessagePlace::Committed(node, "4C1B21A0".parse().unwrap()),
+            )
         };
         assert!(is(ours) && !is(other));
     }

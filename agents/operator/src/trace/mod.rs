@@ -14,7 +14,7 @@ use maildrop::Maildrop;
 use maildrop::in_doubt;
 use postfix_wire::QueueId;
 use serde_json::json;
-use spool::{Listed, MessageId, Place, Remembered, Spool, SpoolError};
+use spool::{Listed, MessageId, MessagePlace, Remembered, Spool, SpoolError};
 
 mod about;
 mod sources;
@@ -134,18 +134,20 @@ fn words(standing: &Result<MessageStanding, SpoolError>) -> String {
     }
 }
 
-fn place(place: &Place) -> String {
+fn place(place: &MessagePlace) -> String {
     match place {
-        Place::Inbox => "in the inbox, in no lot yet".to_owned(),
-        Place::Ready(lot) => {
+        MessagePlace::Inbox => "in the inbox, in no lot yet".to_owned(),
+        MessagePlace::Ready(lot) => {
             format!("in lot {lot}, which waits for a node or for room at its destination")
         }
-        Place::Assigned(node, lot) => format!("in lot {lot} of node {node}, not committed yet"),
-        Place::Committed(node, queue_id) => {
+        MessagePlace::Assigned(node, lot) => {
+            format!("in lot {lot} of node {node}, not committed yet")
+        }
+        MessagePlace::Committed(node, queue_id) => {
             format!("with the Postfix of node {node} as {queue_id}")
         }
-        Place::Held => "on hold".to_owned(),
-        Place::Quarantine(reason) => format!("in quarantine: {reason}"),
+        MessagePlace::Held => "on hold".to_owned(),
+        MessagePlace::Quarantine(reason) => format!("in quarantine: {reason}"),
     }
 }
 
@@ -185,12 +187,12 @@ fn print_json(
     let order = if let Ok(MessageStanding::Here(listed)) = standing { listed.order } else { None };
     let (state, node, queue_id) = match standing {
         Ok(MessageStanding::Here(Listed { place, .. })) => match place {
-            Place::Inbox => ("inbox", None, None),
-            Place::Ready(_) => ("ready", None, None),
-            Place::Assigned(node, _) => ("assigned", Some(node), None),
-            Place::Committed(node, queue_id) => ("committed", Some(node), Some(queue_id)),
-            Place::Held => ("held", None, None),
-            Place::Quarantine(_) => ("quarantine", None, None),
+            MessagePlace::Inbox => ("inbox", None, None),
+            MessagePlace::Ready(_) => ("ready", None, None),
+            MessagePlace::Assigned(node, _) => ("assigned", Some(node), None),
+            MessagePlace::Committed(node, queue_id) => ("committed", Some(node), Some(queue_id)),
+            MessagePlace::Held => ("held", None, None),
+            MessagePlace::Quarantine(_) => ("quarantine", None, None),
         },
         Ok(MessageStanding::Gone(Remembered::Settled)) => ("settled", None, None),
         Ok(MessageStanding::Gone(Remembered::Deleted)) => ("deleted", None, None),

@@ -36,79 +36,87 @@ impl World {
         }
     }
 
-    fn answer_info(&mut self, question: info::Question) -> info::Answer {
+    fn answer_info(&mut self, question: info::InfoQuestion) -> info::InfoAnswer {
         match question {
-            info::Question::Lease(question) => info::Answer::Lease(self.redis.lease(question)),
-            info::Question::See => info::Answer::Seen(self.redis.see()),
-            info::Question::Deal(deal) => {
+            info::InfoQuestion::Lease(question) => {
+                info::InfoAnswer::Lease(self.redis.lease(question))
+            }
+            info::InfoQuestion::See => info::InfoAnswer::Seen(self.redis.see()),
+            info::InfoQuestion::Deal(deal) => {
                 let assigned =
                     deal.assign.iter().filter(|(lot, node)| self.redis.assign(*lot, node)).count();
                 let cut = deal.cut.iter().map(|(lot, node)| self.redis.cut(*lot, node)).collect();
-                info::Answer::Dealt(Dealt { assigned, cut })
+                info::InfoAnswer::Dealt(Dealt { assigned, cut })
             }
         }
     }
 
-    fn answer_scheduler(&mut self, question: scheduler::Question) -> scheduler::Answer {
+    fn answer_scheduler(
+        &mut self,
+        question: scheduler::SchedulerQuestion,
+    ) -> scheduler::SchedulerAnswer {
         match question {
-            scheduler::Question::Lease(question) => {
-                scheduler::Answer::Lease(self.redis.lease(question))
+            scheduler::SchedulerQuestion::Lease(question) => {
+                scheduler::SchedulerAnswer::Lease(self.redis.lease(question))
             }
-            scheduler::Question::See => {
+            scheduler::SchedulerQuestion::See => {
                 self.redis.spool.reap();
-                scheduler::Answer::Seen(self.redis.see())
+                scheduler::SchedulerAnswer::Seen(self.redis.see())
             }
-            scheduler::Question::Suspect(Peer { agent, start, taken, .. }) => {
+            scheduler::SchedulerQuestion::Suspect(Peer { agent, start, taken, .. }) => {
                 let outcome = self.redis.spool.suspect(&agent, start, taken);
                 self.note(&format!("{agent} suspect: {outcome:?}"));
                 self.suspected += usize::from(outcome == Suspected::Ended);
-                scheduler::Answer::Suspected(agent, outcome)
+                scheduler::SchedulerAnswer::Suspected(agent, outcome)
             }
-            scheduler::Question::Supervise(changes) => {
+            scheduler::SchedulerQuestion::Supervise(changes) => {
                 let outcomes = self.redis.spool.supervise(&changes);
                 let is_new = |it: &&Supervised| **it == Supervised::Supervised;
                 let count = outcomes.iter().filter(is_new).count();
                 self.moved += count;
-                scheduler::Answer::Supervised(count)
+                scheduler::SchedulerAnswer::Supervised(count)
             }
-            scheduler::Question::Rescue(rescue) => {
+            scheduler::SchedulerQuestion::Rescue(rescue) => {
                 let lots = rescue.reassign.iter().map(|node| self.redis.spool.reassign(node)).sum();
                 let mut taken = spool::Taken::default();
                 rescue.lose.iter().for_each(|loss| taken += self.redis.lose(loss, self.grace));
-                scheduler::Answer::Rescued(scheduler::Rescued { lots, taken })
+                scheduler::SchedulerAnswer::Rescued(scheduler::Rescued { lots, taken })
             }
         }
     }
 
-    fn answer_mail(&mut self, question: mail::Question) -> mail::Answer {
-        self.try_to_answer_mail(question).unwrap_or(mail::Answer::Superseded)
+    fn answer_mail(&mut self, question: mail::MailQuestion) -> mail::MailAnswer {
+        self.try_to_answer_mail(question).unwrap_or(mail::MailAnswer::Superseded)
     }
 
-    fn try_to_answer_mail(&mut self, question: mail::Question) -> Result<mail::Answer, SpoolError> {
-        use mail::{Answer, Question};
+    fn try_to_answer_mail(
+        &mut self,
+        question: mail::MailQuestion,
+    ) -> Result<mail::MailAnswer, SpoolError> {
+        use mail::{MailAnswer, MailQuestion};
         let redis = &mut self.redis;
         Ok(match question {
-            Question::Lease(question) => Answer::Lease(redis.lease(question)),
-            Question::HandBack(token) => {
+            MailQuestion::Lease(question) => MailAnswer::Lease(redis.lease(question)),
+            MailQuestion::HandBack(token) => {
                 redis.spool.hand_back(&token)?;
-                Answer::HandedBack
+                MailAnswer::HandedBack
             }
-            Question::Vouch(token) => match redis.spool.arrive(&token) {
-                spool::Arrived::Arrived | spool::Arrived::Already => Answer::Vouched,
-                spool::Arrived::Superseded => Answer::Superseded,
+            MailQuestion::Vouch(token) => match redis.spool.arrive(&token) {
+                spool::Arrived::Arrived | spool::Arrived::Already => MailAnswer::Vouched,
+                spool::Arrived::Superseded => MailAnswer::Superseded,
             },
-            Question::Inventory(token) => Answer::Inventory(redis.inventory(&token)?),
-            Question::Fetch(token) => Answer::Fetched(redis.fetch(&token)?),
-            Question::Orders(token) => Answer::Orders(redis.spool.orders_of(&token.node)),
-            Question::Report(token, report) => redis.report(&token, report)?,
-            Question::Look(node) => Answer::Looked {
+            MailQuestion::Inventory(token) => MailAnswer::Inventory(redis.inventory(&token)?),
+            MailQuestion::Fetch(token) => MailAnswer::Fetched(redis.fetch(&token)?),
+            MailQuestion::Orders(token) => MailAnswer::Orders(redis.spool.orders_of(&token.node)),
+            MailQuestion::Report(token, report) => redis.report(&token, report)?,
+            MailQuestion::Look(node) => MailAnswer::Looked {
                 window: redis.window(),
                 lanes: redis.spool.lanes(),
                 is_drained: redis.is_drained(&node),
             },
-            Question::Pull(token, lots) => {
+            MailQuestion::Pull(token, lots) => {
                 redis.spool.pull(&token, &lots)?;
-                Answer::Pulled
+                MailAnswer::Pulled
             }
         })
     }

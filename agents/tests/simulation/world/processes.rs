@@ -46,7 +46,7 @@ impl World {
             }
             AgentKind::Scheduler => AnyMachine::Scheduler(Scheduler::new(member, term, self.grace)),
             AgentKind::Mail => {
-                let config = mail::Config { generation, name, term, window: WINDOW };
+                let config = mail::MailConfig { generation, name, term, window: WINDOW };
                 AnyMachine::Mail(Mail::new(config, self.now()))
             }
         };

@@ -33,7 +33,7 @@ struct Arguments {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct QuickstartReport {
     submitted: usize,
     delivered: usize,
     lost: usize,
@@ -46,7 +46,7 @@ struct Report {
     seconds: f64,
 }
 
-impl Report {
+impl QuickstartReport {
     fn is_clean(&self, messages: u64) -> bool {
         let all = self.delivered as u64 == messages && self.through_redis == messages;
         all && self.lost == 0 && self.duplicates == 0
@@ -95,10 +95,10 @@ fn wait(platform: &Platform, mailer: &Mailer, total: u64) -> Result<()> {
     }
 }
 
-fn report(platform: &Platform, mailer: &Mailer, elapsed: Duration) -> Result<Report> {
+fn report(platform: &Platform, mailer: &Mailer, elapsed: Duration) -> Result<QuickstartReport> {
     let outcome = mailer.outcome();
     let tally = Tally::of(outcome.accepted.iter().map(String::as_str), &platform.sink.received());
-    Ok(Report {
+    Ok(QuickstartReport {
         submitted: tally.submitted,
         delivered: tally.delivered,
         lost: tally.lost,
@@ -109,7 +109,7 @@ fn report(platform: &Platform, mailer: &Mailer, elapsed: Duration) -> Result<Rep
     })
 }
 
-fn draw(report: &Report) -> Table {
+fn draw(report: &QuickstartReport) -> Table {
     let mut table = table(&["", "messages"]);
     table.add_row(["submitted", &report.submitted.to_string()]);
     table.add_row(["through Redis", &report.through_redis.to_string()]);

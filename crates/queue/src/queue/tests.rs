@@ -3,7 +3,7 @@
 use super::*;
 use crate::operating::{OnHold, Operation};
 use crate::testing::{self, id, plain, sample};
-use handoff::protocol::Place;
+use handoff::protocol::FolderKind;
 use spool::Act;
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -43,7 +43,10 @@ fn a_file_that_the_administrator_holds_stays() {
     assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::Gone);
     assert!(matches!(sample.queue.examine_prepared(&id()).unwrap(), Examined::Ours(..)));
     let whereabouts = sample.queue.find(&id()).unwrap().unwrap();
-    assert_eq!((whereabouts.folder, whereabouts.place()), (QueueName::Hold.into(), Place::OnHold));
+    assert_eq!(
+        (whereabouts.folder, whereabouts.place()),
+        (QueueName::Hold.into(), FolderKind::OnHold)
+    );
 }
 
 #[test]
@@ -318,7 +321,7 @@ fn a_corrupt_file_is_not_on_its_way_and_not_gone() {
     let whereabouts = sample.queue.find_anywhere(&id()).unwrap().unwrap();
     assert_eq!(
         (whereabouts.folder, whereabouts.place()),
-        (QueueName::Corrupt.into(), Place::Queued)
+        (QueueName::Corrupt.into(), FolderKind::Queued)
     );
     assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
     assert_eq!(sample.mode(QueueName::Corrupt), 0o400);

@@ -55,13 +55,13 @@ impl Known {
 #[derive(Debug)]
 pub(super) struct Memory {
     file: Option<PathBuf>,
-    state: Mutex<State>,
+    state: Mutex<IdentityState>,
     /// Held while the file is written.
     writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct IdentityState {
     known: Option<Known>,
     /// Content of the file, and the time of its writing.
     written: Option<(Known, Instant)>,
@@ -160,7 +160,7 @@ impl Memory {
         })
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, IdentityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,7 +15,7 @@ use futures_util::future::try_join_all;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
-use super::{Act, MESSAGE_LIMIT, Place, Spool, SpoolError};
+use super::{Act, MESSAGE_LIMIT, MessagePlace, Spool, SpoolError};
 use crate::keys::SHARD;
 use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
 
@@ -29,7 +29,7 @@ pub struct Listed {
     /// Id of the message.
     pub id: MessageId,
     /// Place of the message.
-    pub place: Place,
+    pub place: MessagePlace,
     /// Order of an operator, for a message in the inbox or at a node.
     pub order: Option<Act>,
     /// The message's envelope; `None` if it is unreadable or was not requested.
@@ -57,7 +57,7 @@ pub struct Listing {
     /// Orders for messages in the inbox; `None` before they are read.
     inbox_orders: Option<BTreeMap<MessageId, Act>>,
     /// Messages whose envelopes are not read yet.
-    found: VecDeque<(MessageId, Place, Option<Act>)>,
+    found: VecDeque<(MessageId, MessagePlace, Option<Act>)>,
 }
 
 impl Spool {
@@ -123,7 +123,7 @@ impl Listing {
         let Ok(id) = entry.id.parse() else { return Ok(None) };
         let order = self.inbox_orders.as_ref().and_then(|orders| orders.get(&id)).copied();
         if !self.reads {
-            return Ok(Some(Listed { id, place: Place::Inbox, order, envelope: None }));
+            return Ok(Some(Listed { id, place: MessagePlace::Inbox, order, envelope: None }));
         }
         let told = match entry.ends().read() {
             Told::More => match self.spool.peek(number, 1, entry.total).await?.entries.pop() {
@@ -133,7 +133,7 @@ impl Listing {
             },
             told => told,
         };
-        Ok(Some(Listed { id, place: Place::Inbox, order, envelope: told.envelope() }))
+        Ok(Some(Listed { id, place: MessagePlace::Inbox, order, envelope: told.envelope() }))
     }
 
     async fn lots(&mut self, after: LotNumber) -> Result<(), SpoolError> {
@@ -142,9 +142,9 @@ impl Listing {
         let last = page.lots.last().map(|(lot, ..)| *lot);
         for (lot, node, ids) in page.lots {
             let place = if node.is_empty() {
-                Place::Ready(lot)
+                MessagePlace::Ready(lot)
             } else {
-                Place::Assigned(parsed(&node)?, lot)
+                MessagePlace::Assigned(parsed(&node)?, lot)
             };
             self.found.extend(ids.into_iter().map(|id| (id, place.clone(), None)));
         }
@@ -167,7 +167,7 @@ impl Listing {
         };
         let placed = self.spool.inventory(&node).await?;
         let orders = self.spool.orders_of(&node).await?;
-        let at = |queue_id| Place::Committed(node.clone(), queue_id);
+        let at = |queue_id| MessagePlace::Committed(node.clone(), queue_id);
         self.found.extend(
             placed.into_iter().map(|it| (it.id, at(it.queue_id), orders.get(&it.id).copied())),
         );
@@ -176,7 +176,7 @@ impl Listing {
 
     async fn held(&mut self) -> Result<(), SpoolError> {
         let held = self.spool.held().await?;
-        self.found.extend(held.into_keys().map(|id| (id, Place::Held, None)));
+        self.found.extend(held.into_keys().map(|id| (id, MessagePlace::Held, None)));
         self.stage = Stage::Quarantined { cursor: 0 };
         Ok(())
     }
@@ -184,8 +184,9 @@ impl Listing {
     async fn quarantine(&mut self, cursor: u64) -> Result<(), SpoolError> {
         let (next, page) = self.spool.reasons(cursor).await?;
         self.stage = if next == 0 { Stage::End } else { Stage::Quarantined { cursor: next } };
-        self.found
-            .extend(page.into_iter().map(|(id, reason)| (id, Place::Quarantine(reason), None)));
+        self.found.extend(
+            page.into_iter().map(|(id, reason)| (id, MessagePlace::Quarantine(reason), None)),
+        );
         Ok(())
     }
 
@@ -226,14 +227,14 @@ impl Spool {
     async fn listed(
         &self,
         id: MessageId,
-        place: Place,
+        place: MessagePlace,
         order: Option<Act>,
     ) -> Result<Option<Listed>, SpoolError> {
         let end = i64::try_from(END_BYTES).unwrap_or(i64::MAX);
         let (head, tail) = (self.range(id, 0, end - 1), self.range(id, -end, -1));
         let (total, head, tail) = tokio::try_join!(self.length(id), head, tail)?;
         if total == 0 {
-            return Ok(matches!(place, Place::Quarantine(_)).then_some(Listed {
+            return Ok(matches!(place, MessagePlace::Quarantine(_)).then_some(Listed {
                 id,
                 place,
                 order,

@@ -48,7 +48,7 @@ pub use listing::{Listed, Listing};
 pub use lost::{Lost, Taken};
 pub use memory::Remembered;
 pub use operate::{Act, Obeyed, Operated, OrdersAt, Standing};
-pub use place::Place;
+pub use place::MessagePlace;
 use proof::Numbered;
 pub use proof::{Attendance, Attended, LastAttendance, Rename};
 pub use publications::{Publication, Publications, SmallLot};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::answers::words;
-use super::{FencingToken, Place, Placed, Spool, SpoolError};
+use super::{FencingToken, MessagePlace, Placed, Spool, SpoolError};
 use crate::keys::SHARD;
 use crate::{MessageId, NodeId};
 use redis::{Cmd, FromRedisValue, ParsingError, Value, from_redis_value};
@@ -120,7 +120,7 @@ impl Spool {
     pub async fn operate(
         &self,
         act: Act,
-        messages: &[(MessageId, Place)],
+        messages: &[(MessageId, MessagePlace)],
     ) -> Result<Vec<Operated>, SpoolError> {
         self.batch(self.function("operate").arg(act.as_str()), messages, |command, (id, place)| {
             command.arg(id);
@@ -213,12 +213,16 @@ impl Spool {
 }
 
 /// Appends the place as `operate` expects it: at, where, queue id.
-fn put_place(command: &mut Cmd, place: &Place) {
+fn put_place(command: &mut Cmd, place: &MessagePlace) {
     match place {
-        Place::Inbox => command.arg("inbox").arg("").arg(""),
-        Place::Ready(lot) | Place::Assigned(_, lot) => command.arg("lot").arg(lot).arg(""),
-        Place::Committed(node, queue_id) => command.arg("mail").arg(node).arg(queue_id.as_str()),
-        Place::Held => command.arg("held").arg("").arg(""),
-        Place::Quarantine(_) => command.arg("quarantine").arg("").arg(""),
+        MessagePlace::Inbox => command.arg("inbox").arg("").arg(""),
+        MessagePlace::Ready(lot) | MessagePlace::Assigned(_, lot) => {
+            command.arg("lot").arg(lot).arg("")
+        }
+        MessagePlace::Committed(node, queue_id) => {
+            command.arg("mail").arg(node).arg(queue_id.as_str())
+        }
+        MessagePlace::Held => command.arg("held").arg("").arg(""),
+        MessagePlace::Quarantine(_) => command.arg("quarantine").arg("").arg(""),
     };
 }

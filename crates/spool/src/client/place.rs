@@ -6,7 +6,7 @@ use crate::{LotNumber, NodeId};
 
 /// The one place of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum MessagePlace {
     /// The inbox: submitted, and not in a lot yet.
     Inbox,
     /// A lot that waits for a node.

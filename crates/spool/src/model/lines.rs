@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Done, Model, Rest, State};
+use super::{Done, LotState, Model, Rest};
 use crate::MessageId;
 
 /// Score that stands for "on hold" in Redis.
@@ -39,9 +39,9 @@ impl Model {
         let mut lines = Vec::new();
         for (n, lot) in &self.lots {
             let (state, holder) = match &lot.state {
-                State::Ready => ("ready", String::new()),
-                State::Assigned(node) => ("assigned", format!(" {node}")),
-                State::Parked(to) => ("parked", format!(" {to}")),
+                LotState::Ready => ("ready", String::new()),
+                LotState::Assigned(node) => ("assigned", format!(" {node}")),
+                LotState::Parked(to) => ("parked", format!(" {to}")),
             };
             lines.push(format!("lot {n} {state} {}{holder}", lot.epoch));
             lines.push(format!("{state} {n}{holder}"));

@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use super::{Done, Fate, Lot, Model, State};
+use super::{Done, Fate, Lot, LotState, Model};
 use crate::{
     Act, Assigned, CommitNumber, Cut, Disowned, Domain, Dropped, Epoch, Lost, LotNumber, MessageId,
-    NodeId, Place, Rest, Retried, SmallLot, Taken,
+    MessagePlace, NodeId, Rest, Retried, SmallLot, Taken,
 };
 
 /// Age up to which an id can be disowned, milliseconds.
@@ -60,7 +60,8 @@ impl Model {
             0..=SmallLot::MESSAGES_MAX => format!(" {}", SmallLot { lot, ids: fresh.clone() }),
             _ => String::new(),
         };
-        let n = self.new_lot(to.map_or(State::Ready, |node| State::Assigned(node.clone())), fresh);
+        let n = self
+            .new_lot(to.map_or(LotState::Ready, |node| LotState::Assigned(node.clone())), fresh);
         self.publish(match to {
             Some(node) => format!("assigned {node}{contents}"),
             None => format!("ready {n}"),
@@ -118,7 +119,7 @@ impl Model {
         }
     }
 
-    pub(super) fn new_lot(&mut self, state: State, ids: Vec<MessageId>) -> u64 {
+    pub(super) fn new_lot(&mut self, state: LotState, ids: Vec<MessageId>) -> u64 {
         self.lots_made += 1;
         self.lots.insert(self.lots_made, Lot { state, epoch: 1, ids });
         self.lots_made
@@ -127,7 +128,7 @@ impl Model {
     /// Makes a ready lot of these messages, if there are any.
     pub(super) fn make_ready(&mut self, ids: Vec<MessageId>) {
         if !ids.is_empty() {
-            let n = self.new_lot(State::Ready, ids);
+            let n = self.new_lot(LotState::Ready, ids);
             self.publish(format!("ready {n}"));
         }
     }
@@ -144,7 +145,7 @@ impl Model {
     fn end_empty_lanes(&mut self) {
         let lots = &self.lots;
         let has_lots = |to: &Domain| {
-            lots.values().any(|it| matches!(&it.state, State::Parked(lane) if lane == to))
+            lots.values().any(|it| matches!(&it.state, LotState::Parked(lane) if lane == to))
         };
         self.lanes.retain(|to, _| has_lots(to));
     }
@@ -158,10 +159,10 @@ impl Model {
         let Some(it) = self.lots.get_mut(&lot.0) else { return Assigned::Gone };
         let epoch = Epoch(it.epoch);
         match &it.state {
-            State::Assigned(holder) if holder == node => Assigned::Already(epoch),
-            State::Assigned(_) => Assigned::Taken,
-            State::Ready | State::Parked(_) => {
-                it.state = State::Assigned(node.clone());
+            LotState::Assigned(holder) if holder == node => Assigned::Already(epoch),
+            LotState::Assigned(_) => Assigned::Taken,
+            LotState::Ready | LotState::Parked(_) => {
+                it.state = LotState::Assigned(node.clone());
                 self.end_empty_lanes();
                 self.publish(format!("assigned {node}"));
                 Assigned::Assigned(epoch)
@@ -171,10 +172,10 @@ impl Model {
 
     /// Models `Spool::reassign`.
     pub fn reassign(&mut self, node: &NodeId) -> u64 {
-        let its = State::Assigned(node.clone());
+        let its = LotState::Assigned(node.clone());
         let mut notices = Vec::new();
         for (n, lot) in self.lots.iter_mut().filter(|(_, lot)| lot.state == its) {
-            (lot.state, lot.epoch) = (State::Ready, lot.epoch + 1);
+            (lot.state, lot.epoch) = (LotState::Ready, lot.epoch + 1);
             notices.push(format!("ready {n}"));
         }
         let count = notices.len() as u64;
@@ -227,13 +228,13 @@ impl Model {
         let mut moved = Vec::new();
         let mut retry = |id: MessageId| match self.place_of(id) {
             _ if moved.contains(&id) => Retried::Already,
-            Some(Place::Quarantine(_)) => {
+            Some(MessagePlace::Quarantine(_)) => {
                 self.quarantine.remove(&id);
                 moved.push(id);
                 Retried::Retried
             }
-            None | Some(Place::Inbox) if self.is_remembered(id) => Retried::Settled,
-            None | Some(Place::Inbox) => Retried::Unknown,
+            None | Some(MessagePlace::Inbox) if self.is_remembered(id) => Retried::Settled,
+            None | Some(MessagePlace::Inbox) => Retried::Unknown,
             Some(_) => Retried::Already,
         };
         let answers = ids.iter().map(|id| retry(*id)).collect();
@@ -244,13 +245,13 @@ impl Model {
     /// Models `Spool::drop_quarantined`.
     pub fn drop_quarantined(&mut self, ids: &[MessageId]) -> Vec<Dropped> {
         let drop = |id: &MessageId| match self.place_of(*id) {
-            Some(Place::Quarantine(_)) => {
+            Some(MessagePlace::Quarantine(_)) => {
                 self.quarantine.remove(id);
                 self.done.insert(*id, Done::Settled);
                 Dropped::Dropped
             }
-            None | Some(Place::Inbox) if self.is_remembered(*id) => Dropped::Already,
-            None | Some(Place::Inbox) => Dropped::Unknown,
+            None | Some(MessagePlace::Inbox) if self.is_remembered(*id) => Dropped::Already,
+            None | Some(MessagePlace::Inbox) => Dropped::Unknown,
             Some(_) => Dropped::Kept,
         };
         ids.iter().map(drop).collect()

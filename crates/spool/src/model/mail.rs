@@ -2,7 +2,7 @@
 
 use postfix_wire::QueueId;
 
-use super::{Done, Fate, Model, Owned, State};
+use super::{Done, Fate, LotState, Model, Owned};
 use crate::{
     Absent, Act, Arrived, Assigned, Commit, CommitNumber, Committed, Damage, Deferral, Deferred,
     Domain, Epoch, FencingToken, LotNumber, MessageId, NodeId, Obeyed, Parked, Placed, Refused,
@@ -90,7 +90,9 @@ impl Model {
     /// Returns whether the message is in that lot, and the lot is the node's under that epoch.
     fn holds(&self, node: &NodeId, id: MessageId, (lot, epoch): (LotNumber, Epoch)) -> bool {
         self.lots.get(&lot.0).is_some_and(|it| {
-            it.state == State::Assigned(node.clone()) && it.epoch == epoch.0 && it.ids.contains(&id)
+            it.state == LotState::Assigned(node.clone())
+                && it.epoch == epoch.0
+                && it.ids.contains(&id)
         })
     }
 
@@ -132,7 +134,7 @@ impl Model {
         }
         let n = *parked.get_or_insert_with(|| {
             self.lanes.entry(to.clone()).or_insert(self.now_ms);
-            self.new_lot(State::Parked(to.clone()), Vec::new())
+            self.new_lot(LotState::Parked(to.clone()), Vec::new())
         });
         self.lots.entry(n).and_modify(|lot| lot.ids.push(it.id));
         self.take_out(it.lot.0, it.id);

@@ -29,14 +29,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use postfix_wire::QueueId;
 
 use crate::{
-    Act, AgentId, CommitNumber, Domain, FencingToken, LotNumber, MessageId, NodeId, Place, Rest,
-    SpoolError, Start,
+    Act, AgentId, CommitNumber, Domain, FencingToken, LotNumber, MessageId, MessagePlace, NodeId,
+    Rest, SpoolError, Start,
 };
 use directory::Entry;
 
 /// Place of a lot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+enum LotState {
     Ready,
     Assigned(NodeId),
     /// The lot waits in the lane of this destination.
@@ -45,7 +45,7 @@ enum State {
 
 #[derive(Debug, Clone)]
 struct Lot {
-    state: State,
+    state: LotState,
     epoch: u64,
     /// Messages, in the order of arrival.
     ids: Vec<MessageId>,
@@ -155,29 +155,29 @@ impl Model {
     }
 
     /// Returns the place of a message; `None` if Redis doesn't have it.
-    pub fn place_of(&self, id: MessageId) -> Option<Place> {
+    pub fn place_of(&self, id: MessageId) -> Option<MessagePlace> {
         if let Some(n) = self.lot_of(id) {
             return Some(match &self.lots[&n].state {
-                State::Assigned(node) => Place::Assigned(node.clone(), LotNumber(n)),
-                State::Ready | State::Parked(_) => Place::Ready(LotNumber(n)),
+                LotState::Assigned(node) => MessagePlace::Assigned(node.clone(), LotNumber(n)),
+                LotState::Ready | LotState::Parked(_) => MessagePlace::Ready(LotNumber(n)),
             });
         }
         if let Some((node, queue_id)) = self.file_of(id) {
-            return Some(Place::Committed(node.clone(), queue_id.clone()));
+            return Some(MessagePlace::Committed(node.clone(), queue_id.clone()));
         }
         if let Some(reason) = self.quarantine.get(&id) {
-            return Some(Place::Quarantine(reason.clone()));
+            return Some(MessagePlace::Quarantine(reason.clone()));
         }
         if self.held.contains(&id) {
-            return Some(Place::Held);
+            return Some(MessagePlace::Held);
         }
         let waits = self.inbox.contains(&Some(id)) && !self.is_remembered(id);
-        waits.then_some(Place::Inbox)
+        waits.then_some(MessagePlace::Inbox)
     }
 
     /// Returns whether `m:<id>` exists.
     fn is_stored(&self, id: MessageId) -> bool {
-        !matches!(self.place_of(id), None | Some(Place::Inbox))
+        !matches!(self.place_of(id), None | Some(MessagePlace::Inbox))
     }
 
     fn is_remembered(&self, id: MessageId) -> bool {

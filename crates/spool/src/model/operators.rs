@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::{Done, Model, State};
-use crate::{Act, MessageId, NodeId, Operated, Place};
+use super::{Done, LotState, Model};
+use crate::{Act, MessageId, MessagePlace, NodeId, Operated};
 
 impl Model {
     /// Models `Spool::operate`.
-    pub fn operate(&mut self, act: Act, messages: &[(MessageId, Place)]) -> Vec<Operated> {
+    pub fn operate(&mut self, act: Act, messages: &[(MessageId, MessagePlace)]) -> Vec<Operated> {
         let (mut again, mut ordered) = (Vec::new(), BTreeSet::new());
         let mut answers = Vec::new();
         for (id, place) in messages {
             let answer = self.operate_one(act, *id, place, &again);
             match answer {
-                Operated::Released | Operated::Requeued if *place != Place::Inbox => {
+                Operated::Released | Operated::Requeued if *place != MessagePlace::Inbox => {
                     self.take_from(*id, place);
                     again.push(*id);
                 }
@@ -32,7 +32,7 @@ impl Model {
         &mut self,
         act: Act,
         id: MessageId,
-        place: &Place,
+        place: &MessagePlace,
         moved: &[MessageId],
     ) -> Operated {
         if moved.contains(&id) {
@@ -42,24 +42,24 @@ impl Model {
             return self.not_there(id, act);
         }
         match (act, place) {
-            (_, Place::Inbox) => self.order_in_inbox(act, id),
-            (_, Place::Committed(..)) => self.order_at_node(act, id),
+            (_, MessagePlace::Inbox) => self.order_in_inbox(act, id),
+            (_, MessagePlace::Committed(..)) => self.order_at_node(act, id),
             (Act::Delete, _) => {
                 self.take_from(id, place);
                 self.done.insert(id, Done::Deleted);
                 Operated::Deleted
             }
-            (Act::Hold | Act::Release, Place::Quarantine(_)) => Operated::Kept,
-            (Act::Hold, Place::Held) => Operated::Already,
+            (Act::Hold | Act::Release, MessagePlace::Quarantine(_)) => Operated::Kept,
+            (Act::Hold, MessagePlace::Held) => Operated::Already,
             (Act::Hold, _) => {
                 self.take_from(id, place);
                 self.held.insert(id);
                 Operated::Held
             }
-            (Act::Release, Place::Held) => Operated::Released,
+            (Act::Release, MessagePlace::Held) => Operated::Released,
             (Act::Release, _) => Operated::Already,
-            (Act::Requeue, Place::Ready(lot) | Place::Assigned(_, lot))
-                if !matches!(self.lots[&lot.0].state, State::Assigned(_)) =>
+            (Act::Requeue, MessagePlace::Ready(lot) | MessagePlace::Assigned(_, lot))
+                if !matches!(self.lots[&lot.0].state, LotState::Assigned(_)) =>
             {
                 Operated::Already
             }
@@ -67,13 +67,15 @@ impl Model {
         }
     }
 
-    fn is_at(&self, id: MessageId, place: &Place) -> bool {
+    fn is_at(&self, id: MessageId, place: &MessagePlace) -> bool {
         match place {
-            Place::Inbox => !self.is_stored(id) && !self.is_remembered(id),
-            Place::Ready(lot) | Place::Assigned(_, lot) => self.lot_of(id) == Some(lot.0),
-            Place::Committed(node, queue_id) => self.is_committed_as(node, queue_id, id),
-            Place::Held => self.held.contains(&id),
-            Place::Quarantine(_) => self.quarantine.contains_key(&id),
+            MessagePlace::Inbox => !self.is_stored(id) && !self.is_remembered(id),
+            MessagePlace::Ready(lot) | MessagePlace::Assigned(_, lot) => {
+                self.lot_of(id) == Some(lot.0)
+            }
+            MessagePlace::Committed(node, queue_id) => self.is_committed_as(node, queue_id, id),
+            MessagePlace::Held => self.held.contains(&id),
+            MessagePlace::Quarantine(_) => self.quarantine.contains_key(&id),
         }
     }
 
@@ -86,10 +88,13 @@ impl Model {
         }
     }
 
-    fn take_from(&mut self, id: MessageId, place: &Place) {
+    fn take_from(&mut self, id: MessageId, place: &MessagePlace) {
         match place {
-            Place::Ready(lot) | Place::Assigned(_, lot) => self.take_out(lot.0, id),
-            Place::Held | Place::Quarantine(_) | Place::Inbox | Place::Committed(..) => {
+            MessagePlace::Ready(lot) | MessagePlace::Assigned(_, lot) => self.take_out(lot.0, id),
+            MessagePlace::Held
+            | MessagePlace::Quarantine(_)
+            | MessagePlace::Inbox
+            | MessagePlace::Committed(..) => {
                 self.held.remove(&id);
                 self.quarantine.remove(&id);
             }
@@ -128,9 +133,9 @@ fn after_deletion(act: Act) -> Operated {
     if act == Act::Delete { Operated::Already } else { Operated::Gone }
 }
 
-fn node_of(place: &Place) -> Option<NodeId> {
+fn node_of(place: &MessagePlace) -> Option<NodeId> {
     match place {
-        Place::Committed(node, _) => Some(node.clone()),
+        MessagePlace::Committed(node, _) => Some(node.clone()),
         _ => None,
     }
 }

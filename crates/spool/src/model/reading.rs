@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postfix_wire::QueueId;
 
-use super::{Done, Lot, Model, Owned, State};
+use super::{Done, Lot, LotState, Model, Owned};
 use crate::{
     Act, AssignedLot, CommitNumber, Domain, Epoch, FencingToken, Inbox, Lane, LotNumber, MessageId,
     NodeId, NodeLoad, Overview, Placed, ReadyLot, Rest, SpoolError, Tenured,
@@ -23,7 +23,7 @@ impl Model {
     }
 
     fn lots_of(&self, node: &NodeId) -> impl Iterator<Item = (&u64, &Lot)> {
-        let its = State::Assigned(node.clone());
+        let its = LotState::Assigned(node.clone());
         self.lots.iter().filter(move |(_, lot)| lot.state == its)
     }
 
@@ -58,12 +58,12 @@ impl Model {
     }
 
     fn lane(&self, to: &Domain) -> Lane {
-        let its = State::Parked(to.clone());
+        let its = LotState::Parked(to.clone());
         let lots = self.described(&its);
         Lane { to: to.clone(), lots_total: lots.len() as u64, lots }
     }
 
-    fn described(&self, state: &State) -> Vec<ReadyLot> {
+    fn described(&self, state: &LotState) -> Vec<ReadyLot> {
         let lots = self.lots.iter().filter(|(_, lot)| lot.state == *state);
         let describe = |(&n, lot): (&u64, &Lot)| ReadyLot {
             lot: LotNumber(n),
@@ -74,7 +74,7 @@ impl Model {
 
     /// Models `Spool::overview`, with all ready lots. Nodes are in the order of their names.
     pub fn overview(&self) -> Overview {
-        let ready = self.described(&State::Ready);
+        let ready = self.described(&LotState::Ready);
         Overview {
             now_ms: self.now_ms,
             inbox: Inbox {
@@ -93,8 +93,8 @@ impl Model {
     /// Returns the nodes that have lots or committed messages.
     pub(super) fn busy_nodes(&self) -> BTreeSet<NodeId> {
         let holders = self.lots.values().filter_map(|lot| match &lot.state {
-            State::Assigned(node) => Some(node),
-            State::Ready | State::Parked(_) => None,
+            LotState::Assigned(node) => Some(node),
+            LotState::Ready | LotState::Parked(_) => None,
         });
         let owners = self.mail.iter().filter(|(_, mail)| !mail.is_empty()).map(|(node, _)| node);
         holders.chain(owners).cloned().collect()
@@ -156,7 +156,7 @@ impl Model {
     pub fn assigned(&self) -> Vec<(NodeId, Tenured)> {
         let mut found = Vec::new();
         for (&n, lot) in &self.lots {
-            if let State::Assigned(node) = &lot.state {
+            if let LotState::Assigned(node) = &lot.state {
                 let (lot_number, epoch) = (LotNumber(n), Epoch(lot.epoch));
                 let tenured =
                     |id: &MessageId| (node.clone(), Tenured { id: *id, lot: lot_number, epoch });
@@ -168,7 +168,7 @@ impl Model {
 
     /// Returns the lots that are ready or parked.
     pub fn unassigned(&self) -> Vec<LotNumber> {
-        let waits = |lot: &Lot| !matches!(lot.state, State::Assigned(_));
+        let waits = |lot: &Lot| !matches!(lot.state, LotState::Assigned(_));
         self.lots.iter().filter(|(_, lot)| waits(lot)).map(|(&n, _)| LotNumber(n)).collect()
     }
 }

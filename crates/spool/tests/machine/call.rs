@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use spool::model::Model;
 use spool::{
     Act, AgentId, AgentKind, Commit, CommitNumber, Damage, Deferral, Domain, Epoch, FencingToken,
-    Generation, LotNumber, MessageId, NodeId, Place, Placed, Registration, Rename, Rest, Start,
-    Supervision, Tenured, Unfit,
+    Generation, LotNumber, MessageId, MessagePlace, NodeId, Placed, Registration, Rename, Rest,
+    Start, Supervision, Tenured, Unfit,
 };
 
 use crate::common::{NOW_MS, id, node, queue_id};
@@ -403,17 +403,17 @@ impl Choice<'_> {
 
     /// Returns a message with a place where it may not be. A message that was never in the inbox
     /// never gets that place, since nobody can have seen the message there.
-    fn elsewhere(&self, n: u32, at: u32) -> (MessageId, Place) {
+    fn elsewhere(&self, n: u32, at: u32) -> (MessageId, MessagePlace) {
         let is_known = self.model.place_of(id(n)).is_some();
         (id(n), place(if is_known { at } else { at.max(1) }))
     }
 
     /// Returns messages with their places. Of several messages the first comes twice, since its
     /// second turn must find it gone from its place.
-    fn seen(&self, which: Which) -> Vec<(MessageId, Place)> {
+    fn seen(&self, which: Which) -> Vec<(MessageId, MessagePlace)> {
         let seen = |n| Some((id(n), self.model.place_of(id(n))?));
         let all: Vec<_> = (1..=IDS).filter_map(seen).collect();
-        let mut found = which.of(&all, |n| (id(n), Place::Held));
+        let mut found = which.of(&all, |n| (id(n), MessagePlace::Held));
         found.extend(found.first().cloned().filter(|_| found.len() > 1));
         found
     }
@@ -431,13 +431,13 @@ fn domain(n: u32) -> Domain {
     format!("d{n}").parse().unwrap()
 }
 
-fn place(n: u32) -> Place {
+fn place(n: u32) -> MessagePlace {
     match n {
-        0 => Place::Inbox,
-        1 => Place::Ready(LotNumber(1)),
-        2 => Place::Committed(named(1), queue_id(1)),
-        3 => Place::Held,
-        _ => Place::Quarantine(String::new()),
+        0 => MessagePlace::Inbox,
+        1 => MessagePlace::Ready(LotNumber(1)),
+        2 => MessagePlace::Committed(named(1), queue_id(1)),
+        3 => MessagePlace::Held,
+        _ => MessagePlace::Quarantine(String::new()),
     }
 }
 

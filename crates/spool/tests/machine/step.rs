@@ -5,7 +5,7 @@ use std::time::Duration;
 use spool::model::Model;
 use spool::{
     Act, AgentId, Commit, CommitNumber, Deferral, Domain, Epoch, FencingToken, Generation,
-    LotNumber, MessageId, NodeId, Place, Placed, Registration, Rename, SpoolError, Start,
+    LotNumber, MessageId, MessagePlace, NodeId, Placed, Registration, Rename, SpoolError, Start,
     Supervision, Tenured,
 };
 
@@ -29,7 +29,7 @@ pub(crate) enum Step {
     Defer(FencingToken, Vec<Deferral>),
     Refuse(FencingToken, MessageId, (LotNumber, Epoch), String),
     Obey(FencingToken, Vec<(Placed, Act)>),
-    Operate(Act, Vec<(MessageId, Place)>),
+    Operate(Act, Vec<(MessageId, MessagePlace)>),
     Retry(Vec<MessageId>),
     Drop(Vec<MessageId>),
     Reassign(NodeId),

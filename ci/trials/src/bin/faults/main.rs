@@ -41,7 +41,7 @@ use trials::{
 };
 
 use crate::account::Account;
-use crate::report::{Report, Row, draw};
+use crate::report::{FaultsReport, Row, draw};
 use crate::several::run_all;
 
 /// Longest time without a submission or delivery; then the case fails.
@@ -110,7 +110,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     let cases = run_all(&wanted, arguments.jobs, |case| announced(case, arguments))?;
     let clean = cases.iter().all(Row::is_clean);
-    let report = Report { seed: arguments.seed, messages: arguments.messages, cases, clean };
+    let report = FaultsReport { seed: arguments.seed, messages: arguments.messages, cases, clean };
     Output::new(arguments.json).print(&report, draw)?;
     Ok(clean)
 }

@@ -45,7 +45,7 @@ pub(crate) struct Options {
 
 /// Result of all cases.
 #[derive(Serialize)]
-struct Report {
+struct NodesReport {
     nodes: u8,
     messages: u64,
     cases: Vec<Row>,
@@ -112,7 +112,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     require_namespaces()?;
     let cases = run_all(&wanted, options.jobs, |case| announced(case, options))?;
     let clean = cases.iter().all(Row::is_clean);
-    let report = Report { nodes: options.nodes, messages: options.messages, cases, clean };
+    let report = NodesReport { nodes: options.nodes, messages: options.messages, cases, clean };
     Output::new(options.json).print(&report, draw)?;
     Ok(clean)
 }
@@ -179,7 +179,7 @@ const HEADS: [&str; 11] = [
     "met",
 ];
 
-fn draw(report: &Report) -> Table {
+fn draw(report: &NodesReport) -> Table {
     let mut table = table(&HEADS);
     for column in table.column_iter_mut().filter(|it| [0, 8, 9].contains(&it.index)) {
         column.set_cell_alignment(CellAlignment::Left);

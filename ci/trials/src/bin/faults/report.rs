@@ -7,7 +7,7 @@ use trials::{InWindow, table};
 
 /// Result of all cases.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct FaultsReport {
     pub(crate) seed: u64,
     pub(crate) messages: u64,
     pub(crate) cases: Vec<Row>,
@@ -82,7 +82,7 @@ const HEADS: [&str; 12] = [
     "seconds",
 ];
 
-pub(crate) fn draw(report: &Report) -> Table {
+pub(crate) fn draw(report: &FaultsReport) -> Table {
     let mut table = table(&HEADS);
     for row in &report.cases {
         let tally = &row.tally;
