@@ -16,6 +16,7 @@ mod references;
 mod retired;
 mod source;
 mod tree;
+mod types;
 mod width;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use tree::File;
 type Rule = (&'static str, fn(&[File]) -> Vec<Offence>);
 
 /// All rules, in the order of their output.
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     ("width", width::check),
     ("opening", openings::check),
     ("retired", retired::check),
@@ -39,6 +40,7 @@ const RULES: [Rule; 10] = [
     ("ignored", ignored::check),
     ("name", names::check),
     ("date", dates::check),
+    ("type-name", types::check),
 ];
 
 /// Options of `tidy`.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::references::{Declared, Reader, Reference};
+use super::references::{Declared, Reference, ReferenceReader};
 use super::tree::File;
 
 /// Most re-exports through which a name is followed.
@@ -19,6 +19,8 @@ pub(super) struct Module {
     pub(super) file: usize,
     pub(super) parent: Option<usize>,
     pub(super) references: Vec<Reference>,
+    /// Types that the file defines, each with its line.
+    pub(super) types: Vec<(usize, String)>,
     children: BTreeMap<String, usize>,
     items: BTreeSet<String>,
     imports: BTreeMap<String, Reference>,
@@ -42,11 +44,11 @@ impl Modules {
     }
 
     fn add(&mut self, files: &[File], file: usize, parent: Option<usize>) -> usize {
-        let read = Reader::read(&files[file]);
+        let read = ReferenceReader::read(&files[file]);
         let this = self.0.len();
-        let Reader { references, items, imports, globs, declared, .. } = read;
+        let ReferenceReader { references, types, items, imports, globs, declared, .. } = read;
         let children = BTreeMap::new();
-        self.0.push(Module { file, parent, references, children, items, imports, globs });
+        self.0.push(Module { file, parent, references, types, children, items, imports, globs });
         for Declared { name, path } in declared {
             let candidates = places(&files[file].path, parent.is_none(), &name, path.as_deref());
             let found = files.iter().position(|file| candidates.contains(&file.path));

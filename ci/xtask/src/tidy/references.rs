@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{self, Line};
+use super::source::{self, SourceLine};
 use super::tree::{File, Language};
 
 /// A path in the code: its line, and its names.
@@ -34,7 +34,7 @@ struct Token {
 
 /// Collects the declarations and uses of one file.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(super) struct ReferenceReader {
     tokens: Vec<Token>,
     at: usize,
     /// Numbers of open braces, and of those that open a module within the file.
@@ -43,12 +43,14 @@ pub(super) struct Reader {
     path: Option<String>,
     pub(super) references: Vec<Reference>,
     pub(super) items: BTreeSet<String>,
+    /// Types among the items, each with its line.
+    pub(super) types: Vec<(usize, String)>,
     pub(super) imports: BTreeMap<String, Reference>,
     pub(super) globs: Vec<Reference>,
     pub(super) declared: Vec<Declared>,
 }
 
-impl Reader {
+impl ReferenceReader {
     pub(super) fn read(file: &File) -> Self {
         debug_assert_eq!(file.language, Language::Rust);
         let mut reader = Self { tokens: tokens(&file.lines), ..Self::default() };
@@ -58,16 +60,18 @@ impl Reader {
         reader
     }
 
-    fn step(&mut self, lines: &[Line]) {
+    fn step(&mut self, lines: &[SourceLine]) {
         match self.text(0) {
             "#" if self.text(1) == "[" || self.text(2) == "[" => return self.attribute(lines),
             "{" => self.braces += 1,
             "}" => self.close(),
             "use" => return self.import(),
             "mod" => return self.module(),
-            "struct" | "enum" | "union" | "trait" | "type" | "fn" | "const" | "static" => {
-                self.item();
+            "struct" | "enum" | "union" | "trait" | "type" => {
+                let item = self.item();
+                self.types.extend(item);
             }
+            "fn" | "const" | "static" => drop(self.item()),
             "macro_rules" => drop(self.items.insert(self.text(2).to_owned())),
             name if is_name(name) && self.text(1) == ":" && self.text(2) == ":" => {
                 return self.inline();
@@ -92,15 +96,18 @@ impl Reader {
         }
     }
 
-    fn item(&mut self) {
-        let name = self.text(1);
-        if is_name(name) && self.braces == self.within.len() {
-            self.items.insert(name.to_owned());
-        }
+    /// Notes the item that begins here; `None` for one within another item.
+    fn item(&mut self) -> Option<(usize, String)> {
+        let name = self.text(1).to_owned();
+        let is_item = is_name(&name) && self.braces == self.within.len();
+        is_item.then(|| {
+            self.items.insert(name.clone());
+            (self.line(), name)
+        })
     }
 
     /// Notes `path = "..."`, and skips an item for tests.
-    fn attribute(&mut self, lines: &[Line]) {
+    fn attribute(&mut self, lines: &[SourceLine]) {
         let line = self.line();
         let begin = self.at;
         self.at += if self.text(1) == "!" { 2 } else { 1 };
@@ -227,7 +234,7 @@ fn is_name(text: &str) -> bool {
     text.starts_with(source::is_of_name)
 }
 
-fn tokens(lines: &[Line]) -> Vec<Token> {
+fn tokens(lines: &[SourceLine]) -> Vec<Token> {
     let mut tokens: Vec<Token> = Vec::new();
     for (index, line) in lines.iter().enumerate() {
         let mut in_name = false;
@@ -248,8 +255,8 @@ fn tokens(lines: &[Line]) -> Vec<Token> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Reader {
-        Reader::read(&File::new("a.rs", text))
+    fn read(text: &str) -> ReferenceReader {
+        ReferenceReader::read(&File::new("a.rs", text))
     }
 
     fn paths(text: &str) -> Vec<String> {

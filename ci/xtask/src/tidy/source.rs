@@ -17,7 +17,7 @@ pub(super) enum Comment {
 
 /// One line. `code` and `quoted` have the original's columns, with blanks for each other's text.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct SourceLine {
     pub(super) code: String,
     pub(super) quoted: String,
     pub(super) comment: Option<(Comment, String)>,
@@ -26,8 +26,8 @@ pub(super) struct Line {
 }
 
 /// Splits a file into lines.
-pub(super) fn lines(text: &str) -> Vec<Line> {
-    let mut scanner = Scanner { rest: text, lines: vec![Line::default()], before: ' ' };
+pub(super) fn lines(text: &str) -> Vec<SourceLine> {
+    let mut scanner = Scanner { rest: text, lines: vec![SourceLine::default()], before: ' ' };
     while !scanner.rest.is_empty() {
         scanner.step();
     }
@@ -36,7 +36,7 @@ pub(super) fn lines(text: &str) -> Vec<Line> {
 
 struct Scanner<'a> {
     rest: &'a str,
-    lines: Vec<Line>,
+    lines: Vec<SourceLine>,
     /// The last character of code, which tells a raw string from a name that ends in `r`.
     before: char,
 }
@@ -136,20 +136,20 @@ impl Scanner<'_> {
         });
     }
 
-    fn take(&mut self, length: usize, put: impl Fn(&mut Line, char)) {
+    fn take(&mut self, length: usize, put: impl Fn(&mut SourceLine, char)) {
         let (taken, rest) = self.rest.split_at(length);
         for character in taken.chars() {
             match character {
-                '\n' => self.lines.push(Line::default()),
+                '\n' => self.lines.push(SourceLine::default()),
                 other => put(self.line(), other),
             }
         }
         self.rest = rest;
     }
 
-    fn line(&mut self) -> &mut Line {
+    fn line(&mut self) -> &mut SourceLine {
         if self.lines.is_empty() {
-            self.lines.push(Line::default());
+            self.lines.push(SourceLine::default());
         }
         let last = self.lines.len() - 1;
         &mut self.lines[last]

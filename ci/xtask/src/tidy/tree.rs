@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::source::{self, Line};
+use super::source::{self, SourceLine};
 
 /// The language of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) struct File {
     pub(super) text: String,
     pub(super) language: Language,
     /// The lines of a Rust file; empty for other languages.
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<SourceLine>,
 }
 
 impl File {
@@ -59,7 +59,7 @@ pub(super) fn read(root: &Path) -> Result<Vec<File>> {
         .current_dir(root)
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"])
         .output()
-        .context("running git ls-files")?;
+        .context("git ls-files: not started")?;
     ensure!(listing.status.success(), "git ls-files: failed in {}", root.display());
     let paths = String::from_utf8(listing.stdout).context("git ls-files: a path is not UTF-8")?;
     let file = |path: &str| {
