@@ -58,7 +58,9 @@ pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
         let machine = Mail::new(config, Instant::now());
         let wire = PickupWire::new(instance.places.pickup_socket(), instance.spool());
         match driver(machine, wire, endpoint, &instance).run(drain.clone()).await {
-            End::OtherNode => tracing::warn!("Mail Agent started again for another node"),
+            End::OtherNode => {
+                tracing::warn!("Mail Agent started again: pickup-rs named another node")
+            }
             end => return ended(AgentKind::Mail, end),
         }
     }
@@ -67,11 +69,13 @@ pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
 fn ended(kind: AgentKind, end: End) -> Result<()> {
     match end {
         End::Drained => {
-            tracing::info!(%kind, "drained");
+            tracing::info!(%kind, "agent drained");
             Ok(())
         }
         End::Superseded => {
-            bail!("superseded: another {kind} agent of this name has started; stop one of them")
+            bail!(
+                "{kind} agent: superseded: another one of this name has started; stop one of them"
+            )
         }
         End::OtherNode => {
             bail!("queue directory: belongs to another node now; start the {kind} agent again")
@@ -107,7 +111,7 @@ fn executor(instance: &Instance, endpoint: &Endpoint) -> Rc<SpoolExecutor> {
 }
 
 fn generation() -> Result<Generation> {
-    Generation::new().context("generation: no random numbers")
+    Generation::new().context("generation: not made: no random numbers from the kernel")
 }
 
 /// Returns the identity of an Info Agent or a Scheduler. The name is the operator's (`--name`), or

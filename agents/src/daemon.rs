@@ -90,7 +90,8 @@ impl Instance {
     /// for root and `setgid_group` alone.
     pub fn submitting(&self) -> Result<Spool> {
         let login = self.settings.submitter()?;
-        let server = Server::parse(&self.places.redis_url(&self.settings)).context("redis.url")?;
+        let server = Server::parse(&self.places.redis_url(&self.settings))
+            .context("redis.url: not usable")?;
         let server = server.with_credentials(login.user.as_deref(), login.password.as_deref());
         Ok(Spool::looking(server.embedded(self.settings.redis.url.is_none())))
     }
@@ -149,13 +150,15 @@ impl Instance {
             return Ok(work());
         }
         let (owner, group, before) = (self.mail_owner()?, self.setgid_group()?, getgroups()?);
-        setgroups(&[owner.gid, group.gid]).context("setgroups")?;
-        setegid(owner.gid).context("setegid")?;
-        seteuid(owner.uid).context("seteuid")?;
+        let failed = |call| format!("{}: rights not taken: {call}", owner.name);
+        setgroups(&[owner.gid, group.gid]).with_context(|| failed("setgroups"))?;
+        setegid(owner.gid).with_context(|| failed("setegid"))?;
+        seteuid(owner.uid).with_context(|| failed("seteuid"))?;
         let result = work();
-        seteuid(Uid::from_raw(0)).context("seteuid")?;
-        setegid(Gid::from_raw(0)).context("setegid")?;
-        setgroups(&before).context("setgroups")?;
+        let failed = |call| format!("root: rights not taken back: {call}");
+        seteuid(Uid::from_raw(0)).with_context(|| failed("seteuid"))?;
+        setegid(Gid::from_raw(0)).with_context(|| failed("setegid"))?;
+        setgroups(&before).with_context(|| failed("setgroups"))?;
         Ok(result)
     }
 }
@@ -181,7 +184,7 @@ pub fn main<F: Future<Output = Result<()>>>(
 
 /// Starts the log on standard error. A slow reader of the log never blocks the process.
 pub fn log(options: &Options) -> Result<()> {
-    let filter = EnvFilter::try_new(&options.log_level).context("--log-level")?;
+    let filter = EnvFilter::try_new(&options.log_level).context("--log-level: not understood")?;
     // A full disk under the log must not end the daemon, and reporting it would need the log.
     let log = tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false);
     let log = log.with_env_filter(filter).event_format(spans::LineFormat);

@@ -159,7 +159,10 @@ impl Keeper {
         for ((it, limit), answer) in excess.into_iter().zip(answers) {
             if answer == spool::Dropped::Dropped {
                 let Kept { id, uid, bytes, .. } = it;
-                tracing::warn!(%id, ?uid, bytes, ?limit, "message in quarantine given up");
+                tracing::warn!(
+                    %id, uid, bytes, ?limit,
+                    "message given up: quarantine beyond a limit"
+                );
             }
         }
         Ok(())

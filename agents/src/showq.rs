@@ -54,8 +54,8 @@ impl ListingService {
                 tasks.spawn_local(serve(listener, instance.clone()));
             }
             Err(error) => {
-                tracing::warn!(socket = %path.display(), %error, "listings for mailq not \
-                    served");
+                tracing::warn!(socket = %path.display(), %error, "socket for mailq's \
+                    listings not made");
             }
         }
         Self { _tasks: tasks }
@@ -101,7 +101,7 @@ async fn serve(listener: UnixListener, instance: Instance) {
 async fn listing(stream: UnixStream, instance: Rc<Instance>, asking: Rc<Semaphore>) {
     let listed = timeout(LISTING_LIMIT, list(stream, &instance, &asking)).await;
     if let Err(error) = listed.unwrap_or_else(|limit| Err(limit.into())) {
-        tracing::info!(%error, "queue listing broken off");
+        tracing::info!(%error, "queue listing for mailq broken off");
     }
 }
 

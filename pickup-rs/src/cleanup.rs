@@ -31,22 +31,22 @@ const ONE_WRITE_BYTES: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CleanupError {
     /// No process answered at the socket.
-    #[error("cleanup: can't connect: {0}")]
+    #[error("cleanup: not connected: {0}; check that Postfix runs")]
     Connect(io::Error),
     /// The connection broke: the process died.
     #[error("cleanup: connection broken: {0}")]
     Connection(#[from] io::Error),
     /// Cleanup closed the connection without an answer.
-    #[error("cleanup: connection closed without an answer")]
+    #[error("cleanup: no answer: connection closed; see Postfix's log")]
     Closed,
     /// Cleanup sent nothing for `ipc_timeout`.
-    #[error("cleanup: no response within ipc_timeout")]
+    #[error("cleanup: no answer within ipc_timeout; see Postfix's log")]
     Silent,
     /// Cleanup sent something that is no attribute list, or one without an expected attribute.
     #[error("cleanup: answer not understood: {0}")]
     Language(#[from] AttrError),
     /// Cleanup greeted with another protocol's name.
-    #[error("cleanup: unknown protocol {0:?} in its greeting")]
+    #[error("cleanup: greeting not understood: unknown protocol {0:?}")]
     Protocol(String),
     /// Cleanup gave the message a name that is no queue id.
     #[error("cleanup: queue id not understood: {0}")]

@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
 fn start(config_directory: &Path) -> Result<()> {
     let (main_cf, args) = (MainCf::load(config_directory), MasterArgs::parse(std::env::args()));
     let log = start_logging(main_cf.as_ref().ok(), args.as_ref().ok());
-    let (main_cf, args, log) = (main_cf?, args.context("command line")?, log?);
+    let (main_cf, args, log) = (main_cf?, args.context("command line: not understood")?, log?);
     ensure!(
         !args.chroot,
         "master.cf: pickup-rs can't run chrooted; set the chroot field of the entry to n"

@@ -100,9 +100,9 @@ async fn read(stream: OwnedReadHalf, listener: impl Listener) {
 
 fn understand(line: Line) -> Said {
     match line {
-        Line::TooLong => {
-            Said::Nonsense(format!("request: longer than {REQUEST_LINE_LIMIT_BYTES} bytes"))
-        }
+        Line::TooLong => Said::Nonsense(format!(
+            "request: not read: longer than {REQUEST_LINE_LIMIT_BYTES} bytes"
+        )),
         Line::Text(text) => match serde_json::from_slice(&text) {
             Ok(request) => Said::Request(request),
             Err(error) => Said::Nonsense(format!("request: not understood: {error}")),

@@ -22,19 +22,19 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The node of a command.
 #[derive(Debug, Args)]
-pub(crate) struct Which {
+pub(crate) struct NodeName {
     /// Name of the node, or of its host, as `optimus status` shows them
     node: String,
 }
 
 /// A node, as the directory and the overview have it.
-struct Found {
+struct LocatedNode {
     directory: Directory,
     overview: Overview,
     node: NodeId,
 }
 
-impl Found {
+impl LocatedNode {
     async fn of(spool: &Spool, name: &str) -> Result<Self> {
         let (directory, overview) = tokio::try_join!(spool.directory(), spool.overview(0))?;
         let mails = directory.leases.iter().chain(&directory.gone);
@@ -79,16 +79,16 @@ impl Found {
 }
 
 /// Has a node take no more mail, and waits for its lots to move.
-pub(crate) async fn drain(instance: Instance, which: Which) -> Result<()> {
+pub(crate) async fn drain(instance: Instance, which: NodeName) -> Result<()> {
     let spool = instance.spool();
-    let node = Found::of(&spool, &which.node).await?.node;
+    let node = LocatedNode::of(&spool, &which.node).await?.node;
     let before = match spool.drain(&node).await? {
         Drained::Done => "drained",
         Drained::Already => "drained before",
     };
     let until = Instant::now() + MOVE_MIN.max(4 * instance.term());
     loop {
-        let found = Found::of(&spool, node.as_str()).await?;
+        let found = LocatedNode::of(&spool, node.as_str()).await?;
         if found.lots() == 0 && !found.takes_lots() {
             let stays = found.load().map_or(0, |it| it.committed);
             say(format!("node {node}: {before}; {stays} messages stay with its Postfix"));
@@ -106,9 +106,9 @@ pub(crate) async fn drain(instance: Instance, which: Which) -> Result<()> {
 }
 
 /// Lets a drained node take mail again.
-pub(crate) async fn undrain(instance: Instance, which: Which) -> Result<()> {
+pub(crate) async fn undrain(instance: Instance, which: NodeName) -> Result<()> {
     let spool = instance.spool();
-    let node = Found::of(&spool, &which.node).await?.node;
+    let node = LocatedNode::of(&spool, &which.node).await?.node;
     match spool.undrain(&node).await? {
         Drained::Done => say(format!("node {node}: takes mail again")),
         Drained::Already => say(format!("node {node}: was not drained")),
@@ -117,9 +117,9 @@ pub(crate) async fn undrain(instance: Instance, which: Which) -> Result<()> {
 }
 
 /// Gives up a node at once, in place of after `agents.node_loss_grace_s`.
-pub(crate) async fn lost(instance: Instance, which: Which) -> Result<()> {
+pub(crate) async fn lost(instance: Instance, which: NodeName) -> Result<()> {
     let spool = instance.spool();
-    let node = Found::of(&spool, &which.node).await?.node;
+    let node = LocatedNode::of(&spool, &which.node).await?.node;
     let taken = given_up(&spool, &node).await?;
     let lots = spool.reassign(&node).await.with_context(|| format!("node {node}: lots"))?;
     let Taken { resent, held, deleted } = taken;

@@ -59,15 +59,15 @@ enum Command {
     /// Serve the spool that Redis holds now, after Redis was emptied or replaced on purpose
     AcceptSpool,
     /// Change which node this server is
-    Node(node::Node),
+    Node(node::NodeCommand),
     /// Have a node take no more mail, until `undrain`, and wait until its lots have moved; its
     /// Postfix keeps and sends what it has taken
-    Drain(drain::Which),
+    Drain(drain::NodeName),
     /// Let a drained node take mail again
-    Undrain(drain::Which),
+    Undrain(drain::NodeName),
     /// Declare a node lost now, in place of after agents.node_loss_grace_s: others send its mail
     /// again. Fails while its Postfix runs
-    Lost(drain::Which),
+    Lost(drain::NodeName),
     /// Print the settings in force
     Config,
     /// Print the two users that OPTIMUS needs in a Redis of your own, for its ACL file

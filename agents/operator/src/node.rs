@@ -19,7 +19,7 @@ use crate::say;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
-pub(crate) struct Node {
+pub(crate) struct NodeCommand {
     #[command(subcommand)]
     action: Action,
 }
@@ -35,7 +35,7 @@ enum Action {
     },
 }
 
-pub(crate) async fn run(instance: agents::daemon::Instance, node: Node) -> Result<()> {
+pub(crate) async fn run(instance: agents::daemon::Instance, node: NodeCommand) -> Result<()> {
     let Action::New { even_with_mail } = node.action;
     let socket = instance.places.pickup_socket();
     let asked = tokio::time::timeout(PATIENCE, ask(&socket, even_with_mail));

@@ -179,7 +179,7 @@ where
             }
             Err(error) => {
                 if error.is_retryable() {
-                    tracing::debug!(%error, "question failed for now: Redis not available");
+                    tracing::debug!(%error, "question to Redis failed for now");
                 } else {
                     tracing::error!(%error, "question to Redis failed");
                 }

@@ -84,7 +84,7 @@ impl PickupWire {
 
     fn tell(&mut self, why: &str) {
         if self.logged.admits(Instant::now(), why) {
-            tracing::error!(%why, "feeding stopped");
+            tracing::error!(reason = why, "feeding stopped");
         }
     }
 
@@ -129,7 +129,7 @@ impl Wire for PickupWire {
             }
             LinkOrder::Send(request) => {
                 let ConnectionState::Up { requests, .. } = &self.state else {
-                    return tracing::trace!(?request, "pickup-rs is gone, and so is this request");
+                    return tracing::trace!(?request, "request dropped: pickup-rs disconnected");
                 };
                 if requests.send(request).is_err() {
                     self.state = ConnectionState::Down;
@@ -163,7 +163,7 @@ pub fn mismatch(
 async fn write(mut requests: Requests, mut queue: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = queue.recv().await {
         if let Err(error) = requests.send(&request).await {
-            tracing::debug!(%error, "request not sent");
+            tracing::debug!(%error, "request to pickup-rs not sent");
             return;
         }
     }

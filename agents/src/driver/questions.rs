@@ -124,7 +124,9 @@ impl SpoolExecutor {
         for Loss { node, has_agent } in &rescue.lose {
             match self.spool.lose_slice(node, self.node_loss_grace, *has_agent).await? {
                 (Lost::Lost(taken), _) => rescued.taken += taken,
-                (Lost::Alive, _) => tracing::debug!(%node, "node kept: back, or its Postfix runs"),
+                (Lost::Alive, _) => {
+                    tracing::debug!(%node, "mail of a silent node not resent: the node lives");
+                }
             }
         }
         Ok(rescued)
@@ -161,7 +163,7 @@ impl SpoolExecutor {
             obeyed = obeyed_count,
             deferred,
             refused = refusals.len(),
-            "report sent"
+            "report to Redis sent"
         );
         let (has_commits, spool) = (!commits.is_empty(), &self.spool);
         let commits: Vec<_> = commits.into_iter().map(Into::into).collect();

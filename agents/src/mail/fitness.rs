@@ -29,7 +29,7 @@ const PROBATION_LONGEST: Duration = Duration::from_secs(60);
 const FORGIVEN: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FitnessState {
     Up { since: Option<Instant> },
     Suspect { cause: Unfit, is_proven: bool, until: Instant },
 }
@@ -38,7 +38,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Fitness {
     probation: Policy,
-    state: State,
+    state: FitnessState,
     relapses: u32,
     is_drained: bool,
 }
@@ -47,24 +47,24 @@ impl Fitness {
     /// Returns the fitness of a node against which nothing is known. `term` is that of its lease.
     pub(super) fn new(term: Duration) -> Self {
         let probation = Policy { shortest: term, longest: term.max(PROBATION_LONGEST) };
-        Self { probation, state: State::Up { since: None }, relapses: 0, is_drained: false }
+        Self { probation, state: FitnessState::Up { since: None }, relapses: 0, is_drained: false }
     }
 
     /// Takes the cause for which pickup-rs finds its Postfix unfit, or its word that there is none.
     pub(super) fn report(&mut self, now: Instant, found: Option<Unfit>) {
         match (&mut self.state, found) {
-            (State::Up { .. }, None) => (),
-            (State::Up { since }, Some(cause)) => {
+            (FitnessState::Up { .. }, None) => (),
+            (FitnessState::Up { since }, Some(cause)) => {
                 let is_forgiven = since.is_some_and(|since| now - since >= FORGIVEN);
                 self.relapses = if is_forgiven { 1 } else { self.relapses.saturating_add(1) };
                 let until = now + self.probation.pause(self.relapses);
-                self.state = State::Suspect { cause, is_proven: true, until };
+                self.state = FitnessState::Suspect { cause, is_proven: true, until };
                 tracing::error!(%cause, relapses = self.relapses, "node became suspect");
             }
-            (State::Suspect { cause, is_proven, .. }, Some(present)) => {
+            (FitnessState::Suspect { cause, is_proven, .. }, Some(present)) => {
                 (*cause, *is_proven) = (present, true);
             }
-            (State::Suspect { is_proven, .. }, None) => *is_proven = false,
+            (FitnessState::Suspect { is_proven, .. }, None) => *is_proven = false,
         }
     }
 
@@ -79,23 +79,23 @@ impl Fitness {
     pub(super) fn look_at_the_clock(&mut self, now: Instant) {
         if self.due().is_some_and(|due| due <= now) {
             tracing::info!("node takes mail again, unless it is drained");
-            self.state = State::Up { since: Some(now) };
+            self.state = FitnessState::Up { since: Some(now) };
         }
     }
 
     /// Returns the end of the probation, while nothing else keeps the node suspect.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
-            State::Suspect { is_proven: false, until, .. } => Some(until),
-            State::Suspect { .. } | State::Up { .. } => None,
+            FitnessState::Suspect { is_proven: false, until, .. } => Some(until),
+            FitnessState::Suspect { .. } | FitnessState::Up { .. } => None,
         }
     }
 
     /// Returns the cause for which the node takes no mail.
     pub(super) fn why(&self) -> Option<Unfit> {
         match self.state {
-            State::Suspect { cause, .. } => Some(cause),
-            State::Up { .. } => self.is_drained.then_some(Unfit::Drained),
+            FitnessState::Suspect { cause, .. } => Some(cause),
+            FitnessState::Up { .. } => self.is_drained.then_some(Unfit::Drained),
         }
     }
 

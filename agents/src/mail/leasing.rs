@@ -108,9 +108,7 @@ impl Mail {
     /// Gives the lots to others, as pickup-rs has been away for longer than a lease. The agent
     /// keeps its lease, since committed mail stays with the node.
     pub(super) fn pickup_stays_away(&mut self) {
-        tracing::error!(
-            "pickup-rs stayed unreachable, and lots were handed back; check that Postfix runs"
-        );
+        tracing::error!("lots handed back: pickup-rs stayed unreachable; check that Postfix runs");
         match &self.phase {
             // pickup-rs answered until a lease ago, so the grace begins now, and no sooner.
             Phase::Uncompared { .. } => self.cut_off(Errand::due()),

@@ -127,7 +127,10 @@ impl Ledger {
     /// manager had it, it was sent.
     fn replaced(&mut self, queue_id: &QueueId, before: &Undecided) {
         let Undecided { key, how, .. } = *before;
-        tracing::warn!(%queue_id, id = %key.id, ?how, "queue id used again before a decision");
+        tracing::warn!(
+            %queue_id, id = %key.id, handoff = ?how,
+            "queue id used again before Redis decided about the first file"
+        );
         if how == HandoffOutcome::Stored {
             let queue_id = queue_id.clone();
             self.waiting.commits.push(Commit { key, queue_id, how: HandoffOutcome::Consumed });

@@ -135,7 +135,10 @@ impl Mail {
     /// neither settled nor fed until pickup-rs can read the files, or sees them gone.
     pub(super) fn unreadable(&mut self, queue_ids: &[QueueId]) {
         let Phase::Listing { list, .. } = &mut self.phase else {
-            return tracing::trace!(phase = self.phase.name(), "list came too late");
+            return tracing::trace!(
+                phase = self.phase.name(),
+                "list of committed mail came too late"
+            );
         };
         for queue_id in queue_ids {
             list.committed.remove(queue_id);
@@ -152,7 +155,10 @@ impl Mail {
         complete: Option<Proof>,
     ) {
         let Phase::Listing { then, until, list } = &mut self.phase else {
-            return tracing::trace!(phase = self.phase.name(), "list came too late");
+            return tracing::trace!(
+                phase = self.phase.name(),
+                "list of committed mail came too late"
+            );
         };
         list.files.append(&mut files);
         list.renamed.append(&mut renamed);
@@ -180,7 +186,7 @@ impl Mail {
             withdraw = found.withdraw.len(),
             renamed = found.renamed.len(),
             gone = found.gone.len(),
-            "recovered"
+            "queue compared with Redis"
         );
         self.feeding.found(&list.files.iter().map(key_of).collect());
         self.number(list, &found, proof);

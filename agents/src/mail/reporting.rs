@@ -21,7 +21,7 @@ impl Mail {
         present: &BTreeSet<FeedKey>,
     ) {
         if self.ledger.is_in_doubt() {
-            tracing::info!("report answered by another redis server, reported again");
+            tracing::info!("report answered by another Redis server, and repeated");
             return self.ledger.report_failed();
         }
         if self.ledger.under_way() != (outcomes.len(), renamed.len()) {
@@ -107,7 +107,10 @@ impl Mail {
                 Renamed::Noted(number) => self.ledger.numbers.heard(*number),
                 Renamed::Occupied | Renamed::Unknown => {
                     let (queue_id, id) = (&rename.now, rename.id);
-                    tracing::warn!(%queue_id, %id, ?outcome, "new name not noted; comparison due");
+                    tracing::warn!(
+                        %queue_id, %id, ?outcome,
+                        "new queue id not noted in Redis; comparison due"
+                    );
                     self.compare_soon(now);
                 }
             }

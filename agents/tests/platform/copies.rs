@@ -295,7 +295,7 @@ fn a_copy_becomes_a_node_of_its_own_no_sooner_than_it_is_certainly_a_copy() {
     until(LONG, "it to wait", || {
         let (is_done, told) = new();
         assert!(!is_done, "{told}");
-        told.contains("it waits up to 10 s to see whether the former process")
+        told.contains("the former process of node")
     })
     .unwrap();
     assert_eq!(identity(&two.beside), before);

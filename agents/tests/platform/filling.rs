@@ -27,7 +27,9 @@ fn the_oldest_of_quarantined_mail_goes_beyond_a_user_s_limit() {
     let status = platform.until_status("three are given up", |it| it["counts"]["given_up"] == 3);
     assert_eq!(status["counts"]["refused"], ROOM + 4, "{status:#}");
     platform.until_status("the rest stays", |it| it["quarantine_total"] == ROOM + 1);
-    assert!(platform.log("scheduler-agent").contains("message in quarantine given up"));
+    assert!(
+        platform.log("scheduler-agent").contains("message given up: quarantine beyond a limit")
+    );
     let (_, listed) = platform.optimus(&["quarantine", "--json"]);
     assert!(listed.contains(missing.rsplit(':').next().unwrap()), "{listed}");
     let (_, text) = platform.optimus(&["status"]);

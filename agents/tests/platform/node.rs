@@ -55,8 +55,10 @@ fn put_back(platform: &Platform, backup: &Path) {
     as_postfix_starts(platform);
     let log = platform.log("optimus").len();
     platform.postfix.start().unwrap();
-    until(LONG, "recovery", || platform.log("optimus")[log..].contains("recovered files="))
-        .unwrap();
+    until(LONG, "recovery", || {
+        platform.log("optimus")[log..].contains("queue compared with Redis files=")
+    })
+    .unwrap();
 }
 
 /// Runs the check of the queue that `postfix start` runs before master. postsuper can't write its

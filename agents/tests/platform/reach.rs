@@ -73,7 +73,7 @@ fn replace_pickup_rs(platform: &Platform) {
     until(LONG, "the Mail Agent to be with another pickup-rs", || {
         let log = platform.log("optimus");
         log.rsplit_once("pickup-rs disconnected")
-            .is_some_and(|(_, later)| later.contains("recovered"))
+            .is_some_and(|(_, later)| later.contains("queue compared with Redis"))
     })
     .unwrap();
 }

@@ -232,7 +232,7 @@ fn mail_whose_release_is_undone_is_on_hold_and_arrives_once_after_another() {
     platform.postfix.set_main(&["defer_transports ="]).unwrap();
     platform.postfix.start().unwrap();
     platform.start("optimus");
-    let is_compared = || platform.log("optimus").matches("recovered").count() >= 2;
+    let is_compared = || platform.log("optimus").matches("queue compared with Redis").count() >= 2;
     until(LONG, "a comparison", is_compared).unwrap();
     let (is_fine, text) = platform.optimus(&["release", "--all"]);
     assert!(is_fine && names(&platform, "hold").is_empty(), "{text}");

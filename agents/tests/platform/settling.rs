@@ -232,8 +232,10 @@ fn a_file_that_the_administrator_holds_after_its_release_stays_held() {
     platform.kill_9("optimus");
     platform.start("optimus");
     platform.wait_for_redis();
-    until(LONG, "another recovery", || platform.log("optimus").matches("recovered").count() >= 2)
-        .unwrap();
+    until(LONG, "another recovery", || {
+        platform.log("optimus").matches("queue compared with Redis").count() >= 2
+    })
+    .unwrap();
     assert_eq!(platform.postfix.queue_files("hold").len(), 1);
     assert!(platform.postfix.queue_files("optimus/prepared").is_empty());
 }

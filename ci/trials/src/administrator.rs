@@ -93,7 +93,7 @@ fn run_postfix(platform: &Platform, word: &str) -> Result<Output> {
         .args([COMMAND_LIMIT_S, "/usr/sbin/postfix", "-c"])
         .arg(platform.postfix.config_dir())
         .arg(word);
-    command.output().context("postfix")
+    command.output().context("postfix: not started")
 }
 
 /// Runs `postfix set-permissions`. Its `chown` may fail on a queue file that has moved on.
@@ -129,7 +129,8 @@ fn stop_postfix(platform: &Platform) -> Result<()> {
 
 /// Copies a folder with modes, owners and times, as a backup does.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    let copied = Command::new("cp").arg("-a").args([from, to]).status().context("cp")?;
+    let copied =
+        Command::new("cp").arg("-a").args([from, to]).status().context("cp: not started")?;
     ensure!(copied.success(), "cp -a {} {}: {copied}", from.display(), to.display());
     Ok(())
 }
@@ -162,7 +163,7 @@ fn copy_queue(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Re
     until(REACHED, "the original to serve", || platform.recoveries() > recoveries)?;
     beside.start()?;
     let pickup = UnixStream::connect(beside.queue_dir().join("private/optimus"));
-    let _connection = pickup.context("pickup-rs of the copy")?;
+    let _connection = pickup.context("pickup-rs of the copy: not connected")?;
     let is_told = || {
         let log = beside.log();
         REFUSED.iter().any(|words| log.contains(words))
@@ -199,7 +200,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
 fn swap_redis(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
     let folder = platform.postfix.path().join("other-redis");
     fs::create_dir_all(&folder)?;
-    let redis = platform.redis.as_mut().context("redis-server of its own")?;
+    let redis = platform.redis.as_mut().context("platform: has no redis-server of its own")?;
     redis.swap(&folder)?;
     stay_away(random);
     redis.swap(&folder)?;
@@ -217,7 +218,7 @@ fn demote_redis(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> 
 
 /// Copies Redis's files, lets some mail flow, and starts Redis again with the copy.
 fn restore_redis(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Result<()> {
-    let redis = platform.redis.as_mut().context("redis-server of its own")?;
+    let redis = platform.redis.as_mut().context("platform: has no redis-server of its own")?;
     let copy = redis.copy()?;
     stay_away(random);
     redis.restore(&copy)

@@ -35,10 +35,13 @@ impl Agents {
     /// Starts a process under this name.
     pub fn start(&mut self, name: &str, mut command: Command) -> Result<()> {
         let path = self.logs.join(format!("{name}.log"));
-        let log =
-            File::options().create(true).append(true).open(&path).context("log of an agent")?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .context("log of an agent: not opened")?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("{name}: {command:?}"))?;
+        let child = command.spawn().with_context(|| format!("{name}: not started: {command:?}"))?;
         self.running.insert(name.to_owned(), child);
         Ok(())
     }
@@ -69,8 +72,10 @@ impl Agents {
     /// Ends a process with SIGTERM, as an init system does, and waits for its end. The supervisor
     /// doesn't restart it.
     pub fn terminate(&mut self, name: &str) -> Result<()> {
-        let mut child =
-            self.running.remove(name).with_context(|| format!("{name} does not run"))?;
+        let mut child = self
+            .running
+            .remove(name)
+            .with_context(|| format!("{name}: not stopped: not running"))?;
         kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
         let ended = until(LIMIT_TERMINATION, &format!("end of {name}"), || {
             !matches!(child.try_wait(), Ok(None))
@@ -83,7 +88,7 @@ impl Agents {
         // A process that has just started may not handle SIGTERM yet. Init systems accept that end,
         // too.
         if !status.success() && status.signal() != Some(Signal::SIGTERM as i32) {
-            bail!("{name}, asked to end: {status}");
+            bail!("{name}: failed when asked to end: {status}");
         }
         Ok(())
     }
@@ -100,7 +105,7 @@ impl Agents {
         names.iter().for_each(|name| drop(self.running.remove(name)));
         self.ended_by_themselves += u32::try_from(names.len())?;
         if self.ended_by_themselves > LIMIT_ENDS {
-            bail!("agents end again and again: {names:?}");
+            bail!("agents: ended again and again: {names:?}; see their logs");
         }
         Ok(names)
     }

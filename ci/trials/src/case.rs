@@ -124,7 +124,7 @@ impl Case {
         if !self.direct {
             return builder.settings(SETTINGS);
         }
-        // A rule without effect is a rule all the same.
+        // Any rule makes the hand-off direct, also one without effect.
         builder.main("header_checks = static:DUNNO").settings(&format!(
             "[lots]\nsize = {DIRECT_LOT}\n[agents]\nlease_ms = 1000\n[mail]\n\
                 window = {DIRECT_WINDOW}\n"

@@ -76,8 +76,8 @@ impl Mailer {
         command.arg(RECIPIENT).arg(pause.as_secs_f64().to_string());
         let complaints = File::create(postfix.path().join("log/mailer"))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(complaints);
-        let mut shell = command.spawn().context("/bin/sh")?;
-        let output = shell.stdout.take().context("output of /bin/sh")?;
+        let mut shell = command.spawn().context("/bin/sh: not started")?;
+        let output = shell.stdout.take().context("/bin/sh: started without a pipe for output")?;
         let outcome = Arc::default();
         let shared = Arc::clone(&outcome);
         let reader = std::thread::spawn(move || read(output, &shared));

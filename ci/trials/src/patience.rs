@@ -25,7 +25,7 @@ impl Patience {
             (self.seen, self.since) = (progress, Instant::now());
         }
         if self.since.elapsed() > self.limit {
-            bail!("nothing has moved for {} s", self.limit.as_secs());
+            bail!("platform: nothing moved for {} s", self.limit.as_secs());
         }
         Ok(())
     }

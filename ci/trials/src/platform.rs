@@ -175,7 +175,7 @@ impl Platform {
     /// Returns how often the Mail Agent has compared its disk with Redis.
     pub fn recoveries(&self) -> usize {
         let log = std::fs::read(self.postfix.path().join("log/mail-agent.log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).matches("recovered").count()
+        String::from_utf8_lossy(&log).matches("queue compared with Redis").count()
     }
 
     /// Returns the socket of the Redis in use.
@@ -194,7 +194,7 @@ impl Platform {
                 std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             command.args(["--user", "optimus"]).env("REDISCLI_AUTH", password.trim());
         }
-        let output = command.args(words).output().context("redis-cli")?;
+        let output = command.args(words).output().context("redis-cli: not started")?;
         if !output.status.success() {
             bail!("redis-cli {words:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -268,7 +268,7 @@ impl Platform {
             (line.contains(" panic: ") || line.contains(" fatal: ")) && !is_explained(line)
         };
         let unexpected = log.lines().find(is_unexpected);
-        unexpected.map_or(Ok(()), |line| bail!("in Postfix's log: {line}"))
+        unexpected.map_or(Ok(()), |line| bail!("Postfix's log: unexpected line: {line}"))
     }
 
     /// Copies all logs, the list of deliveries, and all waiting messages to a folder beside the

@@ -122,8 +122,11 @@ fn postsuper(platform: &Platform, words: &[&str]) -> Result<HashSet<String>> {
         return Ok(HashSet::new());
     }
     let mut command = platform.postfix.command("timeout");
-    let output =
-        command.args(["60", "/usr/sbin/postsuper"]).args(words).output().context("postsuper")?;
+    let output = command
+        .args(["60", "/usr/sbin/postsuper"])
+        .args(words)
+        .output()
+        .context("postsuper: not started")?;
     let said = String::from_utf8_lossy(&output.stderr);
     // postsuper: 4C1B21A0: removed
     Ok(said.lines().filter_map(|line| line.split(": ").nth(1).map(str::to_owned)).collect())

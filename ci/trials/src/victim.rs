@@ -196,7 +196,7 @@ fn ask_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Result
 }
 
 fn pause_redis(platform: &Platform, random: &mut Random) -> Result<()> {
-    let redis = platform.redis.as_ref().context("redis-server of its own")?;
+    let redis = platform.redis.as_ref().context("platform: has no redis-server of its own")?;
     redis.pause();
     stay_away(random);
     redis.resume();
@@ -210,7 +210,7 @@ fn stop_postfix(platform: &Platform, random: &mut Random) -> Result<()> {
 }
 
 fn strike_redis(platform: &mut Platform, random: &mut Random) -> Result<()> {
-    let redis = platform.redis.as_mut().context("redis-server of its own")?;
+    let redis = platform.redis.as_mut().context("platform: has no redis-server of its own")?;
     redis.kill9();
     stay_away(random);
     redis.restart()
@@ -226,7 +226,7 @@ fn strike_all(platform: &mut Platform, random: &mut Random) -> Result<()> {
     let daemons = testbed::processes_under(platform.postfix.queue_dir());
     daemons.iter().for_each(|daemon| kill_9(daemon.pid));
     AGENTS.iter().for_each(|name| platform.agents.kill_9(name));
-    let redis = platform.redis.as_mut().context("redis-server of its own")?;
+    let redis = platform.redis.as_mut().context("platform: has no redis-server of its own")?;
     redis.kill9();
     stay_away(random);
     redis.restart()?;

@@ -35,7 +35,7 @@ use crate::protocol::{REPLY_LINE_LIMIT_BYTES, REQUEST_LINE_LIMIT_BYTES, Reply, R
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No process listens, or the socket is not safe to use. No request was sent.
-    #[error("pickup-rs at {}: can't connect: {source}", path.display())]
+    #[error("pickup-rs at {}: not connected: {source}; check that Postfix runs", path.display())]
     Connect {
         /// Path of the socket.
         path: PathBuf,
@@ -46,14 +46,17 @@ pub enum ClientError {
     #[error("pickup-rs: connection broken: {0}")]
     Connection(#[from] io::Error),
     /// The request is longer than pickup-rs reads, and was not sent. Ask for less at a time.
-    #[error("request: not sent: {bytes} bytes, more than the limit of {REQUEST_LINE_LIMIT_BYTES}")]
+    #[error(
+        "request: not sent: {bytes} bytes, more than the limit of {REQUEST_LINE_LIMIT_BYTES}; \
+            ask for less at a time"
+    )]
     RequestTooLong {
         /// Length of the request, in bytes.
         bytes: usize,
     },
     /// The line that arrived is no reply: the peer is another program, or pickup-rs of another
     /// version.
-    #[error("pickup-rs: reply not understood: {0}")]
+    #[error("pickup-rs: reply not understood: {0}; run the same version of all programs")]
     NotAReply(String),
 }
 

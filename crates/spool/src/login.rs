@@ -8,7 +8,7 @@ use crate::{Server, ServerError};
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// The URL names no Redis.
-    #[error("redis.url")]
+    #[error("redis.url: not usable")]
     Url(#[from] ServerError),
     /// The password can't be read.
     #[error(transparent)]

@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use crate::link::{LinkConditions, MTU, QUEUE, ip, run};
 use crate::namespace::{Namespace, Namespaces};
-use crate::wire::{End, Wire};
+use crate::wire::{Wire, WireEnd};
 
 /// Addresses of both ends, from a block for documentation.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
@@ -46,7 +46,7 @@ impl Network {
         let mut network = Self { wire: None, namespaces: Namespaces::new(2)? };
         if let Err(error) = network.join_by_netem(link) {
             eprintln!("no netem in this kernel, so this program delays packets: {error:#}");
-            let [a, b] = [0, 1].map(|end| End::named_after(network.at(end)));
+            let [a, b] = [0, 1].map(|end| WireEnd::named_after(network.at(end)));
             network.wire = Some(Wire::new([a, b], link)?);
         }
         network.set_addresses()?;

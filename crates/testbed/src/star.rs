@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::link::{LinkConditions, MTU, ip};
 use crate::namespace::{Namespace, Namespaces};
-use crate::wire::{End, Wire};
+use crate::wire::{Wire, WireEnd};
 
 /// Most hosts: namespaces have names by letter.
 const HOSTS_MAX: u8 = 24;
@@ -92,8 +92,10 @@ impl Star {
 
     fn join_by_wire(&mut self, host: usize) -> Result<()> {
         let outer = self.host(host);
-        let ends =
-            [End { device: outer.name(), namespace: self.centre() }, End::named_after(outer)];
+        let ends = [
+            WireEnd { device: outer.name(), namespace: self.centre() },
+            WireEnd::named_after(outer),
+        ];
         let wire = Wire::new(ends, &LinkConditions::default())?;
         self.wires.push(wire);
         Ok(())

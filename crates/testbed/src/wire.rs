@@ -35,7 +35,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Puts a device into each end's namespace.
-    pub(crate) fn new(ends: [End<'_>; 2], link: &LinkConditions) -> Result<Self> {
+    pub(crate) fn new(ends: [WireEnd<'_>; 2], link: &LinkConditions) -> Result<Self> {
         let [a, b] = ends.map(|end| end.device().map(Arc::new));
         let (a, b) = (a?, b?);
         let ended = Arc::new(AtomicBool::new(false));
@@ -72,14 +72,14 @@ impl Drop for Wire {
 
 /// One end of a link.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct End<'a> {
+pub(crate) struct WireEnd<'a> {
     /// Name of the device.
     pub(crate) device: &'a str,
     /// Namespace of the device.
     pub(crate) namespace: &'a Namespace,
 }
 
-impl<'a> End<'a> {
+impl<'a> WireEnd<'a> {
     /// Returns an end whose device has the name of its namespace.
     pub(crate) fn named_after(namespace: &'a Namespace) -> Self {
         Self { device: namespace.name(), namespace }

@@ -69,14 +69,14 @@ pub(crate) enum KeepsName {
     )]
     Unknown(NodeId),
     #[error(
-        "this server: not made a node of its own: its queue carries {ours} messages of node \
-         {node}, which this Postfix would go on sending, as that node does; stop Postfix and \
-         delete them, or give --even-with-mail to have them sent twice"
+        "this server: not made a node of its own: the queue carries {ours} messages of node \
+         {node}, which both would send; stop Postfix and delete these messages, or give \
+         --even-with-mail to have all sent twice"
     )]
     Carries { node: NodeId, ours: usize },
     #[error(
-        "this server: not made a node of its own: it waits up to 10 s to see whether the former \
-         process of node {0} has died; try again"
+        "this server: not made a node of its own: the former process of node {0} may live, for up \
+         to 10 s; try again"
     )]
     Waits(NodeId),
     #[error(transparent)]
@@ -232,7 +232,9 @@ impl Attendance {
                     Ok(None) => continue,
                     Ok(Some(_)) if self.takes_another_name(&round) => return,
                     Ok(Some(standing)) => self.tell(standing),
-                    Err(error) if error.is_retryable() => debug!(%error, "not attended"),
+                    Err(error) if error.is_retryable() => {
+                        debug!(%error, "attendance not noted by Redis");
+                    }
                     Err(error) => warn!("{error}"),
                 }
             }

@@ -41,15 +41,15 @@ pub(crate) enum IdentityError {
     Several { path: PathBuf, nodes: String },
     /// The queue carries files of an earlier version, which name no node.
     #[error(
-        "{path}: missing, and {files} queue files were committed to a node that they don't name; \
-         write its identity (see `optimus status`) into the file"
+        "{path}: missing, and {files} queue files were committed to a node whose name is lost; \
+         write the node's identity (see `optimus status`) into the file"
     )]
     Unnamed { path: PathBuf, files: usize },
     /// The queue can't be read.
-    #[error("queue: can't be searched for the node's identity: {0}; see to the disk")]
+    #[error("queue: not searched for the node's identity: {0}; see to the disk")]
     Queue(io::Error),
     /// The system gave no random numbers.
-    #[error("node's identity: can't be made: no random numbers: {0}")]
+    #[error("node's identity: not made: no random numbers from the kernel: {0}")]
     Random(String),
     /// The mark can't be read.
     #[error(transparent)]
@@ -91,7 +91,7 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
         && error.kind() != io::ErrorKind::NotFound
     {
         let path = former.path().display();
-        warn!(%path, %error, "former identity file not removed");
+        warn!(%path, %error, "former file of the node's identity not removed");
     }
     read(&kept)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }
@@ -239,7 +239,7 @@ mod tests {
         let places = places(&sample);
         sample.write_of(None, QueueName::Hold, 0o700, "4C1B21A0");
         let error = find(&places, &sample.queue).unwrap_err().to_string();
-        assert!(error.contains("don't name"), "{error}");
+        assert!(error.contains("whose name is lost"), "{error}");
         sample.write_of(Some("ONE"), QueueName::Hold, 0o700, "4C1B21A0");
         sample.write_named("4C1B21A7", "TWO", QueueName::Deferred);
         let error = find(&places, &sample.queue).unwrap_err().to_string();

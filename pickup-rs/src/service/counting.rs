@@ -189,7 +189,7 @@ impl Service {
         match scan {
             Ok(scan) => self.compare(scan, &running),
             Err(error) => {
-                let reason = format!("queue: not scanned: {error}");
+                let reason = format!("queue: not scanned: {error}; see to the disk");
                 warn!("{reason}");
                 running
                     .sessions
@@ -316,7 +316,9 @@ impl Service {
                     self.remark_corrupt(&id);
                 }
                 Ok(Some(_)) => {}
-                Err(error) => warn!("{id}: not looked up: {error}"),
+                Err(error) => {
+                    warn!("{id}: not found out where the file is: {error}; see to the disk")
+                }
             }
         }
     }
@@ -441,7 +443,7 @@ impl Service {
             }
         };
         if self.sessions.iter().any(|(id, session)| session.is_agent && !but.contains(id)) {
-            info!("{queue_id}: {id} found in the queue");
+            info!("{queue_id}: message {id} found in the queue");
             self.tell_agents(&reply, but);
         }
     }

@@ -89,8 +89,10 @@ async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
     let parent = sources.parent;
     tokio::select! {
         // Cleanup waits for services that only a living master starts, so no feeding would end.
-        () = master_is_dead(parent) => info!("master ended"),
-        () = finish(service, sources) => info!("all feedings ended; another process may take over"),
+        () = master_is_dead(parent) => info!("service ended: master died"),
+        () = finish(service, sources) => {
+            info!("service ended after all feedings; another process may take over");
+        }
     }
     Ok(())
 }
@@ -115,7 +117,10 @@ async fn finish(mut service: Service, sources: &mut Sources) {
         }
     };
     if timeout(RETIREMENT_LIMIT, finishing).await.is_err() {
-        warn!("cleanup or a client took too long; not waited for");
+        warn!(
+            "service ended: cleanup or a client took longer than {} s",
+            RETIREMENT_LIMIT.as_secs()
+        );
     }
 }
 
@@ -161,7 +166,7 @@ async fn accept(listener: &UnixListener, master: &MasterLink) -> UnixStream {
                 return stream;
             }
             Err(error) => {
-                warn!(%error, "connection not accepted");
+                warn!(%error, "connection to the hand-off socket not accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }

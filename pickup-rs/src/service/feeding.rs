@@ -142,7 +142,7 @@ impl Service {
         match self.queue.find(queue_id) {
             // Cleanup has said that the file is durable, so the file exists even if the look fails.
             Err(error) => {
-                warn!("{queue_id}: not looked up: {error}; taken as stored");
+                warn!("{queue_id}: not found out where the file is: {error}; taken as stored");
                 self.stored(feeding, queue_id);
             }
             Ok(Some(_)) => self.stored(feeding, queue_id),
@@ -288,7 +288,9 @@ impl Service {
             Follows::Nothing => return,
             Follows::Pause(pause) => pause,
             Follows::Trouble(pause) => {
-                warn!("{reason}; mail waits, and one message is tried now and then");
+                warn!(
+                    "cleanup failed: {reason}; mail waits, and one message is tried now and then"
+                );
                 pause
             }
         };
@@ -322,7 +324,7 @@ impl Service {
         if self.handoff == Handoff::Hold
             && let Err(error) = self.queue.sweep(queue_id, message)
         {
-            warn!("{queue_id}: file of a dead cleanup not removed: {error}");
+            warn!("{queue_id}: file of a dead cleanup not removed: {error}; see to the disk");
         }
     }
 

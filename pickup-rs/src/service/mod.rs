@@ -62,7 +62,7 @@ use disk::Disk;
 use feeding::{FeedNumber, Feeding, Waiting};
 use moving::Waking;
 use operating::Orders;
-use probing::{Failure, Probing};
+use probing::{FailedProbe, Probing};
 
 pub(crate) use driver::run;
 
@@ -91,7 +91,7 @@ pub(crate) enum ServiceEvent {
     /// The pause before the next probe has ended.
     Probe,
     /// A probe has ended.
-    Probed(Result<(), Failure>),
+    Probed(Result<(), FailedProbe>),
     /// Queue files have changed.
     Changed(Vec<Change>),
     /// The standing of this queue directory has changed, or an answer to a ring has come.
@@ -359,7 +359,7 @@ impl Service {
                 Change::Deleted(queue, queue_id) => self.deleted(queue, &queue_id),
                 Change::Moved(queue_id) => self.look_again(&queue_id),
                 Change::Overflow | Change::NewDirectory => {
-                    debug!("inotify lost changes, or a queue directory appeared");
+                    debug!("scan begun: inotify lost changes, or a queue directory appeared");
                     self.rescan();
                 }
             }
@@ -405,7 +405,9 @@ impl Service {
                     self.remark_corrupt(queue_id);
                 }
             }
-            Err(error) => warn!("{queue_id}: not looked up: {error}"),
+            Err(error) => {
+                warn!("{queue_id}: not found out where the file is: {error}; see to the disk")
+            }
         }
     }
 

@@ -176,7 +176,7 @@ impl Service {
             }
             // The file was delivered already, which the kernel reports.
             Ok(None) => {}
-            Err(error) => warn!("{now}: not looked up: {error}"),
+            Err(error) => warn!("{now}: not found out where the file is: {error}; see to the disk"),
         }
     }
 

@@ -99,7 +99,7 @@ impl Probing {
 
 /// A failed probe: the cause and its text.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct FailedProbe {
     cause: Unfit,
     why: String,
 }
@@ -166,7 +166,7 @@ impl Service {
     }
 
     /// Takes the outcome of a probe.
-    pub(super) fn probed(&mut self, outcome: Result<(), Failure>) {
+    pub(super) fn probed(&mut self, outcome: Result<(), FailedProbe>) {
         self.probing.last = Some(Instant::now());
         match outcome {
             Ok(()) => {
@@ -177,7 +177,7 @@ impl Service {
                     self.note_room();
                 }
             }
-            Err(Failure { cause, why }) => {
+            Err(FailedProbe { cause, why }) => {
                 if self.probing.feeding != Some(cause) {
                     warn!("{why}");
                 }
@@ -222,9 +222,9 @@ impl Service {
 
 /// Probes the disk, and then cleanup, which itself waits where it can make no file. Cleanup drops a
 /// message of which it gets nothing.
-async fn probed(cleanup: &Path, file: PathBuf, patience: Duration) -> Result<(), Failure> {
+async fn probed(cleanup: &Path, file: PathBuf, patience: Duration) -> Result<(), FailedProbe> {
     let written = spawn_blocking(move || write(&file)).await.map_err(io::Error::other);
-    written.and_then(|written| written).map_err(|error| Failure {
+    written.and_then(|written| written).map_err(|error| FailedProbe {
         cause: Unfit::Room,
         why: format!("queue directory: can't be written: {error}; make room on its disk"),
     })?;
@@ -235,7 +235,7 @@ async fn probed(cleanup: &Path, file: PathBuf, patience: Duration) -> Result<(),
             format!("cleanup: no answer within {patience:?}; see to Postfix's processes")
         }
     };
-    Err(Failure { cause: Unfit::Cleanup, why })
+    Err(FailedProbe { cause: Unfit::Cleanup, why })
 }
 
 /// Writes a small file, and removes the file again.

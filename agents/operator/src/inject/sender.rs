@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use postdrop_rs::bulk::Bulk;
 use sansio::{Backoff, Policy};
 use spool::MessageId;
@@ -74,8 +74,9 @@ impl Sender {
             bar.at(done + end.mark.offset, end.messages);
         }
         match composing.join() {
-            Ok(outcome) => {
-                outcome.context("injection: stopped; give the same command again to resume")?;
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => {
+                bail!("injection: stopped: {error:#}; give the same command again to resume")
             }
             Err(_) => bail!(
                 "injection: stopped: composing panicked; give the same command again to resume"

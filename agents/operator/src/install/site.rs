@@ -34,11 +34,8 @@ pub(super) struct Site {
 impl Site {
     /// Reads the instance's configuration; an error says what kind of Postfix is missing.
     pub(super) fn read(config_directory: &Path, folders: &Folders) -> Result<Self> {
-        let main_cf = MainCf::load(config_directory)
-            .context("Postfix: not installed here; install Postfix")?;
-        let path = |name| {
-            main_cf.get_path(name).with_context(|| format!("{name}: not known; correct main.cf"))
-        };
+        let main_cf = MainCf::load(config_directory).context("Postfix: not installed here")?;
+        let path = |name| main_cf.get_path(name).with_context(|| format!("{name}: not known"));
         let group = main_cf.get("setgid_group").unwrap_or_default();
         let setgid_group = Group::from_name(&group)?
             .with_context(|| format!("setgid_group: no group {group:?}; correct main.cf"))?;
@@ -68,13 +65,10 @@ impl Site {
     /// A dry run may be anybody's, so it doesn't ask which folders can be written to.
     pub(super) fn refuse_if_impossible(&self, dry_run: bool) -> Result<()> {
         let version = command::text(&self.postconf, ["-dh", "mail_version"])
-            .context("Postfix: not installed here; install Postfix")?;
+            .context("Postfix: not installed here")?;
         refuse_old(&version)?;
         self.daemon_directory.metadata().with_context(|| {
-            format!(
-                "Postfix: not installed here: {}; install Postfix",
-                self.daemon_directory.display()
-            )
+            format!("Postfix: not installed here: {}", self.daemon_directory.display())
         })?;
         if dry_run { Ok(()) } else { self.written().iter().try_for_each(|it| refuse_read_only(it)) }
     }
@@ -132,7 +126,7 @@ fn refuse_old(version: &str) -> Result<()> {
 fn refuse_read_only(folder: &Path) -> Result<()> {
     let Some(existing) = folder.ancestors().find(|it| it.exists()) else { return Ok(()) };
     access(existing, AccessFlags::W_OK)
-        .with_context(|| format!("{}: not writable; make the folder writable", existing.display()))
+        .with_context(|| format!("{}: not writable", existing.display()))
 }
 
 /// Folder of the built programs.

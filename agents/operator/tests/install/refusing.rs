@@ -17,7 +17,10 @@ fn expect_refusal(spoil: &str, words: &str) {
 #[test]
 fn an_unfit_system_is_refused_with_the_reason() {
     expect_refusal("rm /etc/postfix/main.cf", "Postfix: not installed here");
-    expect_refusal("rm /usr/sbin/postconf", "Postfix: not installed here: /usr/sbin/postconf");
+    expect_refusal(
+        "rm /usr/sbin/postconf",
+        "Postfix: not installed here: /usr/sbin/postconf: not started",
+    );
     let old = "mv /usr/sbin/postconf /usr/sbin/real; printf '#!/bin/sh\\necho 3.4.1\\n\
         ' > /usr/sbin/postconf; chmod 755 /usr/sbin/postconf";
     expect_refusal(old, "Postfix 3.4.1: too old; install 3.5 or newer");

@@ -71,7 +71,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let elapsed = started.elapsed();
     let rest = testbed::until(REST, "rest", || platform.is_at_rest());
     let report = report(&platform, &mailer, elapsed)?;
-    let ended = waited.and(rest.context("mail stays in Redis or in the queue"));
+    let ended = waited.and(rest.context("platform: mail was left in Redis or in the queue"));
     if let Err(error) = &ended {
         eprintln!("quickstart: {error:#}\n{}", platform.logs());
     }

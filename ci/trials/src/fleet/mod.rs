@@ -51,7 +51,7 @@ pub(crate) const CENTRAL: [(&str, &str); 4] = [
 
 /// Description of a fleet.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct FleetPlan {
     /// Number of nodes.
     pub(crate) nodes: u8,
     /// Lease of the agents, milliseconds.
@@ -70,7 +70,7 @@ pub(crate) struct Plan {
     pub(crate) disk_bytes: Option<usize>,
 }
 
-impl Default for Plan {
+impl Default for FleetPlan {
     fn default() -> Self {
         Self {
             nodes: 5,
@@ -85,7 +85,7 @@ impl Default for Plan {
     }
 }
 
-impl Plan {
+impl FleetPlan {
     /// Returns the lease.
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_ms)
@@ -133,7 +133,7 @@ pub(crate) struct Fleet {
     pub(crate) redis: Redis,
     /// Configuration and `sendmail` of the centre, whose Postfix doesn't run.
     pub(crate) home: Postfix,
-    pub(crate) plan: Plan,
+    pub(crate) plan: FleetPlan,
     star: Star,
 }
 

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use testbed::{Delivery, Namespace, Postfix, kill_9, processes_under, until};
 
 use super::target::{Mood, Target};
-use super::{Arrival, Plan, configure, host_name};
+use super::{Arrival, FleetPlan, configure, host_name};
 use crate::agents::Agents;
 
 const MAIL_AGENT: &str = "mail-agent";
@@ -37,7 +37,7 @@ impl Node {
     pub(super) fn start(
         number: usize,
         namespace: &Namespace,
-        plan: &Plan,
+        plan: &FleetPlan,
         disk_bytes: Option<usize>,
         settings: &str,
     ) -> Result<Self> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::scene::Scene;
 use super::{Measured, NodesCase, time};
-use crate::fleet::{Node, Plan};
+use crate::fleet::{FleetPlan, Node};
 
 /// Time between two messages of a steady flow, and their numbers before and after the strike.
 const PACE: Duration = Duration::from_millis(50);
@@ -63,13 +63,13 @@ pub(super) const CASES: &[NodesCase] = &[
         "0 lost, 0 sent twice",
         paper,
     )
-    .with(|plan| default_lease(Plan { nodes: 2, ..plan }))
+    .with(|plan| default_lease(FleetPlan { nodes: 2, ..plan }))
     .met()
     .quick(),
 ];
 
-fn default_lease(plan: Plan) -> Plan {
-    Plan { lease_ms: 5000, ..plan }
+fn default_lease(plan: FleetPlan) -> FleetPlan {
+    FleetPlan { lease_ms: 5000, ..plan }
 }
 
 /// Strikes while messages come steadily, and compares their waits before and after.

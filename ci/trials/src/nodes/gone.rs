@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::scene::Scene;
 use super::{Measured, NodesCase, STRUCK, time};
-use crate::fleet::{Plan, SCHEDULERS};
+use crate::fleet::{FleetPlan, SCHEDULERS};
 
 /// Time limit for others to send the mail of a lost node.
 const SENDING: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ pub(super) const CASES: &[NodesCase] = &[
     })
     .met(),
     NodesCase::new("cut off, shorter than the grace", NOTHING_TWICE, cut_shortly)
-        .with(|plan| Plan { grace_s: LONG_GRACE_S, ..plan })
+        .with(|plan| FleetPlan { grace_s: LONG_GRACE_S, ..plan })
         .met()
         .quick(),
     NodesCase::new(

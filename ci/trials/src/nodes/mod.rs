@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::fleet::Plan;
+use crate::fleet::FleetPlan;
 pub use scene::Scene;
 
 /// Number of the node that a case strikes.
@@ -36,7 +36,7 @@ pub struct NodesCase {
     pub names_twice: bool,
     /// Whether the case is part of the short campaign.
     pub is_quick: bool,
-    pub(crate) adjust: fn(Plan) -> Plan,
+    pub(crate) adjust: fn(FleetPlan) -> FleetPlan,
     pub(crate) play: fn(&mut Scene) -> Result<Measured>,
 }
 
@@ -100,14 +100,14 @@ impl NodesCase {
         self
     }
 
-    const fn with(mut self, adjust: fn(Plan) -> Plan) -> Self {
+    const fn with(mut self, adjust: fn(FleetPlan) -> FleetPlan) -> Self {
         self.adjust = adjust;
         self
     }
 
     /// Makes the case's fleet with all agents.
     pub fn scene(&self, nodes: u8, messages: u64) -> Result<Scene> {
-        Scene::new(self.name, (self.adjust)(Plan { nodes, ..Plan::default() }), messages)
+        Scene::new(self.name, (self.adjust)(FleetPlan { nodes, ..FleetPlan::default() }), messages)
     }
 
     /// Strikes and measures.

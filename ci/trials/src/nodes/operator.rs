@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::scene::Scene;
 use super::{Measured, NodesCase, STRUCK, time};
-use crate::fleet::Plan;
+use crate::fleet::FleetPlan;
 
 /// Time limit for mail to be sent by others.
 const SENDING: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const LONG_GRACE_S: u64 = 3600;
 pub(super) const CASES: &[NodesCase] = &[
     NodesCase::new("drained, and undrained", "takes nothing, then its share again", drained).met(),
     NodesCase::new("dead, and declared lost", "others send its mail within 20 s", declared_lost)
-        .with(|plan| Plan { grace_s: LONG_GRACE_S, ..plan })
+        .with(|plan| FleetPlan { grace_s: LONG_GRACE_S, ..plan })
         .met(),
 ];
 

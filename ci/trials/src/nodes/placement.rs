@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::scene::Scene;
 use super::{Measured, NodesCase, STRUCK};
-use crate::fleet::{Mood, Plan};
+use crate::fleet::{FleetPlan, Mood};
 
 /// Time of a message at a target where time is measured, and the factor of the slow node.
 const DELAY: Duration = Duration::from_millis(200);
@@ -32,8 +32,8 @@ pub(super) const CASES: &[NodesCase] = &[
     NodesCase::new("black hole", "less than an equal share", black_hole).with(measurable),
 ];
 
-fn measurable(plan: Plan) -> Plan {
-    Plan { delay: DELAY, at_once: AT_ONCE, window: WINDOW, ..plan }
+fn measurable(plan: FleetPlan) -> FleetPlan {
+    FleetPlan { delay: DELAY, at_once: AT_ONCE, window: WINDOW, ..plan }
 }
 
 fn equal(scene: &mut Scene) -> Result<Measured> {

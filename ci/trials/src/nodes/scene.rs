@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use testbed::{Delivery, Tally};
 
 use super::STRUCK;
-use crate::fleet::{Arrival, Fleet, INFO_AGENTS, Mood, Node, Plan};
+use crate::fleet::{Arrival, Fleet, FleetPlan, INFO_AGENTS, Mood, Node};
 use crate::mailer::{Mailer, Outcome};
 use crate::patience::Patience;
 
@@ -34,7 +34,7 @@ pub struct Scene {
 
 impl Scene {
     /// Makes a fleet and starts its agents.
-    pub(super) fn new(name: &str, plan: Plan, messages: u64) -> Result<Self> {
+    pub(super) fn new(name: &str, plan: FleetPlan, messages: u64) -> Result<Self> {
         let name = name.replace(|it: char| !it.is_ascii_alphanumeric(), "-");
         let mut fleet = plan.start()?;
         fleet.start_agents()?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::scene::Scene;
 use super::{Measured, NodesCase, STRUCK, time};
-use crate::fleet::Plan;
+use crate::fleet::FleetPlan;
 
 /// Time between two looks at the arrivals.
 const LOOK: Duration = Duration::from_millis(50);
@@ -38,12 +38,12 @@ pub(super) const CASES: &[NodesCase] = &[
     )
     .met(),
     NodesCase::new("disk full", "handed back within 6 s, taken up again", disk_full)
-        .with(|plan| Plan { disk_bytes: Some(DISK_BYTES), ..plan })
+        .with(|plan| FleetPlan { disk_bytes: Some(DISK_BYTES), ..plan })
         .met(),
 ];
 
-fn long_grace(plan: Plan) -> Plan {
-    Plan { grace_s: LONG_GRACE_S, ..plan }
+fn long_grace(plan: FleetPlan) -> FleetPlan {
+    FleetPlan { grace_s: LONG_GRACE_S, ..plan }
 }
 
 /// Submits a lot for each node, and freezes programs of one before it can feed. When that node has

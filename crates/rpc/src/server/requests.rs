@@ -2,13 +2,13 @@
 //!
 //! A [`packet::Request`] is a received packet: a whole request, or a fragment of one, possibly a
 //! copy. A [`SessionRequest`] is the session's record of the request. Functions of [`Session`]
-//! find, add and remove requests; those of [`Peer`] change one and answer its client.
+//! find, add and remove requests; those of [`SessionClient`] change one and answer its client.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::session::{Asked, Peer, RequestPhase, Session, SessionRequest};
+use super::session::{Asked, RequestPhase, Session, SessionClient, SessionRequest};
 use super::{CancelReason, Context, Event, ReplyError, Timer};
 use crate::fragments::Assembly;
 use crate::packet::{
@@ -261,7 +261,7 @@ impl SessionRequest {
     }
 }
 
-impl Peer {
+impl SessionClient {
     /// Handles a packet of a known request.
     fn handle_known(
         &mut self,

@@ -57,13 +57,13 @@ impl fmt::Display for RequestId {
 /// function can change a request and answer its client together.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) peer: Peer,
+    pub(super) peer: SessionClient,
     pub(super) requests: Requests,
 }
 
 /// The client of a session.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct SessionClient {
     pub(super) key: SessionKey,
     pub(super) address: Address,
     pub(super) last_heard: Time,
@@ -174,13 +174,13 @@ impl Session {
     ) -> Self {
         let replay = Replay::new(first);
         Self {
-            peer: Peer { key, address, last_heard: now, bytes: 0, replay },
+            peer: SessionClient { key, address, last_heard: now, bytes: 0, replay },
             requests: Requests { floor, table: BTreeMap::new(), late: BTreeMap::new() },
         }
     }
 }
 
-impl Peer {
+impl SessionClient {
     /// Returns whether the packet is a copy of an earlier one.
     pub(super) fn has_seen(&self, number: PacketNumber) -> bool {
         self.replay.has_seen(number)

@@ -71,11 +71,11 @@ pub enum SpoolError {
         ours: String,
     },
     /// A later Mail Agent of this node has arrived. The call changed nothing. The caller must end.
-    #[error("Mail Agent: superseded by a later one of this node; this one must end")]
+    #[error("Mail Agent: superseded by a later one of this node; end this process")]
     Superseded,
     /// Redis has no functions of OPTIMUS, and this connection doesn't load them. Nothing was
     /// changed. The first agent that connects loads them.
-    #[error("function library missing; start an agent, which loads it")]
+    #[error("Redis: function library missing; start an agent, which loads the library")]
     NoLibrary,
     /// A key has a foreign type, or an answer makes no sense: another program probably writes to
     /// this Redis.

@@ -89,7 +89,7 @@ impl Memory {
                 own
             }
             (None, Some(own)) => {
-                info!(spool = %own, "spool remembered");
+                info!(spool = %own, "identity of the spool remembered");
                 own
             }
             (Some(known), found) => return Err(self.other(known.spool, found)),

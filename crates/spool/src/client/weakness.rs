@@ -34,7 +34,7 @@ pub enum Effect {
     LosesMail,
     /// The server doesn't tell whether mail may be lost.
     Unknown,
-    /// Mail may stop or take the maildrop; none is lost.
+    /// Mail may stop or go to the maildrop; none is lost.
     StopsMail,
 }
 
@@ -205,7 +205,7 @@ fn memory(vitals: &Vitals) -> Found {
         (
             "waiting mail fills the machine's memory until the kernel ends Redis, whose data may \
                 then not fit again",
-            "set `maxmemory` to half of the memory; above that, submission takes the maildrop",
+            "set `maxmemory` to half of the memory; above that, new mail goes to the maildrop",
         ),
     );
     note(
@@ -281,20 +281,17 @@ fn limits(vitals: &Vitals) -> Found {
     small(
         "maxclients",
         below("maxclients", CLIENTS_LEAST),
-        (
-            "a burst of submissions takes the maildrop, or keeps agents out",
-            "set `maxclients 10000`",
-        ),
+        ("mail of a burst goes to the maildrop, or agents are kept out", "set `maxclients 10000`"),
     );
     small(
         "proto-max-bulk-len",
         below("proto-max-bulk-len", BULK_LEAST),
-        ("larger messages take the maildrop", "set `proto-max-bulk-len 512mb`"),
+        ("larger messages go to the maildrop", "set `proto-max-bulk-len 512mb`"),
     );
     small(
         "client-query-buffer-limit",
         below("client-query-buffer-limit", BULK_LEAST),
-        ("larger messages take the maildrop", "set `client-query-buffer-limit 1gb`"),
+        ("larger messages go to the maildrop", "set `client-query-buffer-limit 1gb`"),
     );
     small(
         "client-output-buffer-limit",

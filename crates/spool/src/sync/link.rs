@@ -264,7 +264,7 @@ fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
 }
 
 fn connect_tcp(host: &str, port: u16, skip: usize, deadline: Instant) -> io::Result<TcpStream> {
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "host name without an address");
     let mut addresses = names::addresses(host, deadline).map_err(io::Error::other)?;
     let count = addresses.len().max(1);
     addresses.rotate_left(skip % count);

@@ -67,7 +67,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Other {
     /// Strikes one of many nodes, each in a network namespace of its own.
-    Nodes(nodes::Options),
+    Nodes(nodes::NodesOptions),
 }
 
 #[derive(Args)]
@@ -106,7 +106,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     };
     let wanted: Vec<Case> = Case::all().into_iter().filter(wanted).collect();
     if wanted.is_empty() {
-        bail!("no case is called so");
+        bail!("--case: no case has such a name; leave the option out to run all");
     }
     let cases = run_all(&wanted, arguments.jobs, |case| announced(case, arguments))?;
     let clean = cases.iter().all(Row::is_clean);
@@ -212,7 +212,7 @@ impl<'a> Trial<'a> {
             if self.is_over() {
                 break;
             }
-            self.strike(victim, &mut random).with_context(|| format!("killing {victim}"))?;
+            self.strike(victim, &mut random).with_context(|| format!("{victim}: not killed"))?;
         }
         self.wait("delivery of everything", Self::is_over)
     }
@@ -251,7 +251,7 @@ impl<'a> Trial<'a> {
                 .command("/usr/sbin/postqueue")
                 .arg("-f")
                 .output()
-                .context("postqueue")?;
+                .context("postqueue: not started")?;
             self.flushed = Instant::now();
         }
         Ok(())
@@ -275,7 +275,9 @@ impl<'a> Trial<'a> {
     fn wait(&mut self, what: &str, until: impl Fn(&Self) -> bool) -> Result<()> {
         while !until(self) {
             let (tried, arrived) = (self.mailer.tried(), self.platform.sink.count() as u64);
-            self.patience.look(tried + arrived).with_context(|| format!("waiting for {what}"))?;
+            self.patience
+                .look(tried + arrived)
+                .with_context(|| format!("{what}: waited for in vain"))?;
             self.platform.revive()?;
             self.flush()?;
             std::thread::sleep(LOOK);

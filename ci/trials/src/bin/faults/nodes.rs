@@ -19,7 +19,7 @@ use crate::several::run_all;
 
 /// Options of the campaign of many nodes.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct NodesOptions {
     /// Number of nodes.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(2..=20))]
     nodes: u8,
@@ -98,7 +98,7 @@ impl Row {
 }
 
 /// Runs the campaign. Returns whether it is clean.
-pub(crate) fn run(options: &Options) -> Result<bool> {
+pub(crate) fn run(options: &NodesOptions) -> Result<bool> {
     let wanted = |case: &NodesCase| {
         let is_named =
             options.case.is_empty() || options.case.iter().any(|it| case.name.contains(it));
@@ -118,7 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 /// Runs one case, and says at its end how it went.
-fn announced(case: &NodesCase, options: &Options) -> Result<Row> {
+fn announced(case: &NodesCase, options: &NodesOptions) -> Result<Row> {
     let row = try_case(case, options).with_context(|| format!("case {}", case.name));
     match &row {
         Ok(row) if row.is_clean() => eprintln!("faults: {}: clean, {} s", row.case, row.seconds),
@@ -129,7 +129,7 @@ fn announced(case: &NodesCase, options: &Options) -> Result<Row> {
 }
 
 /// Runs one case from its start to its account. A failure in between is part of the result.
-fn try_case(case: &NodesCase, options: &Options) -> Result<Row> {
+fn try_case(case: &NodesCase, options: &NodesOptions) -> Result<Row> {
     let started = Instant::now();
     let mut scene = case.scene(options.nodes, options.messages)?;
     let measured = case.play(&mut scene);
