@@ -61,7 +61,7 @@ const PING_PAUSE: Duration = Duration::from_secs(2);
 /// Least time without a reply that counts as silence.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
-/// LinkState of the ping.
+/// State of the ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ping {
     /// No connection.
