@@ -59,7 +59,7 @@ pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
         let wire = PickupWire::new(instance.places.pickup_socket(), instance.spool());
         match driver(machine, wire, endpoint, &instance).run(drain.clone()).await {
             End::OtherNode => {
-                tracing::warn!("Mail Agent started again: pickup-rs named another node")
+                tracing::warn!("Mail Agent started again: pickup-rs named another node");
             }
             end => return ended(AgentKind::Mail, end),
         }

@@ -433,7 +433,7 @@ mod tests {
         }
     }
 
-    fn ended(seconds: u64) -> Agent {
+    fn ended(seconds: u64) -> MailAgentState {
         MailAgentState::Ended(Duration::from_secs(seconds))
     }
 

@@ -237,12 +237,15 @@ mod tests {
             mail.handle(now, Input::Link(LinkEvent::Reply(pong)));
             let (ticket, is_callable) = loop {
                 let (ticket, question) = asked(&mut mail, now);
-                if let Question::Lease(LeaseQuestion::Take { is_callable, .. }) = question {
+                if let MailQuestion::Lease(LeaseQuestion::Take { is_callable, .. }) = question {
                     break (ticket, is_callable);
                 }
             };
             assert_eq!(is_callable, callable);
-            mail.handle(now, Input::Answer(ticket, Answer::Lease(LeaseAnswer::Taken(Start(1)))));
+            mail.handle(
+                now,
+                Input::Answer(ticket, MailAnswer::Lease(LeaseAnswer::Taken(Start(1)))),
+            );
             mail.handle(now, Input::Link(LinkEvent::Disconnected));
             let later = now + Duration::from_millis(100);
             let is_connect = |it: &_| matches!(it, Action::Link(LinkOrder::Connect));

@@ -317,7 +317,7 @@ impl Service {
                 }
                 Ok(Some(_)) => {}
                 Err(error) => {
-                    warn!("{id}: not found out where the file is: {error}; see to the disk")
+                    warn!("{id}: not found out where the file is: {error}; see to the disk");
                 }
             }
         }

@@ -406,7 +406,7 @@ impl Service {
                 }
             }
             Err(error) => {
-                warn!("{queue_id}: not found out where the file is: {error}; see to the disk")
+                warn!("{queue_id}: not found out where the file is: {error}; see to the disk");
             }
         }
     }

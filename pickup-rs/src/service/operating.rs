@@ -21,7 +21,7 @@ use spool::Act;
 use tracing::{error_span, info, warn};
 
 use super::moving::NotMoved;
-use super::{Event, Service};
+use super::{Service, ServiceEvent};
 use crate::session::SessionId;
 use crate::tracker::FileEvent;
 
@@ -133,7 +133,7 @@ impl Service {
         tokio::task::spawn_blocking(move || {
             settings::failpoint::hit(&config_directory, "before-sync");
             // A failure to send means that the service has ended.
-            let _ = events.send(Event::Synced(queue.sync_names(&names)));
+            let _ = events.send(ServiceEvent::Synced(queue.sync_names(&names)));
         });
     }
 
