@@ -108,7 +108,8 @@ const RETURN: Duration = Duration::from_secs(5);
 /// could send its mail, and once it is back it sends the mail itself.
 pub fn plan(view: &View, patience: Patience) -> Rescue {
     let mut rescue = Rescue::default();
-    let takes_mail = |node: &Node| matches!(node.agent, Agent::Alive { capacity: 1.., .. });
+    let takes_mail =
+        |node: &Node| matches!(node.agent, MailAgentState::Alive { capacity: 1.., .. });
     let may_lose = view.watched >= patience.lose && view.nodes.iter().any(takes_mail);
     for node in &view.nodes {
         let has_agent = node.is_alive();
@@ -442,7 +443,7 @@ mod tests {
     }
 
     fn rescue_watched(one: Node, watched: Duration) -> (usize, usize) {
-        let alive = Agent::Alive { capacity: 1, lease_left: Duration::from_secs(1) };
+        let alive = MailAgentState::Alive { capacity: 1, lease_left: Duration::from_secs(1) };
         rescue_of(vec![one, node("other", alive, 0, 0)], watched)
     }
 
@@ -455,11 +456,11 @@ mod tests {
     /// Checks the case of one host whose Postfix was stopped for longer than the grace.
     #[test]
     fn no_node_is_lost_while_no_other_one_takes_mail() {
-        let unable = Agent::Alive { capacity: 0, lease_left: Duration::from_millis(1) };
+        let unable = MailAgentState::Alive { capacity: 0, lease_left: Duration::from_millis(1) };
         assert_eq!(rescue_of(vec![node("n", unable, 0, 3)], GRACE), (0, 0));
         let nodes = vec![node("n", unable, 0, 3), node("m", unable, 0, 3)];
         assert_eq!(rescue_of(nodes, GRACE), (0, 0));
-        let nodes = vec![node("n", Agent::Unknown, 1, 3), node("m", ended(100), 1, 3)];
+        let nodes = vec![node("n", MailAgentState::Unknown, 1, 3), node("m", ended(100), 1, 3)];
         assert_eq!(rescue_of(nodes, GRACE), (2, 0), "a lot that is ready can be taken later");
     }
 

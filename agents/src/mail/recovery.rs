@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn redis_decides_anew_about_a_prepared_file_whose_commit_it_no_longer_has() {
         let mut mail = mail(Instant::now());
-        let prepared = || vec![file(7, Place::Prepared)];
+        let prepared = || vec![file(7, FolderKind::Prepared)];
         recover(&mut mail, &[7], prepared(), 7);
         recover(&mut mail, &[], prepared(), 7);
         let release = mail.releases.next_release(CommitNumber(7));
@@ -487,7 +487,7 @@ mod tests {
         let now = Instant::now();
         for outcome in [Committed::Fenced, Committed::Settled, Committed::Unknown] {
             let mut mail = mail(now);
-            let deferred = || vec![file(7, Place::Deferred)];
+            let deferred = || vec![file(7, FolderKind::Deferred)];
             recover(&mut mail, &[], deferred(), 0);
             reported(&mut mail, &[outcome]);
             recover(&mut mail, &[], deferred(), 0);
@@ -509,10 +509,10 @@ mod tests {
         for change in changes {
             let mut mail = mail(now);
             mail.ledger.arrived(Start(1));
-            recover(&mut mail, &[], vec![file(7, Place::Queued)], 0);
+            recover(&mut mail, &[], vec![file(7, FolderKind::Queued)], 0);
             reported(&mut mail, &[Committed::Fenced]);
             change(&mut mail);
-            recover(&mut mail, &[], vec![file(7, Place::Queued)], 0);
+            recover(&mut mail, &[], vec![file(7, FolderKind::Queued)], 0);
             assert_eq!(reported(&mut mail, &[Committed::Fenced]).commits.len(), 1);
         }
     }

@@ -489,10 +489,10 @@ fn feeding_directly() -> Rig {
     inventory(&mut rig);
     list(&mut rig);
     rig.answer("look", looked(false));
-    rig.answer("orders", Answer::Orders(BTreeMap::new()));
+    rig.answer("orders", MailAnswer::Orders(BTreeMap::new()));
     rig.actions.clear();
     let (lot, epoch, ids) = (LotNumber(1), Epoch(1), vec![MessageId::from_parts(1, 0)]);
-    rig.answer("fetch", Answer::Fetched(vec![OwnLot { lot, epoch, ids }]));
+    rig.answer("fetch", MailAnswer::Fetched(vec![OwnLot { lot, epoch, ids }]));
     assert_eq!(rig.actions, ["feed"]);
     rig.actions.clear();
     rig
@@ -521,7 +521,7 @@ fn an_unfit_node_hands_lots_back_when_it_has_waited_long_enough_for_what_is_unde
     assert!(due.is_some());
     rig.pass(due);
     assert!(rig.actions.contains(&"hand back"), "{:?}", rig.actions);
-    rig.answer("hand back", Answer::HandedBack);
+    rig.answer("hand back", MailAnswer::HandedBack);
     rig.actions.clear();
     rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap(), None)));
     assert_eq!(rig.actions, ["hand back"], "it waits once");
