@@ -221,7 +221,7 @@ fn a_copy_with_mail_becomes_a_node_of_its_own_when_it_must() {
     two.start_copy();
     two.copy_is_refused();
     let (is_done, told) = two.beside.optimus(&["node", "new"]);
-    assert!(!is_done && told.contains("its queue carries 20 messages of node"), "{told}");
+    assert!(!is_done && told.contains("the queue carries 20 messages of node"), "{told}");
     let (is_done, told) = two.beside.optimus(&["node", "new", "--even-with-mail"]);
     assert!(is_done && told.contains("from now on"), "{told}");
     assert_ne!(identity(&two.beside), identity(&two.original));
@@ -380,7 +380,7 @@ fn a_restored_original_gives_its_copies_up_and_what_the_former_node_had_is_sent_
 fn a_restored_original_that_sends_its_mail_at_once_has_it_sent_again_after_the_grace() {
     let two = restored();
     let (is_done, told) = two.beside.optimus(&["node", "new"]);
-    assert!(!is_done && told.contains("its queue carries 20 messages of node"), "{told}");
+    assert!(!is_done && told.contains("the queue carries 20 messages of node"), "{told}");
     let (is_done, told) = two.beside.optimus(&["node", "new", "--even-with-mail"]);
     assert!(is_done, "{told}");
     deliver(&two.beside);
