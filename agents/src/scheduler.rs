@@ -423,9 +423,12 @@ mod tests {
     fn a_node_is_lost_by_its_own_scheduler_or_else_by_all() {
         let me: AgentId = "me".parse().unwrap();
         for (of, asks) in [("me", true), ("other", false), ("gone", true)] {
-            let node = Node { scheduler: Some(of.parse().unwrap()), ..node("n", ended(200), 0, 3) };
+            let lost = Node { scheduler: Some(of.parse().unwrap()), ..node("n", ended(200), 0, 3) };
+            // A node is lost only while another one takes mail.
+            let alive = MailAgentState::Alive { capacity: 1, lease_left: GRACE };
+            let nodes = vec![lost, node("m", alive, 0, 0)];
             let schedulers = vec![me.clone(), "other".parse().unwrap()];
-            let view = View { nodes: vec![node], schedulers, watched: GRACE, ..View::default() };
+            let view = View { nodes, schedulers, watched: GRACE, ..View::default() };
             let (kind, generation) = (AgentKind::Scheduler, spool::Generation::from_parts(1, 1));
             let member = Member { agent: me.clone(), kind, generation, name: String::new() };
             let mut scheduler = Scheduler::new(member, Duration::from_secs(5), GRACE);
