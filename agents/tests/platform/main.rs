@@ -238,7 +238,7 @@ fn two_mail_agents_of_one_node_leave_one() {
     let mut second = platform.command("mail-agent").spawn().unwrap();
     platform.submit(20);
     until(LONG, "the first one to end", || {
-        platform.log("mail-agent").contains("another mail agent of this name")
+        platform.log("mail-agent").contains("another one of this name")
     })
     .unwrap();
     platform.submit(20);
