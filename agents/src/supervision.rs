@@ -196,7 +196,7 @@ mod tests {
         let (before, now) = (counts(view), counts(&after));
         assert_eq!(now.iter().sum::<usize>(), view.nodes.len(), "each has a Scheduler: {now:?}");
         assert!(now.iter().max().unwrap() - now.iter().min().unwrap() <= 1, "{now:?}");
-        // Of those who stay, each Scheduler keeps at most the larger number; so many keep it.
+        // Each Scheduler keeps at most the larger number of those who stay; so many keep it.
         let (least, larger) = (view.nodes.len() / now.len(), view.nodes.len() % now.len());
         let above = before.iter().filter(|it| **it > least).count();
         let stay: usize =

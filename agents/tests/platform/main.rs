@@ -193,7 +193,7 @@ fn another_info_agent_stands_in_for_one_that_is_frozen_or_killed() {
         let agents = status["agents"].as_array();
         agents.is_some_and(|all| all.iter().filter(|it| it["kind"] == "info").count() == 2)
     });
-    // Of any two lots in a row, one is the second agent's turn.
+    // One of any two lots in a row is the second agent's turn.
     let send = |platform: &mut common::Platform| {
         for _ in 0..4 {
             platform.submit(1);

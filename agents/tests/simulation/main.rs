@@ -448,7 +448,7 @@ fn mail_waits_only_a_moment_for_a_dead_info_agent() {
         crew.0[first..first + dead].iter().for_each(|it| world.kill(it.2));
         for n in 0..10 {
             world.submit_within(1);
-            // As for a single message; then the agents' patience and a look.
+            // The time of a single message, then the agents' patience and a look.
             let stand_in_ms = (STAND_IN_AFTER.as_millis() as u64 + 12) * dead as u64;
             let limit = world.now_ms() + 110 + if n < 3 { stand_in_ms } else { 0 };
             let released = |world: &World| world.postfixes[0].all_released.len() > n;

@@ -133,7 +133,7 @@ impl Memory {
     async fn note(&self, known: Known) {
         self.locked().known = Some(known);
         let Some(file) = self.file.clone() else { return };
-        // Of two writers, the later one is right.
+        // The later one of two writers is right.
         let _one = self.writing.lock().await;
         let is_known = self.spool() == Some(known.spool);
         if !is_known || self.is_written(known) {
