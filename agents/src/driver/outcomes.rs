@@ -39,7 +39,7 @@ pub(super) fn tell_settles(messages: &[Placed], outcomes: &[Settled]) -> bool {
                 has_unknown = true;
                 tracing::warn!(
                     %queue_id, %id,
-                    "file left the queue, and redis had no commit of it here; the message may be \
+                    "file left the queue, and Redis had no commit of it here; the message may be \
                         sent twice, if it was given to others"
                 );
             }
@@ -93,7 +93,7 @@ pub(super) fn tell_uncommits(messages: &[Placed], outcomes: &[Uncommitted]) {
 }
 
 fn tell_stopped(queue_id: &QueueId, id: MessageId, word: &str) {
-    tracing::info!(%queue_id, %id, "message {word} in redis, as ordered or as it was on hold");
+    tracing::info!(%queue_id, %id, "message {word} in Redis, as ordered or as it was on hold");
 }
 
 /// Logs which rests Redis has noted.
@@ -134,7 +134,7 @@ pub(super) fn tell_parks(ids: impl Iterator<Item = MessageId>, outcomes: &[Parke
 }
 
 fn tell_unknown(call: &str, id: MessageId) {
-    tracing::warn!(%id, "{call}: redis did not know the message; it may have been put back");
+    tracing::warn!(%id, "{call}: Redis did not know the message; it may have been put back");
 }
 
 fn debug(call: &str, queue_id: &QueueId, id: MessageId, outcome: &impl std::fmt::Display) {
